@@ -1,0 +1,163 @@
+"""The MER2024-SEMI system: four modalities, five folds, ten rounds of self-training.
+
+    python -m mer_jax.train --config=configs/semi.py                        the bundled sample
+    python -m mer_jax.train --config=configs/semi.py:mer2024,root=DIR      also mer2025, mer2026
+    python -m mer_jax.train --config=configs/semi.py:folder,root=DIR       any folder with clips.csv
+
+Arguments of every variant but the sample: `encoders=paper` (the default for the challenges) takes the paper's
+encoders from the hub, `encoders=bundled` (the default for folders) the small ones that come with the package.
+"""
+
+from ml_collections import ConfigDict
+
+from mer_jax.errors import UsageError
+
+LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+CHALLENGES = ("mer2024", "mer2025", "mer2026")
+FOLDER_ARGUMENTS = {
+    "label_column": "label",
+    "split_column": "split",
+    "group_column": "group",
+    "text_column": "text",
+    "modalities": "",  # "+"-joined; empty: all that the folder can give
+    "speech_feature": "",
+    "image_feature": "",
+    "text_feature": "",
+    "video_feature": "",
+}
+
+
+def get_config(argument: str = "sample") -> ConfigDict:
+    """The config of a variant `name[,key=value...]`; an unknown name or key is an error that lists the known ones."""
+    variant, arguments = parse(argument)
+    encoders = bundled_encoders() if arguments.pop("encoders", "bundled") == "bundled" else paper_encoders()
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "variant": variant,
+            "data": {"labels": LABELS, **arguments},
+            "encoders": encoders,
+            "ranking": {"annotator": "lexicon", "template": "zh-1"},  # annotator "none": transcripts alone
+            "extraction": {"shard_clips": 512, "workers": 0},  # workers: processes; 0: threads
+            "cv": {"folds": 5},
+            "tune": {
+                "mode": "per_fold",  # or "all_labelled": prompts that have seen the validation clips
+                "num_prompts": 4,
+                "depth": 12,
+                "template": "{}.",  # of the class prompts
+                "num_frames": 16,
+                "batch_size": 16,
+                "epochs": 20,
+                "warmup_epochs": 5,
+                "learning_rate": 8e-6 * 50,
+                "weight_decay": 1e-3,
+                "label_smoothing": 0.1,
+                "remat": True,
+            },
+            "fusion": {
+                "hidden": 128,
+                "dropout": 0.3,
+                "modality_dropout": 0.3,
+                "keep_one": True,
+                "learning_rate": 3e-4,
+                "l2": 1e-5,
+                "label_smoothing": 0.0,
+                "batch_size": 64,
+                "epochs": 30,
+            },
+            "self_training": {
+                "rounds": 10,
+                "k": 10,
+                "relabel": False,
+                "cumulative": True,
+                "min_confidence": 0.0,
+                "agreement": False,
+            },
+            "ablations": True,  # train the rows of the paper's tables too
+        }
+    )
+    if variant == "sample":
+        config.data.update({"labelled": 400, "unlabelled": 800, "test": 300})
+    if encoders["image"]["source"].startswith("bundled/"):
+        config.tune.update({"depth": 4, "num_frames": 4, "epochs": 6, "warmup_epochs": 1, "batch_size": 40})
+        config.tune.learning_rate = 1e-2
+    return config
+
+
+def parse(argument: str) -> tuple[str, dict[str, str]]:
+    """Splits "folder,root=DIR,..." into the variant's name and all its arguments."""
+    variant, *pairs = argument.split(",")
+    if variant == "sample":
+        known = {}
+    elif variant in CHALLENGES:
+        known = {"root": None, "encoders": "paper"}
+    elif variant == "folder":
+        known = {"root": None, "encoders": "bundled", **FOLDER_ARGUMENTS}
+    else:
+        raise UsageError(f"unknown variant {variant!r}; known: sample, {', '.join(CHALLENGES)}, folder")
+    given = dict(pair.partition("=")[::2] for pair in pairs)
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise UsageError(
+            f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known) or 'none'}"
+        )
+    arguments = {**known, **given}
+    if "root" in arguments and not arguments["root"]:
+        raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
+    if arguments.get("encoders", "bundled") not in ("bundled", "paper"):
+        raise UsageError(f"encoders={arguments['encoders']!r}; known: bundled, paper")
+    return variant, arguments
+
+
+def paper_encoders() -> dict:
+    """The paper's encoders, from the hub, in bfloat16."""
+    clip = "openai/clip-vit-large-patch14"
+    return {
+        "speech": {
+            "source": "TencentGameMate/chinese-hubert-large",
+            "dtype": "bfloat16",
+            "sample_rate": 16_000,
+            "chunk_seconds": 10.0,
+            "keep_layers": 4,
+            "buckets_seconds": (2.0, 4.0, 6.0),
+            "batch_seconds": 160.0,
+        },
+        "image": {"source": clip, "dtype": "bfloat16", "buckets_frames": (64, 128, 256), "batch_frames": 1024},
+        "text": {
+            "source": "baichuan-inc/Baichuan-13B-Base",
+            "dtype": "bfloat16",
+            "keep_layers": 4,
+            "buckets_tokens": (64, 128, 512),
+            "batch_tokens": 8192,
+        },
+        "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 512},
+    }
+
+
+def bundled_encoders() -> dict:
+    """The small encoders that come with the package, in float32."""
+    return {
+        "speech": {
+            "source": "bundled/hubert",
+            "dtype": "float32",
+            "sample_rate": 16_000,
+            "chunk_seconds": 10.0,
+            "keep_layers": 4,
+            "buckets_seconds": (1.5, 2.0, 3.1),
+            "batch_seconds": 60.0,
+        },
+        "image": {
+            "source": "bundled/clip",
+            "dtype": "float32",
+            "buckets_frames": (12, 16, 26),
+            "batch_frames": 512,
+        },
+        "text": {
+            "source": "bundled/baichuan",
+            "dtype": "float32",
+            "keep_layers": 4,
+            "buckets_tokens": (48, 64, 256),
+            "batch_tokens": 4096,
+        },
+        "video": {"source": "bundled/clip", "dtype": "float32", "num_frames": 4, "batch_frames": 256},
+    }

@@ -1,0 +1,40 @@
+"""Frame features to one vector per clip: mean and variance over the real frames (paper, section 3.2)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def mean_variance(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Mean and population variance over time, concatenated.
+
+    Args:
+      x: [B, T, C] float frames, padded at the end; padding is never read (it may be NaN).
+      lengths: [B] int real frames per clip; a clip of length 0 pools to zeros, one frame has variance 0.
+
+    Returns:
+      [B, 2C] float32. Accumulates in float32 and in two passes: the variance of features far from zero stays exact.
+    """
+    real = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]  # [B, T, 1]
+    count = jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)
+    frames = jnp.where(real, x.astype(jnp.float32), 0)
+    mean = frames.sum(axis=1) / count  # [B, C]
+    variance = jnp.where(real, jnp.square(frames - mean[:, None]), 0).sum(axis=1) / count
+    return jnp.concatenate([mean, variance], axis=-1)
+
+
+def merge_mean_variance(counts: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+    """Pools a clip from its chunks' pools, as if its frames had never been cut (Chan et al. 1979).
+
+    Args:
+      counts: [K] int frames of each chunk; chunks without frames change nothing.
+      pooled: [K, 2C] `mean_variance` of each chunk.
+
+    Returns:
+      [2C] float32.
+    """
+    share = np.asarray(counts, np.float64) / max(np.sum(counts), 1)
+    means, variances = np.split(np.asarray(pooled, np.float64), 2, axis=-1)  # [K, C]
+    mean = share @ means
+    variance = share @ (variances + np.square(means - mean))
+    return np.concatenate([mean, variance]).astype(np.float32)

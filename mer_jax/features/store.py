@@ -1,0 +1,78 @@
+"""The feature store: safetensors shards, written whole or not at all, memory-mapped on reading.
+
+A store is one folder per encoder and preprocessing (their fingerprint is in the folder's name). Within it a row
+is found by its clip's key, so a clip whose file changed is computed again and nothing else is.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from mer_jax.files import write_whole
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip's entry: its embedding [...] float32, or why the modality is absent from the clip."""
+
+    key: str
+    embedding: np.ndarray | None
+    reason: str | None = None
+
+
+class FeatureStore:
+    """Appends shards of rows to a folder and finds rows by key."""
+
+    def __init__(self, folder: Path):
+        """Opens the store, creating the folder when needed."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.shards = sorted(folder.glob("*.safetensors"))
+        self.where: dict[str, tuple[int, int]] = {}  # key -> shard, row of its tensor (-1: absent)
+        self.reasons: dict[str, str] = {}
+        for number, path in enumerate(self.shards):
+            with safe_open(path, "np") as shard:
+                self._index(number, json.loads(shard.metadata()["rows"]))
+
+    def _index(self, number: int, rows: Sequence[tuple[str, str | None]]) -> None:
+        position = 0
+        for key, reason in rows:
+            if reason is None:
+                self.where[key] = (number, position)
+                position += 1
+            else:
+                self.where[key] = (number, -1)
+                self.reasons[key] = reason
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.where
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Writes one shard. Embeddings must share one shape."""
+        found = [row.embedding for row in rows if row.embedding is not None]
+        embeddings = np.stack(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
+        index = [(row.key, row.reason) for row in rows]
+        path = self.folder / f"{len(self.shards):06d}.safetensors"
+        with write_whole(path, mode="wb") as file:
+            file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
+        self._index(len(self.shards), index)
+        self.shards.append(path)
+
+    def read(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings [N, ...] float32, zeros where absent, and presence [N] bool, in the order of `keys`."""
+        places = np.array([self.where[key] for key in keys]).reshape(-1, 2)
+        present = places[:, 1] >= 0
+        embeddings = np.zeros((len(keys), 0), np.float32)
+        for number in np.unique(places[present, 0]):
+            with safe_open(self.shards[number], "np") as shard:
+                rows = shard.get_tensor("embeddings")
+            if embeddings.shape[1:] != rows.shape[1:]:
+                embeddings = np.zeros((len(keys), *rows.shape[1:]), np.float32)
+            here = present & (places[:, 0] == number)
+            embeddings[here] = rows[places[here, 1]]
+        return embeddings, present

@@ -1,0 +1,28 @@
+"""Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary sibling of `path` for writing and moves it into place when the block ends well.
+
+    Makes the parent folders. Text (`mode="w"`) is UTF-8 with newlines as written; bytes need `mode="wb"`.
+    If the block raises, `path` stays as it was and the temporary file is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    try:
+        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Scores of hard and soft predictions. `weighted_f1` runs inside compiled training; the others are for reports."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def weighted_f1(
+    labels: jax.Array, predictions: jax.Array, num_classes: int, mask: jax.Array | None = None
+) -> jax.Array:
+    """WAF, the challenge's metric: per-class F1 averaged by support, in [0, 1].
+
+    Equals scikit-learn's `f1_score(average="weighted", zero_division=0)`. Can be compiled and batched.
+
+    Args:
+      labels: [N] int in [0, num_classes).
+      predictions: [N] int in [0, num_classes).
+      num_classes: number of labels.
+      mask: [N] bool, the entries that count; None counts all.
+    """
+    counted = jnp.ones(labels.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
+    true = jax.nn.one_hot(labels, num_classes) * counted[:, None]  # [N, C]
+    guess = jax.nn.one_hot(predictions, num_classes) * counted[:, None]
+    support, guessed, hits = true.sum(0), guess.sum(0), (true * guess).sum(0)
+    f1 = 2 * hits / jnp.maximum(support + guessed, 1)
+    return (f1 * support).sum() / jnp.maximum(support.sum(), 1)
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """[C, C] int64 counts, rows the true class, columns the predicted one."""
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Share of equal entries of two [N] int arrays."""
+    return float(np.mean(np.asarray(labels) == np.asarray(predictions)))
+
+
+def class_f1(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """[C] F1 of each class; 0 where a class neither occurs nor is predicted."""
+    matrix = confusion_matrix(labels, predictions, num_classes)
+    return 2 * np.diag(matrix) / np.maximum(matrix.sum(0) + matrix.sum(1), 1)
+
+
+def expected_calibration_error(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over `bins` equal-width confidence bins (Guo et al. 2017, Eq. 3).
+
+    `labels` [N] int, `probs` [N, C] with rows that sum to one.
+    """
+    confidence = probs.max(axis=-1)
+    correct = probs.argmax(axis=-1) == labels
+    of_bin = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open on the left
+    gap = np.bincount(of_bin, weights=correct - confidence.astype(np.float64), minlength=bins)
+    return float(np.abs(gap).sum() / len(labels))

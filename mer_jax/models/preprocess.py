@@ -1,0 +1,72 @@
+"""CLIP's image preprocessing as two matrix products, so that uint8 frames of any size are resized on the device.
+
+Resizing is linear in each axis: rows and columns of the result are weighted sums of the input's. The weights
+come from the host (one small matrix per axis and input size); the device does the arithmetic.
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # transformers' OPENAI_CLIP_MEAN
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Pillow's bicubic kernel (a = -0.5)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+@lru_cache(maxsize=256)
+def resize_and_crop_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bicubic resize of the shorter edge to `size`, then centre crop: weights [size, height] and [size, width].
+
+    The filter is widened when shrinking (antialiasing), as in Pillow and so in transformers' CLIP image processor.
+    """
+    short, long = min(height, width), max(height, width)
+    resized = {short: size, long: int(size * long / short)}
+    return (
+        axis_weights(height, resized[height], size),
+        axis_weights(width, resized[width], size),
+    )
+
+
+def axis_weights(source: int, resized: int, kept: int) -> np.ndarray:
+    """Weights [kept, source] of one axis: resize source -> resized, keep the middle `kept`."""
+    scale = source / resized
+    support = max(scale, 1.0)
+    offset = (resized - kept) // 2
+    centres = (np.arange(offset, offset + kept) + 0.5) * scale
+    positions = np.arange(source) + 0.5
+    # Pillow rounds the window's ends to whole pixels, which drops stray taps at its rim.
+    first = np.maximum((centres - 2 * support + 0.5).astype(int), 0)
+    last = np.minimum((centres + 2 * support + 0.5).astype(int), source)
+    inside = (positions >= first[:, None]) & (positions < last[:, None])
+    weights = np.where(inside, cubic((positions - centres[:, None]) / support), 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def clip_pixels(frames: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """uint8 frames [B, T, H, W, 3] -> normalised float32 pixels [B, T, size, size, 3].
+
+    rows [B, size, H], columns [B, size, W]: each clip's weights, zero beside frames that were padded to H x W.
+    One clip at a time is widened to float32, so that large frames do not multiply by the batch.
+    """
+
+    def one_clip(clip: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        frames, rows, columns = clip
+        x = as_bytes(jnp.einsum("thwc,sw->thsc", frames.astype(jnp.float32), columns))
+        x = as_bytes(jnp.einsum("thsc,zh->tzsc", x, rows))
+        return (x / 255 - MEAN) / STD
+
+    return jax.lax.map(one_clip, (frames, rows, columns))
+
+
+def as_bytes(x: jax.Array) -> jax.Array:
+    """Rounds and clips to 0..255: Pillow stores bytes after each of the two passes."""
+    return jnp.clip(jnp.round(x), 0, 255)

@@ -1,0 +1,111 @@
+"""A run's working folder: its settings, its stages and how long they took."""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from mer_jax.errors import DataError, UsageError
+from mer_jax.files import write_whole
+
+PACKAGES = ("mer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
+
+
+class Run:
+    """One workdir. Opening it writes `config.json`, or checks that the workdir is of the same settings."""
+
+    def __init__(self, workdir: Path, config: ConfigDict, stages: tuple[str, ...]):
+        self.workdir = workdir
+        self.config = config
+        self.stages = stages
+        settings = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
+        path = workdir / "config.json"
+        if path.exists():
+            differing = differences(flatten(load_json(path)["settings"]), flatten(settings))
+            if differing:
+                raise UsageError(
+                    f"{workdir} holds a run with other settings ({', '.join(differing)}): "
+                    "choose another --workdir, or remove it"
+                )
+        else:
+            dump_json(path, {"settings": settings, "seed": config.seed, **environment()})
+
+    @property
+    def timing(self) -> dict[str, float]:
+        """Seconds of each finished stage, of the start that finished it."""
+        path = self.workdir / "timing.json"
+        return load_json(path) if path.exists() else {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announces a stage, and notes the time it took unless an earlier start already did the work."""
+        print(f"[{self.stages.index(name) + 1}/{len(self.stages)}] {name}", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        yield
+        dump_json(self.workdir / "timing.json", {name: time.perf_counter() - start} | self.timing)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and commit, for `config.json`."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # mer_jax run from its folder
+            from mer_jax import __version__
+
+            versions[package] = __version__
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
+    return {"versions": versions, "devices": devices, "commit": commit}
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process so far, GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Keys whose values differ, with both values."""
+    return [
+        f"{key}: {old.get(key)} there, {new.get(key)} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def load_json(path: Path) -> Any:
+    """Content of a JSON file; DataError when it cannot be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def dump_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with write_whole(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)

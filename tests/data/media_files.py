@@ -1,0 +1,37 @@
+"""Writes small media files for the tests of decoding."""
+
+import av
+import numpy as np
+
+
+def write_video(path, frames, sound=None, rate=8, sample_rate=16_000):
+    """frames uint8 [T, H, W, 3] or None, sound int16 [S] or None, into an mp4."""
+    with av.open(str(path), "w") as container:
+        video = audio = None
+        if frames is not None:
+            video = container.add_stream("libx264", rate=rate, options={"crf": "1", "preset": "ultrafast"})
+            video.height, video.width = frames.shape[1:3]
+            video.pix_fmt = "yuv444p"
+        if sound is not None:
+            audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+        for frame in frames if frames is not None else ():
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if video is not None:
+            container.mux(video.encode())
+        if sound is not None:
+            block = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+            block.sample_rate = sample_rate
+            container.mux(audio.encode(block))
+            container.mux(audio.encode())
+
+
+def numbered_frames(count, height=64, width=96):
+    """Frames whose brightness tells their number: 10, 20, ..."""
+    levels = 10 * (np.arange(count, dtype=np.uint8) + 1)
+    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+
+
+def tone(seconds, frequency=440.0, sample_rate=16_000, peak=12_000):
+    """A sine wave, int16."""
+    time = np.arange(int(seconds * sample_rate)) / sample_rate
+    return (peak * np.sin(2 * np.pi * frequency * time)).astype(np.int16)

@@ -1,0 +1,121 @@
+"""Layouts -> clips: splits, hidden labels, rows and files without a partner."""
+
+import numpy as np
+import pytest
+
+from mer_jax.data.clips import Problem
+from mer_jax.data.layouts import read_folder, read_mer
+from mer_jax.errors import DataError
+
+LABELS = ("neutral", "happy")
+COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+
+
+@pytest.fixture
+def mer2024(tmp_path):
+    for folder, names in {"video-labeled": ["a", "b", "orphan"], "video-unlabeled": ["u", "t"]}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.mp4").touch()
+    (tmp_path / "label-disdim.csv").write_text("name,discrete,valence\na,happy,1\nb,neutral,0\nc,happy,1\n")
+    (tmp_path / "label-transcription.csv").write_text("name,chinese,english\na,你好,hi\nt,,\n", "utf-8")
+    (tmp_path / "label-test.csv").write_text("name,discrete\nt,happy\nghost,neutral\n")
+    (tmp_path / "openface_face" / "a").mkdir(parents=True)
+    np.save(tmp_path / "openface_face" / "a" / "a.npy", np.zeros((1, 112, 112, 3), np.uint8))
+    return tmp_path
+
+
+def test_mer2024(mer2024):
+    dataset = read_mer(mer2024, "mer2024", LABELS)
+    clips = {clip.name: clip for clip in dataset.clips}
+    assert [(name, clip.split) for name, clip in clips.items()] == [
+        ("a", "train"),
+        ("b", "train"),
+        ("c", "train"),
+        ("ghost", "test"),
+        ("t", "test"),
+        ("u", "unlabeled"),
+    ]
+    assert clips["a"].label == "happy" and clips["a"].transcript == "你好" and clips["a"].faces
+    assert clips["b"].faces is None and clips["c"].media is None
+    assert all(clip.label is None for clip in clips.values() if clip.split != "train")
+    assert dataset.truth == {"t": "happy", "ghost": "neutral"}
+    assert dataset.counts() == {"train": 3, "unlabeled": 1, "test": 2}
+    assert dataset.classes()["test"] == {"neutral": 1, "happy": 1}
+    assert set(dataset.problems) == {
+        Problem("c", "train", None, "row without a clip"),
+        Problem("ghost", "test", None, "row without a clip"),
+        Problem("orphan", "none", None, "clip without a row in label-disdim.csv: not used"),
+    }
+
+
+def test_mer2024_refuses_a_name_that_is_both(mer2024):
+    (mer2024 / "video-unlabeled" / "a.mp4").touch()
+    with pytest.raises(DataError, match="both labelled and candidates"):
+        read_mer(mer2024, "mer2024", LABELS)
+
+
+def test_mer2025_reads_candidates_from_their_csv(tmp_path):
+    (tmp_path / "video").mkdir()
+    for name in ("a", "u", "other"):
+        (tmp_path / "video" / f"{name}.mp4").touch()
+    (tmp_path / "track1_train_disdim.csv").write_text("name,discrete,valence\na,happy,1\n")
+    (tmp_path / "track_all_candidates.csv").write_text("name\nu\n")
+    (tmp_path / "subtitle_chieng.csv").write_text("name,chinese,english\n")
+    dataset = read_mer(tmp_path, "mer2025", LABELS)
+    assert [(clip.name, clip.split) for clip in dataset.clips] == [("a", "train"), ("u", "unlabeled")]
+    assert [problem.name for problem in dataset.problems] == ["other"]
+
+
+@pytest.mark.parametrize("missing", ["label-disdim.csv", "label-transcription.csv"])
+def test_missing_parts_are_named(mer2024, missing):
+    (mer2024 / missing).unlink()
+    with pytest.raises(DataError, match=missing):
+        read_mer(mer2024, "mer2024", LABELS)
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        read_mer(tmp_path / "none", "mer2024", LABELS)
+    with pytest.raises(DataError, match="no such folder"):
+        read_folder(tmp_path / "none", COLUMNS, {})
+
+
+def test_folder(tmp_path):
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "a.flac").touch()
+    (tmp_path / "features" / "au").mkdir(parents=True)
+    np.save(tmp_path / "features" / "au" / "b.npy", np.zeros(3))
+    (tmp_path / "clips.csv").write_text(
+        "name,emotion,split,actor,text\na,glad,,one,hi\nb,,,,\nc,low,test,two,\nd,low,,two,\n", "utf-8"
+    )
+    columns = {**COLUMNS, "label": "emotion", "group": "actor"}
+    dataset = read_folder(tmp_path, columns, {"image": "au"})
+    a, b, c, d = dataset.clips
+    assert dataset.labels == ("glad", "low")
+    assert (a.split, a.label, a.group, a.transcript, a.media.name) == ("train", "glad", "one", "hi", "a.flac")
+    assert (b.split, b.label, b.group) == ("unlabeled", None, None) and b.features["image"].name == "b.npy"
+    assert (c.split, c.label, dataset.truth) == ("test", None, {"c": "low"})
+    assert [problem.name for problem in dataset.problems] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("name,label\na,x\na,y\n", "stands twice"),
+        ("name,label\na,x\nb,x\n", "holds 1 labels"),
+        ("name,other\na,x\n", "no column 'label'"),
+        ("name,label,split\na,x,dev\nb,y,train\n", "unknown split 'dev'"),
+        ("name,label,split\na,x,\nb,y,\nc,,train\n", "no label"),
+    ],
+)
+def test_folder_errors(tmp_path, rows, message):
+    (tmp_path / "clips.csv").write_text(rows)
+    with pytest.raises(DataError, match=message):
+        read_folder(tmp_path, COLUMNS, {})
+
+
+def test_folder_features_that_are_not_there(tmp_path):
+    (tmp_path / "clips.csv").write_text("name,label\na,x\nb,y\n")
+    with pytest.raises(DataError, match="ready-made features"):
+        read_folder(tmp_path, COLUMNS, {"speech": "none"})
