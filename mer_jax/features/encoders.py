@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from transformers import CLIPConfig
 
 from mer_jax.checkpoints.fingerprint import fingerprint
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.data.clips import Clip
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
@@ -82,6 +83,11 @@ def identify(source: str, settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
+def clip_image_size(source: str) -> int:
+    """Side in pixels of the images that a CLIP checkpoint takes."""
+    return read_config(fetch(source), {"clip": CLIPConfig}).vision_config.image_size
+
+
 def speech_encoder(settings: Any) -> Encoder:
     """HuBERT: sum of the last layers' hidden states, mean and variance over time."""
     rate, seconds = settings.sample_rate, settings.chunk_seconds
@@ -104,7 +110,7 @@ def speech_encoder(settings: Any) -> Encoder:
 
 def image_encoder(settings: Any) -> Encoder:
     """CLIP on every aligned face, mean and variance over frames."""
-    size = CLIP.config(settings.source).vision_config.image_size
+    size = clip_image_size(settings.source)
 
     def encode(model: CLIP, pixels: jax.Array, lengths: jax.Array):
         frames = model.encode_image(pixels.reshape(-1, *pixels.shape[2:]))
@@ -132,7 +138,7 @@ def text_encoder(settings: Any, rankings: Mapping[str, Sequence[str]], template:
         out = model(tokens, lengths, keep_layers=settings.keep_layers)
         return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
-    tokenizer = Tokenizer(settings.source)
+    tokenizer = Tokenizer(fetch(settings.source))
     return Encoder(
         modality="text",
         reader=TextReader(tokenizer.encode, rankings, template, max(settings.buckets_tokens)),
@@ -148,7 +154,7 @@ def video_encoder(settings: Any, model: Callable[[], EmoVCLIP], prompts: Any) ->
 
     model: builds the network. prompts: pytree of its Prompt state with a leading axis F.
     """
-    size = CLIP.config(settings.source).vision_config.image_size
+    size = clip_image_size(settings.source)
 
     def load() -> Embed:
         graphdef, _, backbone = nnx.split(model(), Prompt, ...)

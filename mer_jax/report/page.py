@@ -1,0 +1,63 @@
+"""A self-contained html page from the metrics of a run: no script, nothing fetched, the same bytes twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mer_jax.files import write_whole
+from mer_jax.report import figures, formats, tables
+from mer_jax.report.schema import Fold, FoldCurves, Metrics
+
+
+def write_report(metrics: Metrics, path: str | Path) -> None:
+    """Writes the page to `path`. `metrics`, laid out as in `schema`, may come from `metrics.json`."""
+    page = render(metrics)
+    with write_whole(path) as file:
+        file.write(page)
+
+
+def render(metrics: Metrics) -> str:
+    environment = Environment(
+        loader=PackageLoader("mer_jax", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=formats.percent, number=formats.number, duration=formats.duration, listing=formats.listing
+    )
+    environment.globals.update(spread=formats.spread, points=formats.points)
+    every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
+    return environment.get_template("report.html").render(
+        every_key,
+        charts=_charts(every_key),
+        added=sum(sum(entry["added"].values()) for entry in metrics.get("rounds") or []),
+        subsets=tables.subsets_best_first(metrics),
+        best_single=tables.best_single(metrics),
+        chance_margin=tables.chance_margin,
+        problem_groups=tables.problem_groups(metrics.get("problems") or []),
+        table_1=tables.table_1(metrics),
+        table_2=tables.table_2(metrics),
+    )
+
+
+def _charts(metrics: Metrics) -> dict[str, list[str]]:
+    """Section -> SVGs; a section without data has none."""
+    curves, rounds = metrics["curves"], metrics["rounds"]
+    fusion, tune = (curves["fusion"], curves["tune"]) if curves else (None, None)
+    return {
+        "fusion": _fold_charts("Fusion", fusion, metrics["folds"] or ()) if fusion else [],
+        "tune": _fold_charts("EmoVCLIP", tune) if tune else [],
+        "rounds": [figures.round_chart(rounds, metrics["cv"], metrics["test"])] if rounds else [],
+    }
+
+
+def _fold_charts(name: str, curves: FoldCurves, folds: Sequence[Fold] = ()) -> list[str]:
+    waf = [[100 * value for value in fold] for fold in curves["waf"]]
+    return [
+        figures.fold_chart(curves["loss"], f"{name}: training loss"),
+        figures.fold_chart(waf, f"{name}: validation WAF, %", folds),
+    ]

@@ -1,0 +1,159 @@
+"""What `metrics.json` holds: the contract between the main job, which fills it, and the report.
+
+Scores (`waf`, `accuracy`, `ece`, `precision`, ...) are fractions in [0, 1]; `std` and `*_std` are population
+standard deviations over folds; times are seconds. Every top-level key but `dataset` and `cv` may be missing
+or None, and an optional part says so in the report. A split without known labels has no scores, never zeros.
+"""
+
+from typing import TypedDict
+
+
+class Dataset(TypedDict):
+    name: str
+    labels: list[str]
+    modalities: list[str]  # those the run fused, in the order of the shared vocabulary
+    counts: dict[str, int]  # split -> clips
+    classes: dict[str, dict[str, int]]  # split -> label -> clips; only splits whose labels are known
+
+
+class ClassScores(TypedDict):
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Scores(TypedDict):
+    waf: float
+    accuracy: float
+    ece: float  # expected calibration error
+    per_class: list[ClassScores]
+    confusion: list[list[int]]  # [C, C], rows are the truth, columns the prediction
+
+
+class CrossValidation(Scores):
+    """Every labelled clip, scored once, by the fold that held it out."""
+
+    std: float  # of the folds' WAF; `waf` is their mean
+
+
+class Ensemble(Scores):
+    """The final ensemble on the test clips."""
+
+    folds_waf_std: float | None  # of each fold's own model, before averaging logits
+
+
+class Fold(TypedDict):
+    fold: int  # from 1
+    waf: float
+    accuracy: float
+    best_epoch: int  # from 1
+    train: int  # clips, pseudo-labelled ones included
+    validation: int
+
+
+class Round(TypedDict):
+    """One round of self-training: the ensemble that chose the clips, and the clips it chose.
+
+    Its scores are those of the models trained with the clips of *earlier* rounds, so the first round's are
+    the scores without self-training. The final ensemble, trained after the last round, is in `cv` and `test`.
+    """
+
+    round: int  # from 1
+    cv_waf: float
+    cv_std: float
+    test_waf: float | None
+    added: dict[str, int]  # label -> clips
+    confidence: dict[str, float]  # label -> mean probability of the clips added; no entry where none was
+    correct: int | None  # of the `known`
+    known: int  # added clips whose true label is known
+    shortfall: dict[str, int]  # label -> clips missing to k
+
+
+class Subset(TypedDict):
+    """The final models given only these modalities of each clip."""
+
+    modalities: list[str]
+    cv_waf: float | None
+    test_waf: float | None
+
+
+class SingleModality(TypedDict):
+    """Models trained on these modalities alone; more than one where the paper's Table 1 has such a row."""
+
+    modalities: list[str]
+    cv_waf: float
+    cv_std: float
+    test_waf: float | None
+
+
+class Ablation(TypedDict):
+    """The same training with all modalities and these switches. The run itself is one of the entries."""
+
+    name: str
+    self_training: bool
+    modality_dropout: float
+    cv_waf: float
+    cv_std: float
+    test_waf: float | None
+
+
+class Video(TypedDict):
+    """WAF of whole-frame video alone on held-out labelled clips."""
+
+    mode: str  # whose labels tuned the prompts: "per_fold" or "all_labelled"
+    zero_shot: float | None  # frozen CLIP, class names only
+    linear_probe: float | None  # frozen CLIP, linear classifier on its features
+    tuned: float | None  # EmoVCLIP
+
+
+class Ranking(TypedDict):
+    """How often the language model's ranking of the transcript holds the true label."""
+
+    top1: float
+    top2: float
+    per_class: dict[str, float]  # label -> top1
+
+
+class FoldCurves(TypedDict):
+    loss: list[list[float]]  # [folds, epochs], training
+    waf: list[list[float]]  # [folds, epochs], validation
+
+
+class Curves(TypedDict):
+    fusion: FoldCurves | None  # the final training
+    tune: FoldCurves | None  # EmoVCLIP's prompts
+
+
+class Problem(TypedDict):
+    name: str
+    split: str
+    modality: str | None  # the one that is absent; None: the whole clip was left out
+    reason: str
+
+
+class Environment(TypedDict):
+    versions: dict[str, str]
+    devices: list[str]  # one entry per kind, such as "8 x TPU v5e"
+    commit: str | None
+
+
+class Metrics(TypedDict, total=False):
+    dataset: Dataset
+    cv: CrossValidation
+    folds: list[Fold] | None
+    test: Ensemble | None
+    rounds: list[Round] | None
+    modality_subsets: list[Subset] | None
+    single_modality: list[SingleModality] | None
+    ablations: list[Ablation] | None
+    video: Video | None
+    ranking: Ranking | None
+    attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax: any real)
+    curves: Curves | None
+    problems: list[Problem] | None
+    timing: dict[str, float] | None  # stage -> seconds, in the order they ran
+    peak_memory_gib: float | None
+    settings: dict[str, object] | None  # dotted key -> value
+    environment: Environment | None

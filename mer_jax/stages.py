@@ -1,0 +1,143 @@
+"""The steps that the commands share: a data set, its faces, its rankings, its features."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.detect import FaceDetector
+from mer_jax.data.layouts import read_folder, read_mer
+from mer_jax.data.media import Unreadable, read_frames
+from mer_jax.data.sample.generate import SampleSpec, write_sample
+from mer_jax.errors import UsageError
+from mer_jax.extract import extract, ready_made
+from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.store import FeatureStore
+from mer_jax.files import write_whole
+from mer_jax.models.fusion import MODALITIES
+from mer_jax.progress import progress
+from mer_jax.text import lexicon
+
+ANNOTATORS = {"lexicon": lexicon.rank, "none": None}
+
+
+@dataclass(frozen=True)
+class Features:
+    """One modality of every clip of a list: embeddings [N, D], or [F, N, D] with a row per fold; zeros where absent."""
+
+    embeddings: np.ndarray
+    present: np.ndarray  # [N] bool
+    reasons: Mapping[int, str]  # position -> why it is absent
+
+
+def cache_folder() -> Path:
+    """Where the bundled sample is written: $MER_JAX_CACHE, or mer_jax in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MER_JAX_CACHE") or Path(base) / "mer_jax")
+
+
+def open_dataset(config: Any) -> Dataset:
+    """The data set that a config names; the sample is written when it is not there yet."""
+    data, labels = config.data, tuple(config.data.get("labels", ()))
+    if config.variant == "sample":
+        spec = SampleSpec(labelled=data.labelled, unlabelled=data.unlabelled, test=data.test)
+        root = cache_folder() / f"sample-{data.labelled}-{data.unlabelled}-{data.test}"
+        with progress("writing the sample", data.labelled + data.unlabelled + data.test, "clip") as bar:
+            write_sample(root, spec, bar.update)
+        return read_mer(root, "mer2024", labels, name="bundled sample")
+    root = Path(data.root).expanduser()
+    if config.variant == "folder":
+        columns = {column: data[f"{column}_column"] for column in ("label", "split", "group", "text")}
+        folders = {modality: data[f"{modality}_feature"] for modality in MODALITIES}
+        return read_folder(root, columns, {modality: folder for modality, folder in folders.items() if folder})
+    return read_mer(root, config.variant, labels)
+
+
+def chosen_modalities(config: Any) -> tuple[str, ...]:
+    """The modalities that the config asks for; all where it does not say."""
+    wanted = config.data.get("modalities", "")
+    chosen = wanted.split("+") if wanted else MODALITIES
+    unknown = [modality for modality in chosen if modality not in MODALITIES]
+    if unknown:
+        raise UsageError(f"modalities: unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}")
+    return tuple(modality for modality in MODALITIES if modality in chosen)
+
+
+def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
+    """Clips with their aligned face crops: the data set's own where it has any, else detected into `folder`.
+
+    Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face.
+    """
+    wanting = [clip for clip in clips if clip.media is not None and "image" not in clip.features]
+    if not wanting or any(clip.faces for clip in clips):
+        return list(clips)
+    found: dict[str, Path] = {}
+    detector = FaceDetector()
+    with progress("faces", len(wanting), "clip") as bar:
+        for clip in wanting:
+            path = folder / clip.name / f"{clip.name}.npy"
+            bar.update(1)
+            if not path.exists():
+                try:
+                    crops, _ = detector.crop_faces(read_frames(clip.media))
+                except Unreadable:
+                    continue
+                with write_whole(path, mode="wb") as file:
+                    np.save(file, crops[..., ::-1], allow_pickle=False)
+            found[clip.name] = path
+    return [replace(clip, faces=found.get(clip.name)) for clip in clips]
+
+
+def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], annotator: str) -> dict[str, list[str]]:
+    """Transcript -> labels, most likely first, for every distinct transcript."""
+    if annotator not in ANNOTATORS:
+        raise UsageError(f"ranking.annotator: unknown {annotator!r}; known: {', '.join(ANNOTATORS)}")
+    rank = ANNOTATORS[annotator]
+    transcripts = sorted({clip.transcript for clip in clips} - {""})
+    return dict(zip(transcripts, rank(transcripts, labels), strict=True)) if rank else {}
+
+
+def frame_level_encoder(config: Any, modality: str, rankings: Mapping[str, Sequence[str]]) -> Encoder:
+    """The encoder of a modality that needs no training: speech, image or text."""
+    settings = config.encoders[modality]
+    if modality == "speech":
+        return speech_encoder(settings)
+    if modality == "image":
+        return image_encoder(settings)
+    return text_encoder(settings, rankings, config.ranking.template)
+
+
+def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) -> Features:
+    """Features of every clip, from the store where they are there already. Zeros with a reason where absent."""
+    store = FeatureStore(workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}")
+    settings = config.extraction
+    with progress(f"{encoder.modality} features", len(clips), "clip") as bar:
+        extract(
+            clips, encoder, store, shard_size=settings.shard_clips, workers=settings.workers, advance=bar.update
+        )
+    keys = [encoder.key(clip) for clip in clips]
+    embeddings, present = store.read(keys)
+    reasons = {i: store.reasons[key] for i, key in enumerate(keys) if not present[i]}
+    if embeddings.ndim == 3:  # [N, F, P] -> [F, N, P]
+        embeddings = np.ascontiguousarray(embeddings.swapaxes(0, 1))
+    return Features(embeddings, present, reasons)
+
+
+def load_ready_made(clips: Sequence[Clip], modality: str) -> Features:
+    """Features that the data set brings."""
+    embeddings, reasons = ready_made(clips, modality)
+    present = np.array([i not in reasons for i in range(len(clips))], bool)
+    return Features(embeddings, present, reasons)
+
+
+def absences(clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:
+    """A problem for every clip and modality that is absent."""
+    return [
+        Problem(clips[position].name, clips[position].split, modality, reason)
+        for modality, found in features.items()
+        for position, reason in found.reasons.items()
+    ]

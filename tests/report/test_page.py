@@ -1,0 +1,126 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mer_jax.report.page import render, write_report
+
+SECTIONS = [
+    *("headline", "folds", "classes", "confusion", "curves", "self-training", "subsets", "single"),
+    *("ablations", "video", "text", "attention", "problems", "time", "paper", "settings"),
+]
+VOID = {"meta", "br", "link", "img"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and keeps what the tests look at: ids in order, text, tags, addresses."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.ids, self.text, self.addresses = [], [], [], "", []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def section(html, name):
+    return re.search(rf'<(section|header) id="{name}">.*?</\1>', html, re.DOTALL).group()
+
+
+def test_every_section_in_order_and_filled(metrics):
+    html = render(metrics)
+    page = Page(html)
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags.count("svg") == 5
+    assert 'class="absent"' not in html
+
+
+@pytest.mark.parametrize("keep", ["only_cv", "none"])
+def test_missing_parts_are_said_in_a_sentence(metrics, only_cv, keep):
+    bare = only_cv if keep == "only_cv" else dict.fromkeys(metrics) | only_cv
+    html = render(bare)
+    page = Page(html)
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert "svg" not in page.tags
+    for name in set(SECTIONS) - {"headline", "confusion", "paper"}:
+        assert 'class="absent"' in section(html, name), name
+    assert "the test labels are not known" in section(html, "headline")
+
+
+def test_a_run_without_test_labels(metrics):
+    metrics["test"] = None
+    for entry in (*metrics["rounds"], *metrics["modality_subsets"], *metrics["single_modality"]):
+        entry["test_waf"] = None
+    metrics["ablations"] = None
+    html = render(metrics)
+    assert "cross-validated WAF" in section(html, "subsets")
+    assert "nan" not in html
+
+
+def test_the_numbers_are_the_run_s(metrics):
+    metrics["test"]["waf"], metrics["cv"]["waf"], metrics["cv"]["std"] = 0.9123, 0.8765, 0.0234
+    headline = Page(section(render(metrics), "headline")).text
+    assert "91.2 %" in headline
+    assert re.search(r"87\.6 ± 2\.3\s%", headline)
+    assert "+23.2 points" in headline  # over speech alone, 68.0
+
+
+def test_tuning_on_all_labels_is_flagged_at_the_top(metrics):
+    assert "optimistic" not in render(metrics)
+    metrics["video"]["mode"] = "all_labelled"
+    assert "optimistic" in section(render(metrics), "headline")
+
+
+def test_the_paper_is_told_apart_from_ours(metrics):
+    paper = section(render(metrics), "paper")
+    assert "Paper, MER2024" in paper
+    assert "Ours, the bundled sample" in paper
+    assert "not comparable" in paper
+    row = next(line for line in paper.split("<tr>") if "Paper, dropout 0.3" in line)
+    assert "90.15" in row
+    assert f"{100 * metrics['test']['waf']:.1f}" in row
+
+
+def test_self_contained(metrics):
+    html = render(metrics)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_names_are_escaped(metrics):
+    metrics["dataset"]["name"] = "<script>alert(1)</script>"
+    html = render(metrics)
+    assert "<script" not in html
+    assert "&lt;b&gt;&amp;clip" in html
+
+
+def test_rebuilt_from_metrics_json_to_the_same_bytes(metrics, tmp_path):
+    write_report(metrics, tmp_path / "report" / "index.html")
+    write_report(json.loads(json.dumps(metrics)), tmp_path / "again.html")
+    html = (tmp_path / "report" / "index.html").read_bytes()
+    assert html == (tmp_path / "again.html").read_bytes()
+    assert str(tmp_path).encode() not in html
