@@ -1,0 +1,206 @@
+"""Face detection as one compiled program: MTCNN's cascade on a batch of frames, with fixed shapes.
+
+The published procedure (PyPI `mtcnn` 1.0.0, mtcnn/stages/*.py), where each pyramid level gives its best
+`PER_LEVEL` windows and each stage keeps the best `KEPT` boxes of a frame. x and y are continuous: pixel i
+covers [i, i + 1). Boxes are (x1, y1, x2, y2); a score of 0 marks an unused place.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mer_jax.models.mtcnn import MTCNN
+
+MIN_FACE = 24  # pixels
+PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
+THRESHOLDS = (0.6, 0.7, 0.7)  # least score after P-Net, R-Net, O-Net
+PER_LEVEL, KEPT = 64, 128
+CHUNK = 64  # crops per step of R-Net and O-Net
+WINDOW, STRIDE = 12, 2  # P-Net's
+
+
+@jax.jit
+def cascade(model: MTCNN, frames: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """uint8 RGB [B, H, W, 3] -> boxes [B, KEPT, 4], scores [B, KEPT], landmarks [B, KEPT, 5, 2] as (x, y)."""
+    pixels = (frames.astype(jnp.float32) - 127.5) / 128
+
+    scores, boxes = propose(model.pnet, pixels)  # [B, L, PER_LEVEL]
+    scores = suppress(boxes, scores, 0.5)
+    scores, boxes = best(scores.reshape(len(frames), -1), boxes.reshape(len(frames), -1, 4))
+    scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
+
+    scores, offsets = judge(model.rnet, pixels, boxes, scores > 0, 24)
+    scores, boxes = best(above(scores, THRESHOLDS[1]), shift(boxes, offsets))
+    scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
+
+    scores, offsets, landmarks = judge(model.onet, pixels, boxes, scores > 0, 48)
+    landmarks = jnp.stack(jnp.split(landmarks, 2, axis=-1), axis=-1)  # [B, KEPT, 5, 2]
+    landmarks = boxes[:, :, None, :2] + landmarks * extent(boxes)[:, :, None]
+    scores, boxes, landmarks = best(above(scores, THRESHOLDS[2]), shift(boxes, offsets), landmarks)
+    return boxes, suppress(boxes, scores, 0.7, of_smaller=True), landmarks
+
+
+def propose(pnet, pixels):
+    """The best windows of each pyramid level: scores [B, L, PER_LEVEL], boxes [B, L, PER_LEVEL, 4].
+
+    All levels lie on one canvas, so that P-Net is compiled and run once; windows across two are not read.
+    """
+    batch, height, width, _ = pixels.shape
+    sizes = pyramid(height, width)
+    corners, canvas_size = pack(sizes)
+    largest = shrink(pixels, *sizes[0])
+    canvas = jnp.zeros((batch, *canvas_size, 3))
+    for (h, w), (top, left) in zip(sizes, corners, strict=True):
+        canvas = canvas.at[:, top : top + h, left : left + w].set(shrink(largest, h, w))
+    canvas_scores, canvas_offsets = pnet(canvas)
+
+    levels = []
+    for (h, w), (top, left) in zip(sizes, corners, strict=True):
+        rows, columns = ((n - WINDOW) // STRIDE + 1 for n in (h, w))
+        row, column = top // STRIDE, left // STRIDE
+        scores = canvas_scores[:, row : row + rows, column : column + columns].reshape(batch, -1)
+        offsets = canvas_offsets[:, row : row + rows, column : column + columns].reshape(batch, -1, 4)
+
+        count = min(PER_LEVEL, rows * columns)
+        scores, cell = jax.lax.top_k(above(scores, THRESHOLDS[0]), count)
+        offsets = jnp.take_along_axis(offsets, cell[..., None], axis=1)
+        corner = STRIDE * jnp.stack([cell % columns, cell // columns], axis=-1)
+        windows = jnp.concatenate([corner, corner + WINDOW], axis=-1) + WINDOW * offsets
+        boxes = windows * jnp.array([width / w, height / h] * 2)
+        missing = (0, PER_LEVEL - count)
+        levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
+    scores, boxes = zip(*levels, strict=True)
+    return jnp.stack(scores, axis=1), jnp.stack(boxes, axis=1)
+
+
+def pyramid(height, width):
+    """Level sizes, largest first; even, so that P-Net's pooling windows never reach over a level's edge."""
+    sizes = []
+    scale = WINDOW / MIN_FACE
+    while min(height, width) * scale >= WINDOW:
+        sizes.append((2 * round(height * scale / 2), 2 * round(width * scale / 2)))
+        scale *= PYRAMID_FACTOR
+    return sizes
+
+
+def pack(sizes):
+    """Places levels first-fit in columns as high as the largest: (top, left) corners, and the canvas size."""
+    height = sizes[0][0]
+    filled, lefts, corners = [], [0], []
+    for h, w in sizes:
+        column = next((i for i, f in enumerate(filled) if f + h <= height), len(filled))
+        if column == len(filled):
+            filled.append(0)
+            lefts.append(lefts[-1] + w)
+        corners.append((filled[column], lefts[column]))
+        filled[column] += h
+    return corners, (height, lefts[-1])
+
+
+def shrink(images, height, width):
+    """Resizes [B, H, W, C] to a smaller size: bilinear, antialiased."""
+
+    def weights(source, target):
+        scale = source / target
+        centres = (np.arange(target)[:, None] + 0.5) * scale
+        triangle = np.maximum(0, 1 - np.abs(np.arange(source) + 0.5 - centres) / scale)
+        return (triangle / triangle.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    _, h, w, _ = images.shape
+    return jnp.einsum("hH,wW,bHWc->bhwc", weights(h, height), weights(w, width), images)
+
+
+def judge(net, pixels, boxes, valid, size):
+    """R-Net or O-Net on the valid ones of boxes [B, KEPT, 4]: its outputs, [B, KEPT, ...], score 0 elsewhere.
+
+    Shapes are fixed, but only as many chunks are computed as hold the valid boxes.
+    """
+    flat = boxes.reshape(-1, 4)
+    order = jnp.argsort(~valid.ravel(), stable=True)  # the valid ones first
+    count = valid.sum()
+    outputs = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), pixels.dtype))
+    outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
+
+    def step(state):
+        start, outputs = state
+        chosen = jax.lax.dynamic_slice(order, [start], [CHUNK])
+        results = net(crop(pixels, flat[chosen], chosen // boxes.shape[1], size))
+        return start + CHUNK, jax.tree.map(lambda o, r: o.at[chosen].set(r), outputs, results)
+
+    _, outputs = jax.lax.while_loop(lambda state: state[0] < count, step, (0, outputs))
+    scores, *rest = (x.reshape(*valid.shape, *x.shape[1:]) for x in outputs)
+    return jnp.where(valid, scores, 0), *rest
+
+
+def crop(pixels, boxes, owner, size):
+    """Bilinear crops [N, size, size, 3] of boxes [N, 4] in frames `owner` [N]; mid-grey outside the frame."""
+    steps = (jnp.arange(size) + 0.5) / size
+    corner, extents = boxes[:, :2], extent(boxes)
+    x, y = (corner[:, i, None] + extents[:, i, None] * steps - 0.5 for i in range(2))  # [N, size]
+
+    def taps(centres, length):
+        index = jnp.floor(centres)[..., None] + jnp.arange(2)  # [N, size, 2]
+        weights = jnp.where((index >= 0) & (index < length), 1 - jnp.abs(index - centres[..., None]), 0)
+        return jnp.clip(index, 0, length - 1).astype(jnp.int32), weights
+
+    rows, row_weights = taps(y, pixels.shape[1])
+    columns, column_weights = taps(x, pixels.shape[2])
+    rows, columns = rows.reshape(len(boxes), -1, 1), columns.reshape(len(boxes), 1, -1)
+    corners = pixels[owner[:, None, None], rows, columns].reshape(-1, size, 2, size, 2, 3)
+    return jnp.einsum("nyaxbc,nya,nxb->nyxc", corners, row_weights, column_weights)
+
+
+def above(scores, threshold):
+    return jnp.where(scores > threshold, scores, 0)
+
+
+def best(scores, *arrays):
+    """The `KEPT` best of each frame, sorted: scores [B, N], arrays [B, N, ...] -> [B, KEPT, ...] each."""
+    scores, index = jax.lax.top_k(scores, KEPT)
+    return scores, *(x[jnp.arange(len(x))[:, None], index] for x in arrays)
+
+
+def extent(boxes):
+    """[..., 4] -> width and height [..., 2]."""
+    return boxes[..., 2:] - boxes[..., :2]
+
+
+def square(boxes):
+    """Grows the shorter side about the centre."""
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    half = extent(boxes).max(axis=-1, keepdims=True) / 2
+    return jnp.concatenate([centre - half, centre + half], axis=-1)
+
+
+def shift(boxes, offsets):
+    """Moves each edge by its offset, in units of the box's width and height."""
+    return boxes + offsets * jnp.tile(extent(boxes), 2)
+
+
+def suppress(boxes, scores, threshold, of_smaller=False):
+    """Greedy non-maximum suppression: sets the score of boxes that overlap a better one to 0.
+
+    Args:
+      boxes, scores: [..., K, 4], [..., K], best first.
+      threshold: on intersection / union, or intersection / the smaller area where `of_smaller`.
+    """
+
+    @partial(jnp.vectorize, signature="(k,d),(k)->(k)")
+    def one_set(boxes, scores):
+        top_left = jnp.maximum(boxes[:, None, :2], boxes[:, :2])
+        bottom_right = jnp.minimum(boxes[:, None, 2:], boxes[:, 2:])
+        shared = jnp.maximum(bottom_right - top_left, 0).prod(axis=-1)
+        areas = extent(boxes).prod(axis=-1)
+        pairs = areas[:, None], areas
+        whole = jnp.minimum(*pairs) if of_smaller else sum(pairs) - shared
+        k = len(scores)
+        overlaps = (shared > threshold * whole) & (jnp.arange(k)[:, None] < jnp.arange(k))  # [better, worse]
+
+        def drop_worse(i, scores):
+            return jnp.where((scores[i] > 0) & overlaps[i], 0, scores)
+
+        return jax.lax.fori_loop(0, k, drop_worse, scores)
+
+    return one_set(boxes, scores)

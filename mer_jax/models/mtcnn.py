@@ -1,0 +1,104 @@
+"""MTCNN's networks (Zhang et al. 2016): P-Net proposes faces, R-Net refines them, O-Net adds five landmarks.
+
+As in the PyPI package `mtcnn` 1.0.0 (mtcnn/network/*.py). Pixels are (rgb - 127.5) / 128. Scores are the
+probability of a face. A box offset is (dx1, dy1, dx2, dy2) in units of the box's width and height. Landmarks
+are five x, then five y, in those units from the box's corner: left eye, right eye, nose, left and right mouth
+corner.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Conv = partial(nnx.Conv, padding="VALID")
+
+
+class PReLU(nnx.Module):
+    """A ReLU whose slope below zero is learnt per channel."""
+
+    def __init__(self, channels: int):
+        self.slope = nnx.Param(jnp.full(channels, 0.25))
+
+    def __call__(self, x):
+        return jnp.where(x > 0, x, self.slope[...] * x)
+
+
+def max_pool(x, window: int, padding: str):
+    return nnx.max_pool(x, (window, window), strides=(2, 2), padding=padding)
+
+
+def face_probability(logits):
+    """[..., 2] no face, face -> [...]."""
+    return jax.nn.softmax(logits)[..., 1]
+
+
+class PNet(nnx.Module):
+    """Fully convolutional: each output cell looks at one 12x12 window, windows are 2 pixels apart."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1, self.prelu1 = Conv(3, 10, (3, 3), rngs=rngs), PReLU(10)
+        self.conv2, self.prelu2 = Conv(10, 16, (3, 3), rngs=rngs), PReLU(16)
+        self.conv3, self.prelu3 = Conv(16, 32, (3, 3), rngs=rngs), PReLU(32)
+        self.box = Conv(32, 4, (1, 1), rngs=rngs)
+        self.face = Conv(32, 2, (1, 1), rngs=rngs)
+
+    def __call__(self, pixels):
+        """[B, H, W, 3] -> scores [B, h, w], box offsets [B, h, w, 4] with h = ceil((H - 2) / 2) - 4."""
+        x = max_pool(self.prelu1(self.conv1(pixels)), 2, "SAME")
+        x = self.prelu2(self.conv2(x))
+        x = self.prelu3(self.conv3(x))
+        return face_probability(self.face(x)), self.box(x)
+
+
+class RNet(nnx.Module):
+    """Judges 24x24 crops of P-Net's boxes."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1, self.prelu1 = Conv(3, 28, (3, 3), rngs=rngs), PReLU(28)
+        self.conv2, self.prelu2 = Conv(28, 48, (3, 3), rngs=rngs), PReLU(48)
+        self.conv3, self.prelu3 = Conv(48, 64, (2, 2), rngs=rngs), PReLU(64)
+        self.dense, self.prelu4 = nnx.Linear(3 * 3 * 64, 128, rngs=rngs), PReLU(128)
+        self.box = nnx.Linear(128, 4, rngs=rngs)
+        self.face = nnx.Linear(128, 2, rngs=rngs)
+
+    def __call__(self, crops):
+        """[B, 24, 24, 3] -> scores [B], box offsets [B, 4]."""
+        x = max_pool(self.prelu1(self.conv1(crops)), 3, "SAME")  # [B, 11, 11, 28]
+        x = max_pool(self.prelu2(self.conv2(x)), 3, "VALID")  # [B, 4, 4, 48]
+        x = self.prelu3(self.conv3(x))  # [B, 3, 3, 64]
+        x = self.prelu4(self.dense(x.reshape(len(x), -1)))
+        return face_probability(self.face(x)), self.box(x)
+
+
+class ONet(nnx.Module):
+    """Judges 48x48 crops of R-Net's boxes and finds the landmarks."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.conv1, self.prelu1 = Conv(3, 32, (3, 3), rngs=rngs), PReLU(32)
+        self.conv2, self.prelu2 = Conv(32, 64, (3, 3), rngs=rngs), PReLU(64)
+        self.conv3, self.prelu3 = Conv(64, 64, (3, 3), rngs=rngs), PReLU(64)
+        self.conv4, self.prelu4 = Conv(64, 128, (2, 2), rngs=rngs), PReLU(128)
+        self.dense, self.prelu5 = nnx.Linear(3 * 3 * 128, 256, rngs=rngs), PReLU(256)
+        self.box = nnx.Linear(256, 4, rngs=rngs)
+        self.landmarks = nnx.Linear(256, 10, rngs=rngs)
+        self.face = nnx.Linear(256, 2, rngs=rngs)
+
+    def __call__(self, crops):
+        """[B, 48, 48, 3] -> scores [B], box offsets [B, 4], landmarks [B, 10]."""
+        x = max_pool(self.prelu1(self.conv1(crops)), 3, "SAME")  # [B, 23, 23, 32]
+        x = max_pool(self.prelu2(self.conv2(x)), 3, "VALID")  # [B, 10, 10, 64]
+        x = max_pool(self.prelu3(self.conv3(x)), 2, "SAME")  # [B, 4, 4, 64]
+        x = self.prelu4(self.conv4(x))  # [B, 3, 3, 128]
+        x = self.prelu5(self.dense(x.reshape(len(x), -1)))
+        return face_probability(self.face(x)), self.box(x), self.landmarks(x)
+
+
+class MTCNN(nnx.Module):
+    """The three networks; `mer_jax.models.face_cascade` runs them one after the other."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.pnet = PNet(rngs=rngs)
+        self.rnet = RNet(rngs=rngs)
+        self.onet = ONet(rngs=rngs)

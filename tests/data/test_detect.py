@@ -1,0 +1,93 @@
+"""The detector on drawn faces; all frames have one shape, so one program is compiled."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mer_jax.data.detect import FaceDetector
+
+LANDMARKS = np.array([(-20, -10), (20, -10), (0, 15), (-16, 32), (16, 32)])
+
+
+def draw_face(x, y, scale=1.0, size=(320, 180)):
+    """A shaded cartoon whose landmarks lie at (x, y) + scale * LANDMARKS, on a grey wall."""
+    image = Image.new("RGB", (size[0] * 4, size[1] * 4), (120, 125, 130))
+    paint = ImageDraw.Draw(image)
+
+    def ellipse(cx, cy, rx, ry, color):
+        box = [x + scale * (cx - rx), y + scale * (cy - ry), x + scale * (cx + rx), y + scale * (cy + ry)]
+        paint.ellipse([4 * v for v in box], color)
+
+    ellipse(0, -8, 50, 66, (60, 40, 30))
+    for shade in range(10):
+        ellipse(0, 6, 46 - shade, 60 - shade, (190 + 4 * shade, 140 + 4 * shade, 115 + 4 * shade))
+    for cx, cy in LANDMARKS[:2]:
+        ellipse(cx, cy - 13, 13, 3, (60, 40, 30))
+        ellipse(cx, cy, 11, 6, (245, 245, 245))
+        ellipse(cx, cy, 5, 5, (40, 30, 25))
+    ellipse(0, 6, 5, 16, (205, 150, 125))
+    ellipse(0, 17, 9, 5, (190, 130, 110))
+    ellipse(0, 32, 18, 6, (170, 70, 70))
+    ellipse(0, 32, 14, 1.5, (90, 30, 30))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector(batch_size=4)
+
+
+PLACES = [(80, 90, 0.8), (160, 90, 1.0), (230, 80, 0.9), (150, 100, 0.6), (100, 85, 1.1)]
+
+
+def test_finds_a_drawn_face_and_its_landmarks(detector):
+    faces = detector.detect(np.stack([draw_face(*place) for place in PLACES]))
+    for (x, y, scale), found in zip(PLACES, faces, strict=True):
+        assert found.boxes.shape == (1, 4)
+        assert found.landmarks.shape == (1, 5, 2)
+        assert found.scores[0] > 0.8
+        np.testing.assert_allclose(found.landmarks[0], (x, y) + scale * LANDMARKS, atol=8 * scale)
+        assert (found.boxes[0, :2] < found.landmarks[0].min(axis=0)).all()
+        assert (found.boxes[0, 2:] > found.landmarks[0].max(axis=0)).all()
+
+
+def test_finds_two_faces(detector):
+    frame = draw_face(80, 90, 0.8)
+    frame = np.concatenate([frame[:, :160], draw_face(240, 90, 0.7)[:, 160:]], axis=1)
+    centres = detector.detect(frame[None])[0].landmarks.mean(axis=1)
+    np.testing.assert_allclose(sorted(centres[:, 0]), (80, 240), atol=8)
+
+
+def test_coordinates_are_those_of_the_frame_given(detector):
+    small, large = draw_face(160, 90), draw_face(320, 180, 2.0, (640, 360))
+    a, b = (detector.detect(frame[None])[0].landmarks[0] for frame in (small, large))
+    np.testing.assert_allclose(2 * (a + 0.5) - 0.5, b, atol=2.0)
+
+
+def test_finds_nothing_in_noise_or_on_a_wall(detector):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 180, 320, 3), np.uint8)
+    wall = np.full((1, 180, 320, 3), 120, np.uint8)
+    assert [len(f.scores) for f in detector.detect(np.concatenate([noise, wall]))] == [0, 0, 0, 0]
+
+
+def test_a_frame_is_judged_alike_in_any_company(detector):
+    frames = np.stack([draw_face(*place) for place in PLACES])
+    alone, together = detector.detect(frames[2:3])[0], detector.detect(frames)[2]
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_crops_follow_the_main_face_and_drop_frames_without(detector):
+    wall = np.full((180, 320, 3), 120, np.uint8)
+    crops, missing = detector.crop_faces(np.stack([draw_face(100, 90), wall, draw_face(110, 85, 0.7)]))
+    assert crops.shape == (2, 128, 128, 3)
+    assert crops.dtype == np.uint8
+    assert missing == 1
+    # Both show the same face at the same place, though one was smaller.
+    assert np.abs(crops[0].astype(int) - crops[1]).mean() < 12
+
+
+def test_a_clip_without_faces_gives_no_crops(detector):
+    crops, missing = detector.crop_faces(np.full((2, 180, 320, 3), 120, np.uint8), size=64)
+    assert crops.shape == (0, 64, 64, 3)
+    assert missing == 2

@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from mer_jax.data.detect import load_mtcnn
+from mer_jax.models import face_cascade
+
+RNG = np.random.default_rng(0)
+
+
+def random_boxes(*shape):
+    corners = RNG.uniform(0, 60, (*shape, 2))
+    return np.concatenate([corners, corners + RNG.uniform(8, 40, (*shape, 2))], -1).astype(np.float32)
+
+
+def overlap(a, b, of_smaller):
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+    return width * height / (min(areas) if of_smaller else sum(areas) - width * height)
+
+
+@pytest.mark.parametrize("of_smaller", [False, True])
+def test_suppress_is_greedy(of_smaller):
+    boxes, scores = random_boxes(2, 3, 40), -np.sort(-RNG.uniform(0.1, 1, (2, 3, 40)).astype(np.float32))
+    scores[:, :, 30:] = 0
+    kept = np.asarray(face_cascade.suppress(boxes, scores, 0.3, of_smaller=of_smaller))
+    for index in np.ndindex(2, 3):
+        survivors = []
+        for box, score in zip(boxes[index], scores[index], strict=True):
+            if score > 0 and all(overlap(box, other, of_smaller) <= 0.3 for other, _ in survivors):
+                survivors.append((box, score))
+        assert 1 < len(survivors) < 30
+        np.testing.assert_array_equal(kept[index][kept[index] > 0], [score for _, score in survivors])
+
+
+@pytest.mark.parametrize("frame", [(192, 320), (320, 192), (256, 320), (320, 320)])
+def test_levels_do_not_touch_each_other_on_the_canvas(frame):
+    sizes = face_cascade.pyramid(*frame)
+    corners, (height, width) = face_cascade.pack(sizes)
+    used = np.zeros((height, width), int)
+    for (h, w), (top, left) in zip(sizes, corners, strict=True):
+        assert h % 2 == w % 2 == top % 2 == left % 2 == 0
+        assert used[top : top + h, left : left + w].shape == (h, w)
+        used[top : top + h, left : left + w] += 1
+    assert used.max() == 1
+
+
+@pytest.mark.parametrize("size", [(20, 30), (13, 17)])
+def test_shrink_equals_pillow(size):
+    image = RNG.uniform(-1, 1, (40, 60)).astype(np.float32)
+    expected = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    shrunk = face_cascade.shrink(image[None, :, :, None], *size)[0, :, :, 0]
+    np.testing.assert_allclose(shrunk, np.asarray(expected), atol=1e-5)
+
+
+def test_proposals_are_those_of_each_level_alone(monkeypatch):
+    monkeypatch.setattr(face_cascade, "THRESHOLDS", (0.02, 0.7, 0.7))  # noise scores low
+    pnet = jax.jit(load_mtcnn().pnet)
+    pixels = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 48, 64, 3)), jnp.float32)
+    scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, pixels)
+    sizes = face_cascade.pyramid(48, 64)
+    assert scores.shape == (2, len(sizes), face_cascade.PER_LEVEL)
+    assert (scores > 0).any(axis=(0, 2)).all()
+    largest = face_cascade.shrink(pixels, *sizes[0])
+    for level, (h, w) in enumerate(sizes):
+        alone, offsets = pnet(face_cascade.shrink(largest, h, w))
+        for b in range(2):
+            order = np.argsort(-alone[b].ravel())[: face_cascade.PER_LEVEL]
+            order = order[alone[b].ravel()[order] > face_cascade.THRESHOLDS[0]]
+            np.testing.assert_allclose(scores[b, level, : len(order)], alone[b].ravel()[order], atol=1e-5)
+            assert not scores[b, level, len(order) :].any()
+            y, x = np.divmod(order, alone.shape[2])
+            windows = np.stack([2 * x, 2 * y, 2 * x + 12, 2 * y + 12], -1) + 12 * offsets[b, y, x]
+            expected = windows * np.array([64 / w, 48 / h] * 2)
+            np.testing.assert_allclose(boxes[b, level, : len(order)], expected, atol=1e-3)
+
+
+def test_crop_of_whole_pixels_copies_them_and_is_zero_outside():
+    pixels = RNG.uniform(0.5, 1, (2, 10, 12, 3)).astype(np.float32)
+    boxes = np.array([[2, 1, 8, 7], [9, 7, 15, 13]], np.float32)
+    crops = np.asarray(face_cascade.crop(pixels, boxes, np.array([1, 0]), 6))
+    np.testing.assert_allclose(crops[0], pixels[1, 1:7, 2:8], atol=1e-6)
+    np.testing.assert_allclose(crops[1, :3, :3], pixels[0, 7:, 9:], atol=1e-6)
+    assert not crops[1, 3:].any()
+    assert not crops[1, :, 3:].any()
+
+
+def test_judge_computes_the_valid_boxes_and_no_others():
+    rnet = jax.jit(load_mtcnn().rnet)
+    pixels = jnp.asarray(RNG.uniform(-1, 1, (2, 100, 100, 3)), jnp.float32)
+    boxes = jnp.asarray(random_boxes(2, face_cascade.KEPT))
+    valid = RNG.random((2, face_cascade.KEPT)) < 0.4  # more than one chunk
+    assert valid.sum() > face_cascade.CHUNK
+    scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4))(rnet, pixels, boxes, valid, 24)
+    owner, index = np.nonzero(valid)
+    crop = jax.jit(face_cascade.crop, static_argnums=3)
+    expected = rnet(crop(pixels, boxes[owner, index], owner, 24))
+    np.testing.assert_allclose(scores[owner, index], expected[0], atol=1e-5)
+    np.testing.assert_allclose(offsets[owner, index], expected[1], atol=1e-5)
+    assert not scores[~valid].any()
