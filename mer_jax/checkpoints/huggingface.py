@@ -1,0 +1,304 @@
+"""Hugging Face checkpoints -> stacked nnx modules, and back.
+
+A port declares a table of `Rule`s beside its module: one line per kind of tensor, read in both directions.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from transformers import PreTrainedConfig
+
+from mer_jax.errors import DataError
+from mer_jax.files import write_whole
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+REPLICATED = P()
+
+
+class Transform(NamedTuple):
+    """How a checkpoint's tensor becomes ours: `load` gives one array per target, `save` undoes it."""
+
+    load: Callable[[np.ndarray], Sequence[np.ndarray]]
+    save: Callable[..., np.ndarray]
+
+
+IDENTITY = Transform(lambda x: [x], lambda x: x)
+# torch Linear [out, in] <-> kernel [in, out]
+TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)
+# torch Conv [out, in, *window] <-> kernel [*window, in, out]
+CONV = Transform(
+    lambda x: [x.transpose(*range(2, x.ndim), 1, 0)],
+    lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)),
+)
+# torch Linear [3 out, in], three layers in one <-> three kernels [in, out]
+SPLIT3 = Transform(lambda x: np.split(x.T, 3, axis=1), lambda *x: np.concatenate(x, axis=1).T)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of tensor.
+
+    Attributes:
+        source: its name in the checkpoint, or alternative names, the first of which is written on saving.
+            `{layer}` stands for the index on the leading, stacked axis of the target.
+        target: dotted path of the variable in our module, or several paths if `transform` splits the tensor.
+            None: `source` is a glob of tensors that are known and not needed.
+        transform: between the checkpoint's layout and ours.
+        partition: of the target, stacked axis included, over the mesh given to `load_pretrained`.
+        dtype: overrides the dtype given to `load_pretrained`.
+    """
+
+    source: str | tuple[str, ...]
+    target: str | tuple[str, ...] | None
+    transform: Transform = IDENTITY
+    partition: P = REPLICATED
+    dtype: Any = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
+
+
+class _Slot(NamedTuple):
+    """A tensor that the module needs: its possible names and where it goes."""
+
+    names: tuple[str, ...]
+    rule: Rule
+    layer: int | None
+
+
+def fetch(source: str | Path) -> Path:
+    """The folder of a checkpoint in Hugging Face layout, downloaded if `source` is a hub id.
+
+    Raises:
+        DataError: there is no such folder and the hub does not give one, or it has no `config.json`.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        download = partial(snapshot_download, str(source), ignore_patterns=["*/*"])
+        try:
+            folder = Path(download(allow_patterns=["*.json", "*.txt", "*.model", "model*.safetensors"]))
+            if not any(folder.glob("*.safetensors")):
+                folder = Path(download(allow_patterns=["*.json", "*.txt", "*.model", "pytorch_model*.bin"]))
+        except (OSError, HFValidationError) as error:
+            raise DataError(
+                f"{source}: no such folder, and the hub did not give it ({type(error).__name__}): "
+                "check the name, or download the model where there is a network and pass its folder."
+            ) from error
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder}: no config.json; expected a checkpoint folder in Hugging Face layout.")
+    return folder
+
+
+def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> Any:
+    """The configuration of a checkpoint.
+
+    Args:
+        folder: from `fetch`.
+        classes: configuration class by the `model_type` that `config.json` names.
+
+    Raises:
+        DataError: `config.json` is broken or of another model.
+    """
+    file = folder / "config.json"
+    try:
+        model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON ({error}); download it again.") from error
+    if model_type not in classes:
+        raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
+    return classes[model_type].from_pretrained(folder)
+
+
+def load_pretrained(
+    factory: Callable[[], Module],
+    rules: Sequence[Rule],
+    source: str | Path,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    prefix: str = "",
+) -> Module:
+    """Builds `factory()` with the weights of a checkpoint, tensor by tensor from the file to the device.
+
+    The factory is only traced: no random weights are made. Stacked variables are filled in place on the
+    device, so the host never holds more than the tensor in hand.
+
+    Args:
+        factory: makes the module.
+        rules: the port's table; it must cover every variable of the module.
+        source: folder in Hugging Face layout, or hub id.
+        dtype: of the loaded variables, where the rule has none of its own.
+        mesh: devices to spread the variables over, by each rule's `partition`. None: the default device.
+        prefix: dropped from the checkpoint's names where they start with it ("hubert." of a task model).
+
+    Raises:
+        DataError: no such checkpoint, or tensors missing, unexpected or misshapen (all are listed).
+    """
+    folder = fetch(source)
+    graphdef, state = nnx.split(nnx.eval_shape(factory))
+    shapes = {_dotted(path): variable.shape for path, variable in nnx.to_flat_state(state)}
+    slots = {name: slot for slot in _slots(rules, shapes) for name in slot.names}
+    files = _weight_files(folder)
+    _check(folder, {n: s for f in files for n, s, _ in _tensors(f, prefix)}, rules, slots, shapes)
+
+    arrays: dict[str, jax.Array] = {}
+    for file in files:
+        for name, _, read in _tensors(file, prefix):
+            if name not in slots:
+                continue
+            _, rule, layer = slots[name]
+            to = rule.dtype or dtype
+            for target, tensor in zip(rule.targets, rule.transform.load(read()), strict=True):
+                if layer is None:
+                    arrays[target] = jax.device_put(tensor.astype(to), _sharding(mesh, rule.partition))
+                    continue
+                if target not in arrays:
+                    arrays[target] = jnp.zeros(shapes[target], to, device=_sharding(mesh, rule.partition))
+                tensor = jax.device_put(tensor.astype(to), _sharding(mesh, P(*rule.partition[1:])))
+                arrays[target] = _set_layer(arrays[target], tensor, layer)
+    return nnx.merge(graphdef, nnx.map_state(lambda path, v: v.replace(arrays[_dotted(path)]), state))
+
+
+def save_pretrained(module: nnx.Module, rules: Sequence[Rule], config: Any, folder: str | Path) -> None:
+    """Writes `config.json` and `model.safetensors` as transformers does; dtypes stay as they are.
+
+    Args:
+        module: its variables must be covered by `rules`.
+        config: a transformers configuration.
+        folder: made if needed.
+    """
+    folder = Path(folder)
+    arrays = {_dotted(path): np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(module))}
+    tensors = {}
+    for names, rule, layer in _slots(rules, {path: array.shape for path, array in arrays.items()}):
+        parts = [arrays[target] if layer is None else arrays[target][layer] for target in rule.targets]
+        tensors[names[0]] = np.array(rule.transform.save(*parts), order="C")
+    with write_whole(folder / "model.safetensors", "wb") as file:
+        file.write(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    config.save_pretrained(folder)
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _sharding(mesh: Mesh | None, partition: P) -> NamedSharding | None:
+    return None if mesh is None else NamedSharding(mesh, partition)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _set_layer(stack: jax.Array, tensor: jax.Array, layer: int) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(stack, tensor, layer, axis=0)
+
+
+def _slots(rules: Sequence[Rule], shapes: dict[str, tuple[int, ...]]) -> list[_Slot]:
+    """Every tensor that `rules` ask for; a table that does not cover the module is a bug in the port."""
+    covered = {target for rule in rules for target in rule.targets}
+    if covered != set(shapes):
+        raise ValueError(f"the rules and the module differ in {sorted(covered ^ set(shapes))}")
+    slots = []
+    for rule in rules:
+        if rule.target is None:
+            continue
+        stacked = "{layer}" in rule.sources[0]
+        for layer in range(shapes[rule.targets[0]][0]) if stacked else [None]:
+            names = tuple(name.replace("{layer}", str(layer)) for name in rule.sources)
+            slots.append(_Slot(names, rule, layer))
+    return slots
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The checkpoint's files, safetensors before torch pickles, one or several by index."""
+    for single in (folder / "model.safetensors", folder / "pytorch_model.bin"):
+        if single.is_file():
+            return [single]
+        index = folder / f"{single.name}.index.json"
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if absent := [name for name in names if not (folder / name).is_file()]:
+                raise DataError(f"{index}: lists {', '.join(absent)}, not in the folder; download it again.")
+            return [folder / name for name in names]
+    raise DataError(f"{folder}: expected model.safetensors or pytorch_model.bin, or their index.json.")
+
+
+def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+    """Name, shape and reader of each tensor in a file; a tensor's bytes are read only by its reader."""
+    if file.suffix == ".safetensors":
+        try:
+            with safetensors.safe_open(file, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                    shape = tuple(tensors.get_slice(name).get_shape())
+                    yield name.removeprefix(prefix), shape, partial(tensors.get_tensor, name)
+        except safetensors.SafetensorError as error:
+            raise DataError(f"{file}: not a whole safetensors file ({error}); download it again.") from error
+        return
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise DataError(f"{file}: reading it needs PyTorch; install torch.") from error
+    try:
+        # Files older than torch 1.6 are no zip archives and cannot be mapped.
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise DataError(
+            f"{file}: not a whole torch file of tensors alone ({type(error).__name__}); download it again."
+        ) from error
+    for name, tensor in tensors.items():
+        yield name.removeprefix(prefix), tuple(tensor.shape), partial(_to_numpy, tensor)
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    return tensor.float().numpy()  # torch gives numpy no bfloat16
+
+
+def _check(
+    folder: Path,
+    found: dict[str, tuple[int, ...]],
+    rules: Sequence[Rule],
+    slots: dict[str, _Slot],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """Compares names and shapes, from the files' headers alone."""
+    ignored = [name for rule in rules if rule.target is None for name in rule.sources]
+    problems = [
+        f"unexpected: {name} {list(shape)}"
+        for name, shape in found.items()
+        if name not in slots and not any(fnmatchcase(name, glob) for glob in ignored)
+    ]
+    for names, rule, layer in dict.fromkeys(slots.values()):
+        present = [name for name in names if name in found]
+        if not present:
+            problems.append(f"missing: {' or '.join(names)}")
+        expected = [shapes[target][layer is not None :] for target in rule.targets]
+        for name in present:
+            try:
+                # A tensor of the right shape that takes no memory.
+                loaded = rule.transform.load(np.broadcast_to(np.float32(0), found[name]))
+            except ValueError:
+                loaded = []
+            if [tensor.shape for tensor in loaded] != expected:
+                wanted = list(rule.transform.save(*(np.zeros(shape, np.bool_) for shape in expected)).shape)
+                problems.append(f"misshapen: {name} {list(found[name])}, expected {wanted}")
+    if problems:
+        raise DataError(f"{folder}: the weights do not fit config.json:\n  " + "\n  ".join(sorted(problems)))

@@ -1,0 +1,47 @@
+"""Scaled dot-product attention, the one used by every model."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+Implementation = Literal["xla", "cudnn"]
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    impl: Implementation = "xla",
+) -> jax.Array:
+    """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are.
+
+    Args:
+        q: `[B, T, N, H]`.
+        k, v: `[B, S, N, H]`, or fewer heads, each shared by N / heads consecutive query heads.
+        mask: bool, broadcastable to `[B, N, T, S]`; False hides a key. A query that sees no key gets a
+            finite, meaningless value.
+        bias: added to the logits, broadcastable to `[B, N, T, S]`.
+        impl: "xla" anywhere; "cudnn" for float16 and bfloat16 on NVIDIA GPUs.
+
+    Returns:
+        `[B, T, N, H]` in the dtype of `v`.
+    """
+    if impl == "cudnn":
+        return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation="cudnn")
+    if impl != "xla":
+        raise ValueError(f'impl={impl!r}: expected "xla" or "cudnn"')
+    groups = q.shape[2] // k.shape[2]
+    if groups > 1:
+        k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)
+    logits = jnp.einsum("BTNH,BSNH->BNTS", q, k, preferred_element_type=jnp.float32)
+    logits *= q.shape[-1] ** -0.5
+    if bias is not None:
+        logits += bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("BNTS,BSNH->BTNH", weights, v)

@@ -1,0 +1,237 @@
+"""Baichuan 1 and 2 decoders, and the LLaMA family, which is the same block with other switches.
+
+Sources: `modeling_baichuan.py` of the baichuan-inc repositories on the Hugging Face hub; transformers'
+`LlamaModel`, `Qwen2Model` and `Qwen3Model`.
+"""
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from transformers import PreTrainedConfig
+
+from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.errors import DataError
+from mer_jax.models.activations import ACTIVATIONS, known_activation
+from mer_jax.models.attention import attention
+from mer_jax.models.baichuan_config import (
+    CONFIG_CLASSES,
+    BaichuanConfig,
+    feed_forward_bias,
+    head_dim,
+    input_bias,
+    num_key_heads,
+    output_bias,
+)
+from mer_jax.models.baichuan_weights import rules
+from mer_jax.models.outputs import EncoderOutput, scan_layers
+
+
+def alibi_slopes(num_heads: int) -> np.ndarray:
+    """One slope per head, [num_heads] float64 (Press et al. 2022).
+
+    2^(-8i/n) for a power of two n; heads beyond the largest power of two take every other slope of the next.
+    """
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+    between = 2.0 ** (-4.0 * np.arange(1, 2 * power + 1, 2) / power)
+    return np.concatenate([slopes, between[: num_heads - power]])
+
+
+def rotary_frequencies(config: PreTrainedConfig) -> np.ndarray | None:
+    """Radians per position of each rotated pair of channels, [head_dim / 2] float64; None for an ALiBi model.
+
+    Raises:
+        DataError: the config asks for a scaling other than LLaMA 3's.
+    """
+    if isinstance(config, BaichuanConfig):
+        if config.max_position_embeddings is None:
+            return None
+        rope = {"rope_theta": 10_000.0}
+    else:
+        rope = config.rope_parameters
+    width = head_dim(config)
+    frequencies = rope["rope_theta"] ** (-np.arange(0, width, 2) / width)
+    kind = rope.get("rope_type", "default")
+    if kind == "llama3":
+        # Channels that turn often within the original context stay, slow ones are stretched, others blended.
+        turns = frequencies * rope["original_max_position_embeddings"] / (2 * np.pi)
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        keep = np.clip((turns - low) / (high - low), 0, 1)
+        frequencies = frequencies * (keep + (1 - keep) / rope["factor"])
+    elif kind != "default":
+        raise DataError(f"config.json asks for rope_type={kind!r}; supported are 'default' and 'llama3'")
+    return frequencies
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+    """Rotates channel h against channel h + H/2. x [B, T, N, H], angles [T, H/2] float32."""
+    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H/2]
+    first, second = jnp.split(x, 2, axis=-1)
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+class SelfAttention(nnx.Module):
+    """Causal attention; grouped key-value heads, biases and query-key norms where the config has them."""
+
+    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+        self.head_dim = head_dim(config)
+        width = config.hidden_size
+        query_width = config.num_attention_heads * self.head_dim
+        key_width = num_key_heads(config) * self.head_dim
+        bias = input_bias(config)
+        self.query = nnx.Linear(width, query_width, use_bias=bias, rngs=rngs)
+        self.key = nnx.Linear(width, key_width, use_bias=bias, rngs=rngs)
+        self.value = nnx.Linear(width, key_width, use_bias=bias, rngs=rngs)
+        self.out = nnx.Linear(query_width, width, use_bias=output_bias(config), rngs=rngs)
+        normed = config.model_type == "qwen3"
+        norm = partial(nnx.RMSNorm, self.head_dim, epsilon=config.rms_norm_eps, rngs=rngs)
+        self.query_norm = norm() if normed else None
+        self.key_norm = norm() if normed else None
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None
+    ) -> jax.Array:
+        heads = (*x.shape[:2], -1, self.head_dim)
+        q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        x = attention(q, k, v, mask=mask, bias=bias)  # [B, T, N, H]
+        return self.out(x.reshape(*x.shape[:2], -1))
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+        bias = feed_forward_bias(config)
+        self.activation = known_activation(config.hidden_act)
+        self.gate = nnx.Linear(width, inner, use_bias=bias, rngs=rngs)
+        self.up = nnx.Linear(width, inner, use_bias=bias, rngs=rngs)
+        self.down = nnx.Linear(inner, width, use_bias=bias, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
+
+
+class DecoderLayer(nnx.Module):
+    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+        self.attention_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
+        self.attention = SelfAttention(config, rngs=rngs)
+        self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None
+    ) -> jax.Array:
+        x = x + self.attention(self.attention_norm(x), mask, bias, angles)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Baichuan(nnx.Module):
+    """Causal language model as a text encoder.
+
+    Args:
+        config: `BaichuanConfig`, or transformers' `LlamaConfig`, `Qwen2Config` or `Qwen3Config`.
+        lm_head: also hold the output head, for `logits`; features don't need it.
+
+    Raises:
+        DataError: the config asks for sliding-window attention or for an unknown rotary scaling.
+    """
+
+    def __init__(self, config: PreTrainedConfig, *, lm_head: bool = False, rngs: nnx.Rngs):
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+            raise DataError("config.json asks for sliding-window attention, which is not supported")
+        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        self.tied_head = config.tie_word_embeddings
+        self.norm_head = getattr(config, "norm_head", False)
+        frequencies = rotary_frequencies(config)
+        # Tuples: constants of the program, not weights.
+        self.frequencies = None if frequencies is None else tuple(frequencies.tolist())
+        self.slopes = tuple(alibi_slopes(config.num_attention_heads).tolist())
+        normal = nnx.initializers.normal(config.hidden_size**-0.5)
+        self.embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.hidden_size)))
+        keys = jax.random.split(rngs.params(), config.num_hidden_layers)
+        self.layers = jax.vmap(lambda key: DecoderLayer(config, rngs=nnx.Rngs(key)))(keys)
+        self.norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
+        head = partial(nnx.Linear, config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs)
+        self.lm_head = head() if lm_head and not self.tied_head else None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        dtype: DTypeLike = jnp.float32,
+        mesh: Mesh | None = None,
+        lm_head: bool = False,
+    ) -> Self:
+        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
+        folder = fetch(source)
+        config = read_config(folder, CONFIG_CLASSES)
+        table = rules(config, lm_head and not config.tie_word_embeddings)
+        return load_pretrained(
+            lambda: cls(config, lm_head=lm_head, rngs=nnx.Rngs(0)), table, folder, dtype, mesh
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""
+        fields = json.loads(self.config_json)
+        config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
+        save_pretrained(self, rules(config, self.lm_head is not None), config, folder)
+
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, keep_layers: int = 4) -> EncoderOutput:
+        """Encodes tokens; attention is causal, so right padding changes nothing before it.
+
+        Args:
+            token_ids: [B, L] int32; what follows a row's length may be any valid id.
+            lengths: [B] int32, real tokens per row.
+            keep_layers: how many of the last hidden states to return.
+
+        Returns:
+            hidden states [keep_layers, B, L, D], the last one after the final norm, and the lengths.
+        """
+        positions = jnp.arange(token_ids.shape[1])
+        distance = positions - positions[:, None]  # [T, S], key minus query
+        mask = (distance <= 0)[None, None]  # [1, 1, T, S]
+        angles = bias = None
+        if self.frequencies is not None:
+            angles = jnp.outer(positions, jnp.asarray(self.frequencies, jnp.float32))  # [T, H/2]
+        else:
+            # Baichuan 1 writes slope * key position: a constant per query apart, which softmax ignores.
+            bias = (jnp.asarray(self.slopes, jnp.float32)[:, None, None] * distance)[None]  # [1, N, T, S]
+
+        hidden_states = scan_layers(
+            lambda layer, x: layer(x, mask, bias, angles),
+            self.layers,
+            self.embedding[token_ids],  # [B, L, D]
+            keep_layers=keep_layers,
+        )
+        return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), lengths)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Next-token logits of the last hidden state, [..., D] -> [..., V].
+
+        Raises:
+            ValueError: the model was made without `lm_head=True`.
+        """
+        if self.tied_head:
+            return hidden @ self.embedding.T
+        if self.lm_head is None:
+            raise ValueError("this model was made without its output head; pass lm_head=True")
+        kernel = self.lm_head.kernel[...]
+        if self.norm_head:
+            norm = jnp.linalg.norm(kernel.astype(jnp.float32), axis=0)
+            kernel = (kernel / jnp.maximum(norm, 1e-12)).astype(kernel.dtype)
+        return hidden @ kernel

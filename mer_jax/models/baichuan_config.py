@@ -1,0 +1,53 @@
+"""The decoder family's configs, and the switches that they leave implicit."""
+
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+BAICHUAN_2_VOCABULARY = 125_696
+
+
+class BaichuanConfig(PreTrainedConfig):
+    """`config.json` of Baichuan 1 and 2 under the hub's field names; the defaults are Baichuan2-13B."""
+
+    model_type = "baichuan"
+
+    vocab_size: int = BAICHUAN_2_VOCABULARY
+    hidden_size: int = 5120
+    intermediate_size: int = 13696
+    num_hidden_layers: int = 40
+    num_attention_heads: int = 40
+    hidden_act: str = "silu"
+    rms_norm_eps: float = 1e-6
+    max_position_embeddings: int | None = None  # set in the 7B models: rotary positions; 13B: ALiBi
+    model_max_length: int = 4096
+    z_loss_weight: float | int | None = None  # only Baichuan 2 knows this field
+    tie_word_embeddings: bool = False
+
+    @property
+    def norm_head(self) -> bool:
+        """Whether the rows of `lm_head` are normalised (Baichuan 2's NormHead)."""
+        return self.z_loss_weight is not None or self.vocab_size == BAICHUAN_2_VOCABULARY
+
+
+CONFIG_CLASSES = {cls.model_type: cls for cls in (BaichuanConfig, LlamaConfig, Qwen2Config, Qwen3Config)}
+
+
+def head_dim(config: PreTrainedConfig) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def num_key_heads(config: PreTrainedConfig) -> int:
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
+
+def output_bias(config: PreTrainedConfig) -> bool:
+    """Whether attention's output projection has a bias."""
+    return getattr(config, "attention_bias", False)
+
+
+def input_bias(config: PreTrainedConfig) -> bool:
+    """Whether q, k and v have a bias; Qwen 2's do, without a field that says so."""
+    return output_bias(config) or config.model_type == "qwen2"
+
+
+def feed_forward_bias(config: PreTrainedConfig) -> bool:
+    return getattr(config, "mlp_bias", False)

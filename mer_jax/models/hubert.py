@@ -1,0 +1,265 @@
+"""HuBERT and wav2vec 2.0 speech encoders, base and large (Hsu et al. 2021; transformers `HubertModel`)."""
+
+import json
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from transformers import HubertConfig
+
+from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.errors import DataError
+from mer_jax.models.activations import ACTIVATIONS, known_activation
+from mer_jax.models.attention import attention
+from mer_jax.models.hubert_weights import rules
+from mer_jax.models.outputs import EncoderOutput, scan_layers
+
+CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
+
+
+def layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # Not flax's fast variance, which cancels where the mean is large.
+    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+
+
+def length_mask(lengths: jax.Array, size: int) -> jax.Array:
+    """[B] -> [B, size] bool, True at real positions."""
+    return jnp.arange(size) < lengths[:, None]
+
+
+class TimeNorm(nnx.Module):
+    """GroupNorm with one group per channel: every channel is normalised over the clip's real frames."""
+
+    def __init__(self, channels: int):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: jax.Array, lengths: jax.Array) -> jax.Array:
+        dtype = x.dtype
+        x = x.astype(jnp.float32)
+        mask = length_mask(lengths, x.shape[1])[..., None]  # [B, T, 1]
+        count = jnp.maximum(lengths, 1)[:, None, None]
+        mean = jnp.sum(x, axis=1, keepdims=True, where=mask) / count  # [B, 1, C]
+        variance = jnp.sum(jnp.square(x - mean), axis=1, keepdims=True, where=mask) / count
+        x = (x - mean) * jax.lax.rsqrt(variance + CONV_NORM_EPS)
+        return (x * self.scale + self.bias).astype(dtype)
+
+
+class ConvLayer(nnx.Module):
+    """One strided convolution of the feature encoder: conv, norm (if any), activation."""
+
+    def __init__(self, config: HubertConfig, index: int, *, rngs: nnx.Rngs):
+        channels = config.conv_dim[index]
+        self.kernel_size = config.conv_kernel[index]
+        self.stride = config.conv_stride[index]
+        self.activation = known_activation(config.feat_extract_activation)
+        self.conv = nnx.Conv(
+            config.conv_dim[index - 1] if index else 1,
+            channels,
+            kernel_size=self.kernel_size,
+            strides=self.stride,
+            padding="VALID",
+            use_bias=config.conv_bias,
+            rngs=rngs,
+        )
+        per_frame = config.feat_extract_norm == "layer"
+        self.layer_norm = layer_norm(channels, CONV_NORM_EPS, rngs=rngs) if per_frame else None
+        self.time_norm = TimeNorm(channels) if index == 0 and not per_frame else None
+
+    def frame_count(self, lengths: jax.Array) -> jax.Array:
+        return jnp.maximum((lengths - self.kernel_size) // self.stride + 1, 0)
+
+    def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = self.conv(x)  # [B, T, C]
+        lengths = self.frame_count(lengths)
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        if self.time_norm is not None:
+            x = self.time_norm(x, lengths)
+        return ACTIVATIONS[self.activation](x), lengths
+
+
+class FeatureEncoder(nnx.Module):
+    """The convolutions that turn samples into frames, one each 20 ms with the usual strides."""
+
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        self.layers = nnx.List([ConvLayer(config, index, rngs=rngs) for index in range(len(config.conv_dim))])
+
+    def frame_count(self, lengths: jax.Array) -> jax.Array:
+        """Number of samples -> number of frames that cover real samples only; any shape, int32."""
+        for layer in self.layers:
+            lengths = layer.frame_count(lengths)
+        return lengths
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, S] samples, [B] int32 -> [B, T, C] features, [B] int32 real frames."""
+        # In the weights' dtype, or float32 samples would turn a bfloat16 model into a float32 one.
+        x = waveform.astype(self.layers[0].conv.kernel.dtype)[..., None]  # [B, S, 1]
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+        return x, lengths
+
+
+class FeatureProjection(nnx.Module):
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        channels = config.conv_dim[-1]
+        normed = config.feat_proj_layer_norm
+        self.layer_norm = layer_norm(channels, config.layer_norm_eps, rngs=rngs) if normed else None
+        self.projection = nnx.Linear(channels, config.hidden_size, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[B, T, C] -> [B, T, D]"""
+        if self.layer_norm is not None:
+            features = self.layer_norm(features)
+        return self.projection(features)
+
+
+class PositionalConv(nnx.Module):
+    """Relative positions from one wide grouped convolution, weight-normalised per kernel tap."""
+
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        width, taps = config.hidden_size, config.num_conv_pos_embeddings
+        self.groups = config.num_conv_pos_embedding_groups
+        self.activation = known_activation(config.feat_extract_activation)
+        shape = (taps, width // self.groups, width)
+        self.weight_v = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
+        self.weight_g = nnx.Param(jnp.linalg.norm(self.weight_v[...], axis=(1, 2), keepdims=True))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        v = self.weight_v.astype(jnp.float32)
+        kernel = v * (self.weight_g / jnp.linalg.norm(v, axis=(1, 2), keepdims=True))
+        taps = kernel.shape[0]
+        x = jax.lax.conv_general_dilated(
+            x,
+            kernel.astype(x.dtype),
+            window_strides=(1,),
+            padding=[(taps // 2, (taps - 1) // 2)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=self.groups,
+        )
+        return ACTIVATIONS[self.activation](x + self.bias)
+
+
+class SelfAttention(nnx.Module):
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.query = nnx.Linear(width, width, rngs=rngs)
+        self.key = nnx.Linear(width, width, rngs=rngs)
+        self.value = nnx.Linear(width, width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        heads = (*x.shape[:2], self.num_heads, -1)
+        q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
+        return self.out(attention(q, k, v, mask=mask).reshape(x.shape))
+
+
+class EncoderLayer(nnx.Module):
+    """One transformer layer. `do_stable_layer_norm` puts the norms before attention and MLP, else after."""
+
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        self.norm_first = config.do_stable_layer_norm
+        self.activation = known_activation(config.hidden_act)
+        self.attention = SelfAttention(config, rngs=rngs)
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+        self.intermediate = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+        self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+        self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+
+    def feed_forward(self, x: jax.Array) -> jax.Array:
+        return self.output(ACTIVATIONS[self.activation](self.intermediate(x)))
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        if self.norm_first:
+            x = x + self.attention(self.layer_norm(x), mask)
+            return x + self.feed_forward(self.final_layer_norm(x))
+        x = self.layer_norm(x + self.attention(x, mask))
+        return self.final_layer_norm(x + self.feed_forward(x))
+
+
+class Encoder(nnx.Module):
+    """Positional convolution and the transformer layers."""
+
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        self.norm_first = config.do_stable_layer_norm
+        self.positions = PositionalConv(config, rngs=rngs)
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+        keys = jax.random.split(rngs.params(), config.num_hidden_layers)
+        self.layers = jax.vmap(lambda key: EncoderLayer(config, rngs=nnx.Rngs(key)))(keys)
+
+    def __call__(self, x: jax.Array, lengths: jax.Array, keep_layers: int) -> jax.Array:
+        """[B, T, D] projected (perhaps masked) frames, [B] int32 -> [keep_layers, B, T, D]."""
+        mask = length_mask(lengths, x.shape[1])  # [B, T]
+        x = jnp.where(mask[..., None], x, 0)
+        x = x + self.positions(x)
+        if not self.norm_first:
+            x = self.layer_norm(x)
+        attention_mask = mask[:, None, None, :]  # [B, 1, 1, S]
+        hidden_states = scan_layers(
+            lambda layer, x: layer(x, attention_mask), self.layers, x, keep_layers=keep_layers
+        )
+        if self.norm_first:
+            hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
+        return hidden_states
+
+
+class Hubert(nnx.Module):
+    """Speech encoder: `feature_encoder`, `feature_projection` and `encoder`, each callable by itself.
+
+    Args:
+        config: of a HuBERT or wav2vec 2.0 checkpoint.
+
+    Raises:
+        DataError: `conv_pos_batch_norm` is set; that variant has no weight norm and is not ported.
+    """
+
+    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+        if config.conv_pos_batch_norm:
+            raise DataError(
+                "this HuBERT has a batch-normalised positional convolution (conv_pos_batch_norm=true in "
+                "config.json); only the weight-normalised one is supported: use another checkpoint"
+            )
+        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        self.feature_encoder = FeatureEncoder(config, rngs=rngs)
+        self.feature_projection = FeatureProjection(config, rngs=rngs)
+        self.encoder = Encoder(config, rngs=rngs)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None
+    ) -> Self:
+        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
+        folder = fetch(source)
+        config = read_config(folder, {"hubert": HubertConfig, "wav2vec2": HubertConfig})
+        prefix = f"{config.model_type}."  # of the encoder's tensors in a task model
+        return load_pretrained(
+            lambda: cls(config, rngs=nnx.Rngs(0)), rules(config), folder, dtype, mesh, prefix
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a folder that transformers' `HubertModel` reads."""
+        config = HubertConfig.from_dict(json.loads(self.config_json))
+        save_pretrained(self, rules(config), config, folder)
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array, keep_layers: int = 4) -> EncoderOutput:
+        """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
+
+        Args:
+            waveform: [B, S] float32, 16 kHz mono, normalised to zero mean and unit variance; what follows a
+                row's length may be anything.
+            lengths: [B] int32, real samples per row.
+            keep_layers: how many of the last hidden states to return.
+
+        Returns:
+            hidden states [keep_layers, B, T, D], frame counts [B]. With `do_stable_layer_norm` only the last
+            state has passed the final LayerNorm, as in transformers 4 (5 has that as `last_hidden_state`).
+        """
+        features, frames = self.feature_encoder(waveform, lengths)
+        x = self.feature_projection(features)
+        return EncoderOutput(self.encoder(x, frames, keep_layers), frames)

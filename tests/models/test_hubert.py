@@ -1,0 +1,254 @@
+"""HuBERT and wav2vec 2.0 against transformers' torch models with random weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
+
+from mer_jax.errors import DataError
+from mer_jax.models.hubert import Hubert
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": [16, 16, 24],
+    "conv_kernel": [10, 3, 2],
+    "conv_stride": [5, 2, 2],
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+BASE = {"feat_extract_norm": "group", "conv_bias": False, "do_stable_layer_norm": False}
+LARGE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+VARIANTS = {
+    "base": BASE,
+    "large": LARGE,
+    "base_switched": {"feat_extract_norm": "group", "conv_bias": True, "do_stable_layer_norm": True},
+    "large_switched": {
+        "feat_extract_norm": "layer",
+        "conv_bias": False,
+        "do_stable_layer_norm": False,
+        "feat_proj_layer_norm": False,
+        "num_conv_pos_embeddings": 15,
+    },
+}
+
+encode = jax.jit(Hubert.__call__, static_argnames="keep_layers")
+
+
+def randomise(model):
+    """Every weight and bias non-trivial, so that none can be dropped or swapped unnoticed."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_scale = "layer_norm.weight" in name or "original0" in name
+            parameter.copy_(1 + 0.2 * noise if is_scale else 0.15 * noise)
+    return model.eval()
+
+
+def waveforms(batch, samples, seed=0):
+    return np.random.default_rng(seed).standard_normal((batch, samples)).astype(np.float32)
+
+
+def relative_error(actual, expected):
+    expected = np.asarray(expected, np.float64)
+    return np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max()
+
+
+def torch_hidden_states(model, x, keep):
+    """[keep, B, T, D] of the last layers.
+
+    Since transformers 5 the last entry of `hidden_states` has not passed the final LayerNorm. In version 4,
+    which made the baseline's features, it had: that is `last_hidden_state`.
+    """
+    with torch.no_grad():
+        out = model(torch.tensor(x), output_hidden_states=True)
+    return torch.stack([*out.hidden_states[-keep:-1], out.last_hidden_state])
+
+
+@functools.cache
+def reference(variant):
+    return randomise(HubertModel(HubertConfig(**{**SMALL, **VARIANTS[variant]})))
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Our copy of a reference model, through a checkpoint folder."""
+
+    @functools.cache
+    def load(variant, dtype=jnp.float32):
+        folder = tmp_path_factory.mktemp(variant)
+        reference(variant).save_pretrained(folder)
+        return Hubert.from_pretrained(folder, dtype=dtype)
+
+    return load
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_hidden_states_match_transformers(variant, load):
+    x = waveforms(2, 1203)
+    expected = torch_hidden_states(reference(variant), x, 3)
+    out = encode(load(variant), x, jnp.array([1203, 1203]), keep_layers=3)
+    assert out.lengths.tolist() == [expected.shape[2]] * 2
+    assert out.hidden_states.shape == expected.shape
+    for ours, theirs in zip(out.hidden_states, expected, strict=True):
+        assert relative_error(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["base", "large"])
+def test_submodules_match_transformers(variant, load):
+    model, theirs, x = load(variant), reference(variant), waveforms(2, 800)
+    with torch.no_grad():
+        features = theirs.feature_extractor(torch.tensor(x)).transpose(1, 2)
+        projected = theirs.feature_projection(features)
+        positions = theirs.encoder.pos_conv_embed(projected)
+
+    @jax.jit
+    def ours(model, x, lengths, features, projected):
+        encoded, frames = model.feature_encoder(x, lengths)
+        return frames, encoded, model.feature_projection(features), model.encoder.positions(projected)
+
+    frames, *outputs = ours(model, x, jnp.array([800, 800]), features.numpy(), projected.numpy())
+    assert frames.tolist() == [features.shape[1]] * 2
+    for output, expected in zip(outputs, (features, projected, positions), strict=True):
+        assert relative_error(output, expected) < 1e-5
+
+
+def test_frame_count_is_transformers(load):
+    lengths = np.arange(70, 2000, 7)
+    expected = reference("large")._get_feat_extract_output_lengths(torch.tensor(lengths))
+    ours = load("large").feature_encoder.frame_count(jnp.asarray(lengths))
+    assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("variant", ["base", "large"])
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(70, 900), min_size=3, max_size=3),
+    padding=st.sampled_from([0.0, 1e3, np.nan]),
+    seed=st.integers(0, 99),
+)
+def test_a_clip_does_not_see_its_padding_or_its_batch(variant, load, lengths, padding, seed):
+    batch = waveforms(3, 900, seed)
+    alone = batch[:1, : lengths[0]].copy()
+    for row, length in zip(batch, lengths, strict=True):
+        row[length:] = padding
+    together = encode(load(variant), batch, jnp.array(lengths), keep_layers=2)
+    expected = torch_hidden_states(reference(variant), alone, 2)[:, 0]  # [keep, T, D]
+    assert together.lengths[0] == expected.shape[1]
+    assert relative_error(together.hidden_states[:, 0, : expected.shape[1]], expected) < 1e-5
+    assert np.isfinite(together.hidden_states).all()
+
+
+def test_a_clip_shorter_than_one_frame_has_no_frames(load):
+    out = encode(load("base"), waveforms(2, 400), jnp.array([400, 12]), keep_layers=1)
+    assert out.lengths[1] == 0
+    assert np.isfinite(out.hidden_states).all()
+
+
+def test_bfloat16_stays_close(load):
+    x, lengths = waveforms(2, 1200), jnp.array([1200, 900])
+    exact = encode(load("large"), x, lengths, keep_layers=2).hidden_states
+    model = load("large", jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype(jnp.bfloat16)}
+    rough = encode(model, x, lengths, keep_layers=2).hidden_states
+    assert rough.dtype == jnp.bfloat16
+    a, b = np.asarray(exact, np.float64).ravel(), np.asarray(rough, np.float64).ravel()
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+
+
+def test_pretraining_can_replace_frames_between_projection_and_encoder(load):
+    model, x, lengths = load("large"), waveforms(2, 800), jnp.array([800, 600])
+
+    @jax.jit
+    def masked(model, x, lengths, replace):
+        features, frames = model.feature_encoder(x, lengths)
+        projected = model.feature_projection(features)
+        return model.encoder(jnp.where(replace[..., None], 0.5, projected), frames, 3)
+
+    whole = encode(model, x, lengths, keep_layers=3).hidden_states
+    replace = np.zeros(whole.shape[1:3], bool)
+    assert relative_error(masked(model, x, lengths, replace), whole) < 1e-6
+    replace[0, 3] = True
+    hidden = masked(model, x, lengths, replace)
+    assert relative_error(hidden[:, 0], whole[:, 0]) > 1e-3
+    assert relative_error(hidden[:, 1], whole[:, 1]) < 1e-6
+
+
+def test_saved_folder_reads_the_same_in_transformers_and_here(load, tmp_path):
+    x = waveforms(1, 800)
+    for variant in ("base", "large"):
+        load(variant).save_pretrained(tmp_path / variant)
+        theirs, info = HubertModel.from_pretrained(tmp_path / variant, output_loading_info=True)
+        assert not info["missing_keys"] - {"masked_spec_embed"}
+        assert not info["unexpected_keys"]
+        with torch.no_grad():
+            expected = reference(variant)(torch.tensor(x)).last_hidden_state
+            assert relative_error(theirs.eval()(torch.tensor(x)).last_hidden_state, expected) < 1e-6
+        again = Hubert.from_pretrained(tmp_path / variant)
+        assert jax.tree.all(jax.tree.map(np.array_equal, nnx.state(again), nnx.state(load(variant))))
+
+
+def test_both_names_of_weight_normalised_tensors_load(load, tmp_path):
+    reference("large").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    conv = "encoder.pos_conv_embed.conv"
+    names = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    assert any(name in key for key in tensors for pair in names.items() for name in pair)
+    for style in (dict.keys, dict.values):
+        renamed = {}
+        for key, tensor in tensors.items():
+            for pair, name in zip(names.items(), style(names), strict=True):
+                if key in [f"{conv}.{alternative}" for alternative in pair]:
+                    key = f"{conv}.{name}"
+            renamed[key] = tensor
+        safetensors.numpy.save_file(renamed, file)
+        model = Hubert.from_pretrained(tmp_path)
+        assert jax.tree.all(jax.tree.map(np.array_equal, nnx.state(model), nnx.state(load("large"))))
+
+
+@pytest.mark.parametrize("model_class", [Wav2Vec2Model, Wav2Vec2ForCTC])
+def test_wav2vec2_loads_through_the_same_class(model_class, tmp_path):
+    theirs = randomise(model_class(Wav2Vec2Config(**SMALL, **LARGE)))
+    theirs.save_pretrained(tmp_path)
+    x = waveforms(1, 900)
+    out = encode(Hubert.from_pretrained(tmp_path), x, jnp.array([900]), keep_layers=2)
+    encoder = getattr(theirs, "wav2vec2", theirs)
+    assert relative_error(out.hidden_states, torch_hidden_states(encoder, x, 2)) < 1e-5
+
+
+def test_batch_normalised_positions_are_refused(tmp_path):
+    HubertModel(HubertConfig(**SMALL, conv_pos_batch_norm=True)).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="conv_pos_batch_norm"):
+        Hubert.from_pretrained(tmp_path)
+
+
+def test_keeping_fewer_layers_changes_none(load):
+    x, lengths = waveforms(1, 800), jnp.array([800])
+    whole, last = (encode(load("large"), x, lengths, keep_layers=keep).hidden_states for keep in (3, 1))
+    assert relative_error(last, whole[-1:]) < 1e-6
+
+
+@pytest.mark.parametrize("keep_layers", [0, 4])
+def test_keep_layers_out_of_range_is_an_error(keep_layers, load):
+    with pytest.raises(ValueError, match="3 layers"):
+        encode(load("large"), waveforms(1, 800), jnp.array([800]), keep_layers=keep_layers)
+
+
+def test_random_weights_depend_on_the_seed_alone():
+    config = HubertConfig(**SMALL, **LARGE)
+    make = jax.jit(lambda seed: nnx.state(Hubert(config, rngs=nnx.Rngs(jax.random.key(seed)))))
+    first, same, other = make(0), make(0), make(1)
+    assert jax.tree.all(jax.tree.map(np.array_equal, first, same))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, first, other))
