@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mer_jax.errors import UsageError
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+NOUNS = {"angry": "anger", "happy": "happiness", "sad": "sadness", "worried": "worry"}
 CHALLENGES = ("mer2024", "mer2025", "mer2026")
 FOLDER_ARGUMENTS = {
     "label_column": "label",
@@ -45,11 +46,12 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "num_prompts": 4,
                 "depth": 12,
                 "template": "{}.",  # of the class prompts
+                "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
                 "num_frames": 16,
                 "batch_size": 16,
                 "epochs": 20,
                 "warmup_epochs": 5,
-                "learning_rate": 8e-6 * 50,
+                "learning_rate": 4e-4,
                 "weight_decay": 1e-3,
                 "label_smoothing": 0.1,
                 "remat": True,

@@ -24,10 +24,10 @@ PACKAGES = ("mer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tr
 class Run:
     """One workdir. Opening it writes `config.json`, or checks that the workdir is of the same settings."""
 
-    def __init__(self, workdir: Path, config: ConfigDict, stages: tuple[str, ...]):
+    def __init__(self, workdir: Path, config: ConfigDict):
         self.workdir = workdir
         self.config = config
-        self.stages = stages
+        self.stages: list[str] = []
         settings = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
         path = workdir / "config.json"
         if path.exists():
@@ -39,6 +39,11 @@ class Run:
                 )
         else:
             dump_json(path, {"settings": settings, "seed": config.seed, **environment()})
+
+    def announce(self, stages: list[str]) -> None:
+        """Says what will happen, before it does."""
+        self.stages = stages
+        print(f"run in {self.workdir}: {' -> '.join(stages)}", file=sys.stderr, flush=True)
 
     @property
     def timing(self) -> dict[str, float]:
@@ -53,6 +58,14 @@ class Run:
         start = time.perf_counter()
         yield
         dump_json(self.workdir / "timing.json", {name: time.perf_counter() - start} | self.timing)
+
+
+def load_config(workdir: Path) -> ConfigDict:
+    """The settings of the run in a workdir."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise DataError(f"{workdir}: no config.json in it; expected the workdir of a run of mer_jax.train")
+    return ConfigDict(load_json(path)["settings"])
 
 
 def environment() -> dict[str, Any]:

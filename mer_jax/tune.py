@@ -4,7 +4,7 @@ A batch holds as many clips of every fold; each set of prompts trains on those o
 decoded and sent once for all sets, nothing is computed in vain, and no set sees its own validation clips.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,27 @@ import numpy as np
 import optax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoTokenizer
 
+from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.trained import load_trained, save_trained
 from mer_jax.data.clips import Clip
 from mer_jax.data.media import segment_draws
+from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.features.readers import Chunk, VideoReader, read_or_reason
 from mer_jax.fusion.parallel import map_runs
 from mer_jax.metrics import weighted_f1
+from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.progress import progress
 from mer_jax.random import stream
+from mer_jax.report.scores import waf
+from mer_jax.stages import encode
 
 
 class TuneState(NamedTuple):
@@ -46,6 +58,12 @@ class Batch(NamedTuple):
     mask: jax.Array  # [G, b, T] bool, False beside a clip of fewer frames
     labels: jax.Array  # [G, b] int32
     real: jax.Array  # [G, b] bool, False where a fold has run out of clips
+
+
+def prompt_sets(models: Iterable[EmoVCLIP]) -> Any:
+    """The prompts of several models, stacked: leaves [R, ...]."""
+    sets = [nnx.split(model, Prompt, ...)[1] for model in models]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
 
 
 class Tuner:
@@ -71,11 +89,10 @@ class Tuner:
         self.score = map_runs(self._score)
         self.resize = jax.jit(clip_pixels)
 
-    def init(self, make_prompts: Callable[[jax.Array], Any]) -> TuneState:
-        """Fresh prompts for every set. make_prompts: key -> prompts of one set."""
+    def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
+        """Fresh prompts for every set."""
         runs = len(self.train_folds)
-        sets = [make_prompts(stream(jax.random.key(self.seed), "prompts", run)) for run in range(runs)]
-        prompts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
+        prompts = prompt_sets(build(stream(self.seed, "prompts", run)) for run in range(runs))
         curve = jnp.zeros((runs, self.settings.epochs))
         return TuneState(
             prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve
@@ -110,7 +127,7 @@ class Tuner:
     def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
         """Trains on every clip once, scores the held-out ones, keeps each set's best prompts."""
         prompts, optimizer, losses = state.prompts, state.optimizer, []
-        key = stream(jax.random.key(self.seed), "flip", number)
+        key = stream(self.seed, "flip", number)
         for step, batch in enumerate(training):
             flips = jax.random.bernoulli(stream(key, step), shape=batch.labels.shape)
             prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
@@ -142,8 +159,7 @@ class Tuner:
 
 
 def tune(
-    model: EmoVCLIP,
-    make_prompts: Callable[[jax.Array], Any],
+    build: Callable[[jax.Array], EmoVCLIP],
     clips: Sequence[Clip],
     labels: np.ndarray,
     fold_of: np.ndarray,
@@ -155,14 +171,14 @@ def tune(
 ) -> TuneState:
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
-    clips: labelled ones that have frames. labels, fold_of: [N] int. reader: for validation; training draws its
+    build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int. reader: for validation; training draws its
     frames at random. folder: of the checkpoints, one per epoch, the last one kept. advance: called with clips done.
     """
     folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
     per_fold = max(1, settings.batch_size // len(folds))
     steps = -(-max(map(len, folds)) // per_fold)
-    tuner = Tuner(model, settings, len(folds), seed, steps)
-    state = tuner.init(make_prompts)
+    tuner = Tuner(build(stream(seed, "prompts")), settings, len(folds), seed, steps)
+    state = tuner.init(build)
 
     def batches(order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]) -> Iterator[Batch]:
         return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames)
@@ -240,3 +256,91 @@ def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int) -> tuple[np.nd
             mask[i, :frames] = True
             rows[i, :, :down], columns[i, :, :right] = chunk.side
     return data, mask, rows, columns
+
+
+class Tuned(NamedTuple):
+    """Trained prompts and how they compare."""
+
+    encoder: Encoder  # of the tuned prompts
+    scores: dict[str, Any]  # the report's `video` section
+    curves: dict[str, Any]  # the report's tuning curves
+
+
+def emovclip_builder(config: Any, labels: Sequence[str]) -> Callable[..., EmoVCLIP]:
+    """(key, prompted=True) -> EmoVCLIP on the config's backbone, loaded once; plain CLIP if not prompted."""
+    settings, source = config.tune, config.encoders.video.source
+    clip = CLIP.from_pretrained(source, dtype=config.encoders.video.dtype)
+    tokenizer = AutoTokenizer.from_pretrained(fetch(source))
+
+    def build(key: jax.Array, prompted: bool = True) -> EmoVCLIP:
+        return EmoVCLIP(
+            clip,
+            [settings.nouns.get(label, label) for label in labels],
+            settings.num_prompts if prompted else 0,
+            settings.depth if prompted else 0,
+            tokenizer=tokenizer,
+            template=settings.template,
+            remat=settings.remat,
+            rngs=nnx.Rngs(key),
+        )
+
+    return build
+
+
+def tune_prompts(
+    config: Any, workdir: Path, clips: Sequence[Clip], labels: Sequence[str], truth: np.ndarray, fold_of: np.ndarray
+) -> Tuned:
+    """The tuning stage: zero-shot CLIP and a linear probe to compare with, then the prompts.
+
+    clips: the labelled ones; truth, fold_of: [N] int, their labels and folds.
+    """
+    build = emovclip_builder(config, labels)
+    plain_model = build(stream(config.seed), prompted=False)
+    plain = encode(config, workdir, clips, video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model])))
+    found = np.flatnonzero(plain.present)
+    embeddings = plain.embeddings[found]
+    truth, fold_of = truth[found], fold_of[found]
+    zero_shot = plain_model.logits(jnp.asarray(embeddings), plain_model.class_features())
+
+    encoder = video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model]))
+    with progress("EmoVCLIP prompts", len(found) * config.tune.epochs, "clip") as bar:
+        state = tune(
+            build,
+            [clips[i] for i in found],
+            truth,
+            fold_of,
+            config.tune,
+            encoder.reader,
+            config.seed,
+            workdir / "checkpoints" / "tune",
+            bar.update,
+        )
+    save_trained(workdir / "checkpoints" / "prompts", state.best_prompts)
+    scores = {
+        "mode": config.tune.mode,
+        "zero_shot": waf(truth, np.asarray(zero_shot)),
+        "linear_probe": linear_probe(embeddings, truth, fold_of),
+        "tuned": float(state.best_waf.mean()),
+    }
+    curves = {"loss": state.loss.tolist(), "waf": state.waf.tolist()}
+    return Tuned(video_encoder(config.encoders.video, build(stream(config.seed)), state.best_prompts), scores, curves)
+
+
+def linear_probe(embeddings: np.ndarray, truth: np.ndarray, fold_of: np.ndarray) -> float:
+    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
+    scores = []
+    for fold in np.unique(fold_of):
+        held_out = fold_of == fold
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        probe.fit(embeddings[~held_out], truth[~held_out])
+        predictions = probe.predict(embeddings[held_out])
+        scores.append(f1_score(truth[held_out], predictions, average="weighted", zero_division=0))
+    return float(np.mean(scores))
+
+
+def prompted_encoder(config: Any, workdir: Path, labels: Sequence[str]) -> Encoder:
+    """The video encoder of a run whose prompts are trained."""
+    model = emovclip_builder(config, labels)(stream(config.seed))
+    sets = config.cv.folds if config.tune.mode == "per_fold" else 1
+    prompts = load_trained(workdir / "checkpoints" / "prompts", prompt_sets([model] * sets))
+    return video_encoder(config.encoders.video, model, prompts)

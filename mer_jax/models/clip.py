@@ -1,0 +1,266 @@
+"""CLIP (Radford et al. 2021) as in transformers' `CLIPModel`: an image tower and a text tower.
+
+Both towers take learnable prompt tokens per layer, which is all that EmoVCLIP adds to them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from transformers import CLIPConfig
+
+from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.errors import DataError
+from mer_jax.models import activations
+from mer_jax.models.attention import Implementation, attention
+from mer_jax.models.clip_weights import RULES
+
+ACTIVATIONS = activations.ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
+
+TowerConfig = Any  # CLIPVisionConfig or CLIPTextConfig, whose fields are typed too loosely for a type checker
+
+# Before transformers 4.31 every CLIP config said 2, whatever the vocabulary's end token was.
+LEGACY_EOS_TOKEN_ID = 2
+
+
+def linear(inputs: int, outputs: int, std: float, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.normal(std), rngs=rngs)
+
+
+def layer_norm(config: TowerConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # Statistics are float32 in any case; flax's fast variance cancels where the mean is large.
+    return nnx.LayerNorm(
+        config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
+    )
+
+
+class SelfAttention(nnx.Module):
+    def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
+        width = config.hidden_size
+        std = (2 * width * config.num_hidden_layers) ** -0.5
+        self.num_heads = config.num_attention_heads
+        self.impl = impl
+        self.query = linear(width, width, std, rngs=rngs)
+        self.key = linear(width, width, std, rngs=rngs)
+        self.value = linear(width, width, std, rngs=rngs)
+        self.out = linear(width, width, width**-0.5, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        q, k, v = (
+            projection(x).reshape(*x.shape[:2], self.num_heads, -1)  # [B, T, N, H]
+            for projection in (self.query, self.key, self.value)
+        )
+        return self.out(attention(q, k, v, mask=mask, impl=self.impl).reshape(x.shape))
+
+
+class Mlp(nnx.Module):
+    def __init__(self, config: TowerConfig, *, rngs: nnx.Rngs):
+        if config.hidden_act not in ACTIVATIONS:
+            raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(ACTIVATIONS)}")
+        width = config.hidden_size
+        self.activation = config.hidden_act
+        self.fc_1 = linear(width, config.intermediate_size, (2 * width) ** -0.5, rngs=rngs)
+        std = (2 * width * config.num_hidden_layers) ** -0.5
+        self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc_2(ACTIVATIONS[self.activation](self.fc_1(x)))
+
+
+class Layer(nnx.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
+        self.ln_1 = layer_norm(config, rngs=rngs)
+        self.attention = SelfAttention(config, impl, rngs=rngs)
+        self.ln_2 = layer_norm(config, rngs=rngs)
+        self.mlp = Mlp(config, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[B, T, D] -> [B, T, D]; mask: bool, broadcastable to [B, N, T, S]."""
+        x = x + self.attention(self.ln_1(x), mask)
+        return x + self.mlp(self.ln_2(x))
+
+
+def stacked_layers(config: TowerConfig, impl: Implementation, *, rngs: nnx.Rngs) -> Layer:
+    """All layers of a tower as one `Layer` whose variables have the layer on the leading axis."""
+    keys = jax.random.split(rngs.params(), config.num_hidden_layers)
+    return jax.vmap(lambda key: Layer(config, impl, rngs=nnx.Rngs(key)))(keys)
+
+
+def run_layers(
+    layers: Layer,
+    x: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    prompts: jax.Array | None = None,
+    start: int = 0,
+    remat: bool = False,
+) -> jax.Array:
+    """Scans a tower's stacked layers over [B, T, D], with or without prompts.
+
+    prompts [depth, K, D]: on entering each of the layers 1..depth-1, tokens start..start+K-1 are replaced by
+    that layer's prompts. Those of layer 0 are in `x` already.
+    remat: keep only the layers' inputs for the backward pass.
+    """
+    num_layers = len(jax.tree.leaves(layers)[0])
+    depth, count, width = (0, 0, x.shape[-1]) if prompts is None else prompts.shape
+    per_layer = jnp.zeros((num_layers, count, width), x.dtype)  # [L, K, D]
+    if prompts is not None:
+        per_layer = per_layer.at[:depth].set(prompts.astype(x.dtype))
+    index = jnp.arange(num_layers)
+    replace = (index > 0) & (index < depth)
+
+    def step(x: jax.Array, inputs: tuple[Layer, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        layer, prompt, replace = inputs
+        if count:
+            kept = jax.lax.slice_in_dim(x, start, start + count, axis=1)
+            tokens = jnp.where(replace, prompt, kept)
+            x = jax.lax.dynamic_update_slice_in_dim(x, tokens, start, axis=1)
+        return layer(x, mask), None
+
+    # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
+    step = jax.checkpoint(step, prevent_cse=False) if remat else step
+    return jax.lax.scan(step, x, (layers, per_layer, replace))[0]
+
+
+class VisionTower(nnx.Module):
+    """Images -> projected class token."""
+
+    def __init__(self, config: TowerConfig, projection_dim: int, impl: Implementation, *, rngs: nnx.Rngs):
+        width, patch = config.hidden_size, config.patch_size
+        self.image_size = config.image_size
+        self.class_embedding = nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))
+        self.patch_embedding = nnx.Conv(
+            config.num_channels,
+            width,
+            (patch, patch),
+            strides=(patch, patch),
+            padding="VALID",
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(0.02),
+            rngs=rngs,
+        )
+        positions = (config.image_size // patch) ** 2 + 1
+        self.position_embedding = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (positions, width)))
+        self.ln_pre = layer_norm(config, rngs=rngs)
+        self.layers = stacked_layers(config, impl, rngs=rngs)
+        self.ln_post = layer_norm(config, rngs=rngs)
+        self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
+
+    def embed(self, pixels: jax.Array, prompts: jax.Array | None = None) -> jax.Array:
+        """[B, H, W, 3] -> [B, 1 + patches (+ K), D]; the prompts of layer 0 come last, without position."""
+        if pixels.shape[1:3] != (self.image_size, self.image_size):
+            raise ValueError(f"pixels {pixels.shape}: expected [B, {self.image_size}, {self.image_size}, 3]")
+        x = self.patch_embedding(pixels.astype(self.class_embedding.dtype))  # [B, H / patch, W / patch, D]
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        first = jnp.broadcast_to(self.class_embedding[...], (x.shape[0], 1, x.shape[-1]))
+        x = jnp.concatenate([first, x], axis=1) + self.position_embedding[...]
+        if prompts is not None:
+            last = jnp.broadcast_to(prompts[0].astype(x.dtype), (x.shape[0], *prompts.shape[1:]))
+            x = jnp.concatenate([x, last], axis=1)
+        return self.ln_pre(x)
+
+    def __call__(
+        self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False
+    ) -> jax.Array:
+        """[B, H, W, 3], prompts [depth, K, D] -> [B, P]."""
+        x = self.embed(pixels, prompts)
+        start = self.position_embedding.shape[0]
+        x = run_layers(self.layers, x, prompts=prompts, start=start, remat=remat)
+        return self.projection(self.ln_post(x[:, 0]))
+
+
+class TextTower(nnx.Module):
+    """Token ids -> projected end token."""
+
+    def __init__(self, config: TowerConfig, projection_dim: int, impl: Implementation, *, rngs: nnx.Rngs):
+        width = config.hidden_size
+        normal = nnx.initializers.normal(0.02)
+        self.eos_token_id = config.eos_token_id
+        self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
+        self.position_embedding = nnx.Param(normal(rngs.params(), (config.max_position_embeddings, width)))
+        self.layers = stacked_layers(config, impl, rngs=rngs)
+        self.ln_final = layer_norm(config, rngs=rngs)
+        self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
+
+    def embed(self, token_ids: jax.Array, prompts: jax.Array | None = None) -> jax.Array:
+        """[B, L] -> [B, L, D]; the prompts of layer 0 are the tokens at 1..K."""
+        length = token_ids.shape[1]
+        if length > self.position_embedding.shape[0]:
+            raise ValueError(
+                f"{length} tokens, but the model has {self.position_embedding.shape[0]} positions"
+            )
+        x = self.token_embedding[token_ids]  # [B, L, D]
+        if prompts is not None:
+            x = x.at[:, 1 : 1 + prompts.shape[1]].set(prompts[0].astype(x.dtype))
+        return x + self.position_embedding[:length]
+
+    def __call__(
+        self, token_ids: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False
+    ) -> jax.Array:
+        """[B, L] int32, prompts [depth, K, D] -> [B, P]."""
+        length = token_ids.shape[1]
+        causal = jnp.tril(jnp.ones((1, 1, length, length), bool))
+        x = self.embed(token_ids, prompts)
+        x = run_layers(self.layers, x, mask=causal, prompts=prompts, start=1, remat=remat)
+        if self.eos_token_id == LEGACY_EOS_TOKEN_ID:
+            end = jnp.argmax(token_ids, axis=1)  # the end token has the highest id
+        else:
+            end = jnp.argmax(token_ids == self.eos_token_id, axis=1)  # the first one; the rest is padding
+        x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]  # [B, D]
+        return self.projection(self.ln_final(x))
+
+
+class CLIP(nnx.Module):
+    """Image and text encoder with a shared embedding space of width P = `config.projection_dim`.
+
+    Args:
+        config: image size and patch size are single numbers, as in all published checkpoints.
+        attention_impl: see `mer_jax.models.attention`.
+        rngs: random float32 weights, scaled as transformers does.
+    """
+
+    def __init__(self, config: CLIPConfig, *, attention_impl: Implementation = "xla", rngs: nnx.Rngs):
+        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        width: Any = config.projection_dim
+        self.vision = VisionTower(config.vision_config, width, attention_impl, rngs=rngs)
+        self.text = TextTower(config.text_config, width, attention_impl, rngs=rngs)
+        self.logit_scale = nnx.Param(jnp.float32(config.logit_scale_init_value))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        dtype: DTypeLike = jnp.bfloat16,
+        mesh: Mesh | None = None,
+        *,
+        attention_impl: Implementation = "xla",
+    ) -> Self:
+        """Loads a folder in Hugging Face layout, or a hub id ("openai/clip-vit-large-patch14").
+
+        Weights and activations are in `dtype`, softmax, norm statistics and `logit_scale` in float32. The
+        weights are replicated over `mesh`. For the errors see `load_pretrained`.
+        """
+        folder = fetch(source)
+        config = read_config(folder, {"clip": CLIPConfig})
+        return load_pretrained(
+            lambda: cls(config, attention_impl=attention_impl, rngs=nnx.Rngs(0)), RULES, folder, dtype, mesh
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a folder that transformers' `CLIPModel` reads."""
+        save_pretrained(self, RULES, CLIPConfig.from_dict(json.loads(self.config_json)), folder)
+
+    def encode_image(self, pixels: jax.Array) -> jax.Array:
+        """[B, H, W, 3], normalised with CLIP's mean and standard deviation -> [B, P], not L2-normalised."""
+        return self.vision(pixels)
+
+    def encode_text(self, token_ids: jax.Array) -> jax.Array:
+        """[B, L] int32, each row up to its end token and anything after -> [B, P], not L2-normalised."""
+        return self.text(token_ids)

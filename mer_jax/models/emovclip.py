@@ -1,0 +1,150 @@
+"""EmoVCLIP: CLIP for emotional videos, frozen but for prompt tokens in both towers (paper, section 3.1).
+
+The prompts follow ViFi-CLIP (muzairkhattak/ViFi-CLIP, clip/model.py, trainers/vificlip.py): learned tokens of
+their own for each of the first layers, in the image and the text tower, independent of each other.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mer_jax.errors import UsageError
+from mer_jax.models.clip import CLIP
+
+Tokenizer = Callable[[list[str]], Mapping[str, Any]]
+
+PROMPT_STD = 0.02
+
+
+class Prompt(nnx.Param):
+    """Learnable prompt tokens: all that EmoVCLIP trains."""
+
+
+class EmoVCLIP(nnx.Module):
+    """Classifies clips by the cosine between the mean frame embedding and the classes' text embeddings.
+
+    `vision_prompts` and `text_prompts`, both [depth, K, D], are its only `Prompt` variables, float32 whatever
+    the backbone is: `nnx.split(model, Prompt, ...)` separates what is trained from what is frozen.
+
+    Args:
+        clip: the frozen backbone.
+        class_names: nouns, in label order.
+        num_prompts: K, tokens per layer, for both towers or as (vision, text). 0: plain CLIP.
+        depth: layers with prompts of their own, for both towers or as (vision, text). 0: plain CLIP.
+        tokenizer: the backbone's (a transformers tokenizer); texts -> `{"input_ids": unpadded lists of ids}`,
+            each with its start and end token.
+        context: words that the text prompts start from; without text prompts they stand before the template.
+        template: what follows the prompts; `{}` is the class name.
+        remat: recompute each layer in the backward pass instead of keeping its activations.
+        rngs: initial prompts, normal with standard deviation 0.02; but the text prompts of layer 0 are the
+            token embeddings of `context`, if that has at least K tokens.
+
+    Raises:
+        UsageError: `depth` exceeds a tower's layers, or a class text exceeds the text tower's positions.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        class_names: Sequence[str],
+        num_prompts: int | tuple[int, int] = 4,
+        depth: int | tuple[int, int] = 12,
+        *,
+        tokenizer: Tokenizer,
+        context: str = "a photo of a",
+        template: str = "{}.",
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.clip = clip
+        self.remat = remat
+        vision_shape, text_shape = _prompt_shapes(clip, num_prompts, depth)
+        normal = nnx.initializers.normal(PROMPT_STD)
+        self.vision_prompts = Prompt(normal(rngs.params(), vision_shape))
+        text_prompts = normal(rngs.params(), text_shape)
+
+        texts = [template.format(name) for name in class_names]
+        if text_prompts.size:
+            ids = tokenizer([context, *texts])["input_ids"]
+            words = ids[0][1:-1]
+            count = text_shape[1]
+            if len(words) >= count:
+                embeddings = clip.text.token_embedding[jnp.array(words[:count])]
+                text_prompts = text_prompts.at[0].set(embeddings.astype(text_prompts.dtype))
+            # Stand-ins that the prompts replace; the start token is never taken for the end token.
+            ids = [[row[0]] * (1 + count) + row[1:] for row in ids[1:]]
+        else:
+            ids = tokenizer([f"{context} {text}" for text in texts])["input_ids"]
+        self.text_prompts = Prompt(text_prompts)
+        self.token_ids = nnx.Variable(_pad(ids, clip.text.position_embedding.shape[0]))  # [C, L]
+
+    def encode_video(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Mean of the frames' embeddings, not L2-normalised: the clip's feature for fusion.
+
+        Args:
+            frames: [B, T, H, W, 3] float, normalised as CLIP wants.
+            mask: [B, T] bool, False where a frame is padding; None if all are real.
+
+        Returns:
+            [B, P] float32.
+        """
+        batch, time = frames.shape[:2]
+        x = self.clip.vision(
+            frames.reshape(-1, *frames.shape[2:]), prompts=_or_none(self.vision_prompts), remat=self.remat
+        )
+        x = x.reshape(batch, time, -1).astype(jnp.float32)
+        if mask is None:
+            return x.mean(axis=1)
+        count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+        return jnp.sum(x, axis=1, where=mask[..., None]) / count
+
+    def class_features(self) -> jax.Array:
+        """L2-normalised text features of the classes: [C, P] float32."""
+        x = self.clip.text(self.token_ids[...], prompts=_or_none(self.text_prompts), remat=self.remat)
+        return _normalise(x.astype(jnp.float32))
+
+    def logits(self, video: jax.Array, class_features: jax.Array) -> jax.Array:
+        """`encode_video` [B, P] and `class_features` [C, P] -> [B, C]."""
+        return jnp.exp(self.clip.logit_scale[...]) * _normalise(video) @ class_features.T
+
+    def __call__(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[B, T, H, W, 3], mask [B, T] -> logits [B, C] float32."""
+        return self.logits(self.encode_video(frames, mask), self.class_features())
+
+
+def _prompt_shapes(
+    clip: CLIP, num_prompts: int | tuple[int, int], depth: int | tuple[int, int]
+) -> list[tuple[int, int, int]]:
+    """(depth, K, D) of the vision and the text prompts."""
+    counts = (num_prompts, num_prompts) if isinstance(num_prompts, int) else num_prompts
+    depths = (depth, depth) if isinstance(depth, int) else depth
+    shapes = []
+    for name, count, deep in zip(("vision", "text"), counts, depths, strict=True):
+        num_layers, width = getattr(clip, name).layers.ln_1.scale.shape
+        if deep > num_layers:
+            raise UsageError(
+                f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers} layers; lower the depth."
+            )
+        shapes.append((deep, count, width))
+    return shapes
+
+
+def _pad(ids: list[list[int]], max_length: int) -> jax.Array:
+    """Rows of any length -> [C, L]; what follows the end token is never read."""
+    length = max(map(len, ids))
+    if length > max_length:
+        raise UsageError(
+            f"EmoVCLIP: a class text has {length} tokens, but CLIP takes {max_length}; shorten it."
+        )
+    return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
+
+
+def _or_none(prompts: Prompt) -> jax.Array | None:
+    return prompts[...] if prompts.size else None
+
+
+def _normalise(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny))

@@ -1,0 +1,173 @@
+"""Attention fusion of utterance-level embeddings with modality dropout (paper, section 3.3 and Eq. 2).
+
+The network is the `attention` model of the MER2024 baseline (MERTools, MERBench/toolkit/models/attention.py) for any
+number of modalities.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.extend.random import threefry_2x32
+
+MODALITIES = ("speech", "image", "text", "video")
+"""The shared vocabulary; wherever modalities have an axis, they are in this order."""
+
+
+class FusionOutput(NamedTuple):
+    logits: jax.Array  # [B, C] float32
+    attention: jax.Array  # [B, M] float32, the weight of each modality; not normalised
+
+
+class Rate(nnx.Variable):
+    """A probability that may be traced: no trained parameter, and no part of the architecture either."""
+
+
+class AttentionFusion(nnx.Module):
+    """Encodes each modality, sums the encodings by learned scores (no softmax), classifies the sum.
+
+    An encoder is dropout and 3 x (Linear -> ReLU); the scorer is one more of them over all encodings side by side.
+
+    Args:
+      dims: embedding width per modality; the keys are one or more of `MODALITIES`.
+      hidden: width of every hidden layer.
+      num_classes: number of labels.
+      dropout: rate on the input of each encoder and of the scorer, in [0, 1); may be a traced scalar.
+      modality_dropout: probability p of Eq. 2, per sample and modality; may be a traced scalar.
+      rngs: draws the initial weights.
+      keep_one: a draw that drops everything present keeps one of the present modalities, uniformly. False is Eq. 2 to
+        the letter.
+
+    Raises:
+      ValueError: `dims` is empty or names an unknown modality.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        hidden: int = 128,
+        num_classes: int = 6,
+        dropout: float | jax.Array = 0.3,
+        modality_dropout: float | jax.Array = 0.3,
+        *,
+        rngs: nnx.Rngs,
+        keep_one: bool = True,
+    ):
+        if not dims or set(dims) - set(MODALITIES):
+            raise ValueError(
+                f"dims must name at least one of {MODALITIES} and nothing else, got {tuple(dims)}"
+            )
+        self.modalities = tuple(name for name in MODALITIES if name in dims)
+        self.hidden = hidden
+        self.keep_one = keep_one
+        self.dropout = Rate(jnp.asarray(dropout, jnp.float32))
+        self.modality_dropout = Rate(jnp.asarray(modality_dropout, jnp.float32))
+
+        count = len(self.modalities)
+        init = {"kernel_init": nnx.initializers.zeros, "rngs": rngs}  # `_draw_weights` fills them
+        self.inputs = nnx.Dict({name: nnx.Linear(dims[name], hidden, **init) for name in self.modalities})
+        # The second and third layers are equally wide for all modalities: one product for all of them.
+        self.encoders = nnx.List(
+            nnx.Einsum("mbf,mfh->mbh", (count, hidden, hidden), (count, 1, hidden), **init) for _ in range(2)
+        )
+        self.scorer = nnx.List(
+            nnx.Linear(width, hidden, **init) for width in (count * hidden, hidden, hidden)
+        )
+        self.attention = nnx.Linear(hidden, count, **init)
+        self.classifier = nnx.Linear(hidden, num_classes, **init)
+        _draw_weights(self, rngs.params())
+
+    def __call__(
+        self,
+        embeddings: Mapping[str, jax.Array],
+        present: Mapping[str, jax.Array] | None = None,
+        deterministic: bool = True,
+        rngs: nnx.Rngs | None = None,
+    ) -> FusionOutput:
+        """Fuses one batch.
+
+        Args:
+          embeddings: [B, D] float per modality. Rows of absent modalities are never used (they may be NaN).
+          present: [B] bool per modality; None means that everything is present. Absent is the same zero vector that
+            modality dropout puts in.
+          deterministic: True at inference; False applies dropout and modality dropout.
+          rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
+        """
+        batch, count = len(embeddings[self.modalities[0]]), len(self.modalities)
+        if present is None:
+            seen = jnp.ones((batch, count), bool)
+        else:
+            seen = jnp.stack([present[name] for name in self.modalities], axis=-1)  # [B, M]
+        if deterministic:
+            keep = {}
+        elif rngs is None:
+            raise ValueError("deterministic=False draws random numbers: pass rngs")
+        else:
+            seen = drop_modalities(seen, self.modality_dropout[...], rngs.modality(), self.keep_one)
+            widths = {name: embeddings[name].shape[1] for name in self.modalities} | {
+                "scorer": count * self.hidden
+            }
+            keep = _dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
+
+        def encode_input(i, name):
+            x = jnp.where(seen[:, i, None], embeddings[name], 0)
+            return self.inputs[name](x * keep.get(name, 1))
+
+        x = jnp.stack([encode_input(i, name) for i, name in enumerate(self.modalities)])  # [M, B, H]
+        for layer in self.encoders:
+            x = layer(nnx.relu(x))
+        x = nnx.relu(x)
+
+        scores = jnp.moveaxis(x, 0, 1).reshape(batch, count * self.hidden) * keep.get("scorer", 1)
+        for layer in self.scorer:
+            scores = nnx.relu(layer(scores))
+        attention = self.attention(scores)  # [B, M]
+        fused = jnp.einsum("mbh,bm->bh", x, attention)
+        return FusionOutput(self.classifier(fused), attention)
+
+
+def drop_modalities(
+    present: jax.Array, rate: jax.Array | float, key: jax.Array, keep_one: bool = True
+) -> jax.Array:
+    """Eq. 2: drops each modality of each sample with probability `rate`. [B, M] bool -> [B, M] bool."""
+    draw = jax.random.uniform(key, present.shape)
+    keep = draw >= rate
+    if keep_one:
+        # Where the draws of all present ones fell below the rate, the largest of them is a uniform choice; elsewhere it
+        # was kept anyway.
+        largest = jnp.argmax(jnp.where(present, draw, -1), axis=-1, keepdims=True)
+        keep |= largest == jnp.arange(present.shape[-1])
+    return present & keep
+
+
+def _dropout_masks(
+    widths: Mapping[str, int], batch: int, rate: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+    """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate). The rate is rounded to 1/65536.
+
+    Random bits are the dearest part of a training step on a CPU, so each 32-bit word decides two elements and comes from
+    the bare hash (`jax.random.bits` throws half of every hashed block away), in one draw (each takes long to compile).
+    """
+    total = sum(widths.values())
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-batch * total // 2), dtype=jnp.uint32))
+    draws = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: batch * total].reshape(batch, total)
+    threshold = jnp.round(rate * 65536)
+    factor = jnp.where(draws >= threshold, 65536 / (65536 - threshold), 0)
+    return dict(zip(widths, jnp.split(factor, np.cumsum([*widths.values()])[:-1], axis=1), strict=True))
+
+
+def _draw_weights(model: AttentionFusion, key: jax.Array) -> None:
+    """torch.nn.Linear's initialisation, the baseline's: kernels and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    All in one draw: inside the fold trainer, XLA takes 10 s to compile one draw per tensor.
+    """
+    layers = [*model.inputs.values(), *model.encoders, *model.scorer, model.attention, model.classifier]
+    sizes = [param.size for layer in layers for param in (layer.kernel, layer.bias)]
+    draws = iter(jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1), np.cumsum(sizes)[:-1]))
+    for layer in layers:
+        bound = float(layer.kernel.shape[-2]) ** -0.5
+        for param in (layer.kernel, layer.bias):
+            param[...] = bound * next(draws).reshape(param.shape)

@@ -1,0 +1,249 @@
+import json
+import sys
+
+import huggingface_hub
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+from transformers import CLIPConfig
+
+from mer_jax.checkpoints.huggingface import (
+    CONV,
+    SPLIT3,
+    TRANSPOSE,
+    Rule,
+    fetch,
+    load_pretrained,
+    read_config,
+    save_pretrained,
+)
+from mer_jax.errors import DataError
+
+LAYERS, WIDTH = 3, 4
+
+
+class Toy(nnx.Module):
+    def __init__(self, rngs):
+        keys = jax.random.split(rngs.params(), LAYERS)
+        self.layers = jax.vmap(lambda key: nnx.Linear(WIDTH, 2 * WIDTH, rngs=nnx.Rngs(key)))(keys)
+        self.query, self.key, self.value = (nnx.Param(jnp.zeros((LAYERS, WIDTH, WIDTH))) for _ in range(3))
+        self.conv = nnx.Conv(2, WIDTH, (3, 5), use_bias=False, rngs=rngs)
+        self.scale = nnx.Param(jnp.zeros(()))
+
+
+RULES = (
+    Rule("layers.{layer}.weight", "layers.kernel", TRANSPOSE, partition=P(None, None, "model")),
+    Rule(("layers.{layer}.bias", "layers.{layer}.beta"), "layers.bias"),
+    Rule("layers.{layer}.qkv", ("query", "key", "value"), SPLIT3),
+    Rule("conv.weight", "conv.kernel", CONV),
+    Rule("scale", "scale", dtype=jnp.float32),
+    Rule("*.position_ids", None),
+)
+
+
+def toy():
+    return Toy(nnx.Rngs(0))
+
+
+def toy_tensors():
+    rng = np.random.default_rng(0)
+    shapes = {"conv.weight": (WIDTH, 2, 3, 5), "scale": (), "embeddings.position_ids": (1, 7)}
+    for layer in range(LAYERS):
+        shapes[f"layers.{layer}.weight"] = (2 * WIDTH, WIDTH)
+        shapes[f"layers.{layer}.bias"] = (2 * WIDTH,)
+        shapes[f"layers.{layer}.qkv"] = (3 * WIDTH, WIDTH)
+    return {name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in shapes.items()}
+
+
+def write(folder, tensors, name="model.safetensors"):
+    (folder / "config.json").write_text("{}")
+    safetensors.numpy.save_file(tensors, folder / name)
+
+
+def check(module, tensors, layer=1):
+    np.testing.assert_array_equal(module.layers.kernel[layer], tensors[f"layers.{layer}.weight"].T)
+    np.testing.assert_array_equal(module.layers.bias[layer], tensors[f"layers.{layer}.bias"])
+    for index, target in enumerate((module.query, module.key, module.value)):
+        block = tensors[f"layers.{layer}.qkv"][index * WIDTH : (index + 1) * WIDTH]
+        np.testing.assert_array_equal(target[layer], block.T)
+    np.testing.assert_array_equal(module.conv.kernel[2, 4], tensors["conv.weight"][:, :, 2, 4].T)
+    np.testing.assert_array_equal(module.scale[...], tensors["scale"])
+
+
+def test_every_tensor_lands_where_its_rule_says(tmp_path):
+    tensors = toy_tensors()
+    write(tmp_path, tensors)
+    module = load_pretrained(toy, RULES, tmp_path)
+    for layer in range(LAYERS):
+        check(module, tensors, layer)
+
+
+def test_sharded_checkpoint(tmp_path):
+    tensors = toy_tensors()
+    names = sorted(tensors)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, kept in shards.items():
+        write(tmp_path, {name: tensors[name] for name in kept}, file)
+    weight_map = {name: file for file, kept in shards.items() for name in kept}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    check(load_pretrained(toy, RULES, tmp_path), tensors)
+
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(DataError, match=r"lists b\.safetensors"):
+        load_pretrained(toy, RULES, tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_checkpoint(tmp_path, zipped):
+    tensors = toy_tensors()
+    (tmp_path / "config.json").write_text("{}")
+    state = {name: torch.tensor(tensor) for name, tensor in tensors.items()}
+    torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    check(load_pretrained(toy, RULES, tmp_path), tensors)
+
+
+def test_torch_checkpoint_in_bfloat16(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    state = {name: torch.tensor(tensor).bfloat16() for name, tensor in toy_tensors().items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    rounded = {name: tensor.float().numpy() for name, tensor in state.items()}
+    check(load_pretrained(toy, RULES, tmp_path), rounded)
+
+
+def test_torch_checkpoint_without_torch(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DataError, match="needs PyTorch"):
+        load_pretrained(toy, RULES, tmp_path)
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_torch_checkpoint_runs_no_code(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"scale": Hostile()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(DataError, match="tensors alone"):
+        load_pretrained(toy, RULES, tmp_path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_all_misfits_are_listed_at_once(tmp_path):
+    tensors = toy_tensors()
+    del tensors["layers.2.bias"], tensors["scale"]
+    tensors["layers.3.weight"] = tensors["layers.0.weight"]
+    tensors["head.weight"] = np.zeros((2, 2), np.float32)
+    tensors["layers.0.qkv"] = np.zeros((3 * WIDTH + 1, WIDTH), np.float32)
+    tensors["conv.weight"] = np.zeros((WIDTH, 2, 3, 3), np.float32)
+    write(tmp_path, tensors)
+    with pytest.raises(DataError) as error:
+        load_pretrained(toy, RULES, tmp_path)
+    assert str(error.value).splitlines()[1:] == [
+        "  misshapen: conv.weight [4, 2, 3, 3], expected [4, 2, 3, 5]",
+        "  misshapen: layers.0.qkv [13, 4], expected [12, 4]",
+        "  missing: layers.2.bias or layers.2.beta",
+        "  missing: scale",
+        "  unexpected: head.weight [2, 2]",
+        "  unexpected: layers.3.weight [8, 4]",
+    ]
+    assert str(tmp_path) in str(error.value)
+
+
+def test_alternative_names_and_prefix(tmp_path):
+    tensors = toy_tensors()
+    renamed = {"toy." + name.replace("bias", "beta"): tensor for name, tensor in tensors.items()}
+    write(tmp_path, renamed)
+    check(load_pretrained(toy, RULES, tmp_path, prefix="toy."), tensors)
+    with pytest.raises(DataError, match=r"unexpected: toy\.scale"):
+        load_pretrained(toy, RULES, tmp_path)
+
+
+def test_a_table_must_cover_the_module(tmp_path):
+    write(tmp_path, toy_tensors())
+    with pytest.raises(ValueError, match="scale"):
+        load_pretrained(toy, [rule for rule in RULES if rule.target != "scale"], tmp_path)
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_dtype_is_the_loaders_or_the_rules(tmp_path, stored):
+    write(tmp_path, {name: tensor.astype(stored) for name, tensor in toy_tensors().items()})
+    module = load_pretrained(toy, RULES, tmp_path, jnp.bfloat16)
+    assert {x.dtype for x in jax.tree.leaves((module.layers, module.conv, module.key))} == {
+        jnp.dtype(jnp.bfloat16)
+    }
+    assert module.scale.dtype == jnp.float32
+
+
+def test_saving_writes_the_same_names_layouts_and_dtypes_back(tmp_path):
+    tensors = toy_tensors()
+    write(tmp_path, tensors)
+    config = CLIPConfig(projection_dim=7)
+    save_pretrained(load_pretrained(toy, RULES, tmp_path), RULES, config, tmp_path / "saved")
+    saved = safetensors.numpy.load_file(tmp_path / "saved" / "model.safetensors")
+    del tensors["embeddings.position_ids"]
+    assert saved.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(saved[name], tensor)
+        assert saved[name].shape == tensor.shape
+    assert read_config(tmp_path / "saved", {"clip": CLIPConfig}).projection_dim == 7
+
+    half = load_pretrained(toy, RULES, tmp_path, jnp.bfloat16)
+    save_pretrained(half, RULES, config, tmp_path / "half")
+    saved = safetensors.numpy.load_file(tmp_path / "half" / "model.safetensors")
+    assert saved["conv.weight"].dtype == jnp.bfloat16 and saved["scale"].dtype == np.float32
+
+
+def test_partition_over_a_mesh(tmp_path):
+    tensors = toy_tensors()
+    write(tmp_path, tensors)
+    mesh = jax.make_mesh((1,), ("model",), devices=jax.devices()[:1])
+    module = load_pretrained(toy, RULES, tmp_path, mesh=mesh)
+    assert module.layers.kernel.sharding.spec == P(None, None, "model")
+    assert module.conv.kernel.sharding.mesh == mesh and module.layers.bias.sharding.mesh == mesh
+    check(module, tensors)
+
+
+def test_no_such_model_while_offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"^someone/no-such-model: no such folder, and the hub did not"):
+        fetch("someone/no-such-model")
+    with pytest.raises(DataError, match="no such folder"):
+        fetch(tmp_path / "nowhere")
+
+
+def test_a_hub_id_in_the_cache_is_found_offline(tmp_path, monkeypatch):
+    repository = tmp_path / "models--someone--toy"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    write(snapshot, toy_tensors())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert fetch("someone/toy") == snapshot
+
+
+def test_broken_folders(tmp_path):
+    with pytest.raises(DataError, match=r"no config\.json"):
+        fetch(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    with pytest.raises(DataError, match="model_type is 'hubert'; expected clip"):
+        read_config(tmp_path, {"clip": CLIPConfig})
+    with pytest.raises(DataError, match=r"expected model\.safetensors"):
+        load_pretrained(toy, RULES, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(DataError, match="not a whole safetensors file"):
+        load_pretrained(toy, RULES, tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        read_config(tmp_path, {"clip": CLIPConfig})

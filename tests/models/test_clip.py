@@ -1,0 +1,206 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from transformers import CLIPConfig, CLIPModel
+
+from mer_jax.errors import DataError
+from mer_jax.models.clip import CLIP
+
+EOS, VOCABULARY = 49, 50
+
+encode_image, encode_text = jax.jit(CLIP.encode_image), jax.jit(CLIP.encode_text)
+
+
+def small_config(**switches):
+    """Different sizes everywhere, so that no two axes can be mixed up."""
+    text = {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 3, "num_attention_heads": 4}
+    text |= {"vocab_size": VOCABULARY, "max_position_embeddings": 16, "eos_token_id": EOS}
+    vision = {"hidden_size": 48, "intermediate_size": 88, "num_hidden_layers": 4, "num_attention_heads": 3}
+    vision |= {"image_size": 32, "patch_size": 8}
+    text |= switches.get("text", {})
+    vision |= switches.get("vision", {})
+    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+
+
+def torch_clip(config, seed=0):
+    """transformers' CLIP, its weights far enough from their initial values that each of them matters."""
+    torch.manual_seed(seed)
+    model = CLIPModel(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def ported(model, folder, **kwargs):
+    model.save_pretrained(folder)
+    return CLIP.from_pretrained(folder, **kwargs)
+
+
+def images(batch=2, size=32):
+    return np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
+
+
+def tokens(batch=3, length=9):
+    """Random ids below EOS; EOS in the middle and, as padding, at the end."""
+    ids = np.random.default_rng(0).integers(3, EOS, (batch, length))
+    ids[:, -1] = EOS
+    ids[np.arange(batch), length - 2 - np.arange(batch)] = EOS
+    return ids
+
+
+def torch_images(model, pixels):
+    return model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output.numpy()
+
+
+def torch_texts(model, token_ids):
+    return model.get_text_features(torch.tensor(token_ids)).pooler_output.numpy()
+
+
+def assert_close(actual, expected, tolerance):
+    """Relative to the scale of the output."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    model = torch_clip(small_config())
+    return model, ported(model, tmp_path_factory.mktemp("clip"), dtype=jnp.float32)
+
+
+@pytest.mark.parametrize("hidden_act", ["quick_gelu", "gelu"])
+def test_both_towers_match(tmp_path, hidden_act):
+    switches = {"hidden_act": hidden_act, "layer_norm_eps": 1e-3}
+    model = torch_clip(small_config(text=switches, vision=switches))
+    clip = ported(model, tmp_path, dtype=jnp.float32)
+    pixels, token_ids = images(), tokens()
+    assert_close(encode_image(clip, pixels), torch_images(model, pixels), 1e-4)
+    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+    np.testing.assert_array_equal(clip.logit_scale[...], model.logit_scale.numpy())
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_every_layer_matches(pair, tower):
+    model, clip = pair
+    ours, theirs = getattr(clip, tower), getattr(model, f"{tower}_model")
+    length, width = (17, 48) if tower == "vision" else (9, 32)
+    x = np.random.default_rng(0).normal(size=(2, length, width)).astype(np.float32)
+    causal = np.tril(np.ones((1, 1, length, length), bool)) if tower == "text" else None
+    mask = None if causal is None else torch.where(torch.tensor(causal), 0.0, -torch.inf)
+    run = jax.jit(lambda layer, x, mask: layer(x, mask))
+    for index, layer in enumerate(theirs.encoder.layers):
+        ours_layer = jax.tree.map(lambda leaf, index=index: leaf[index], ours.layers)
+        assert_close(run(ours_layer, x, causal), layer(torch.tensor(x), mask).numpy(), 1e-5)
+
+
+def test_embeddings_match(pair):
+    model, clip = pair
+    pixels, token_ids = images(), tokens()
+    embedded = model.vision_model.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
+    assert_close(clip.vision.embed(pixels), model.vision_model.pre_layrnorm(embedded), 1e-5)
+    assert_close(clip.text.embed(token_ids), model.text_model.embeddings(torch.tensor(token_ids)), 1e-5)
+
+
+def test_legacy_end_token_is_the_highest_id(tmp_path):
+    model = torch_clip(small_config(text={"eos_token_id": 2}))
+    clip = ported(model, tmp_path, dtype=jnp.float32)
+    token_ids = tokens()
+    token_ids[:, 1] = 2
+    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+
+
+def test_new_end_token_need_not_be_the_highest_id(tmp_path):
+    model = torch_clip(small_config(text={"eos_token_id": 20}))
+    clip = ported(model, tmp_path, dtype=jnp.float32)
+    token_ids = tokens()
+    token_ids[token_ids == 20] = 21
+    token_ids[:, [4, 6]] = 20
+    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+
+
+def test_text_does_not_depend_on_what_follows_its_end(pair):
+    _, clip = pair
+    ids = np.array([[48, 5, 6, EOS, 7, 8, EOS], [48, 5, 6, EOS, EOS, EOS, EOS]])
+    features = encode_text(clip, ids)
+    assert_close(features[0], features[1], 1e-6)
+    assert_close(encode_text(clip, ids[:, :4])[0], features[0], 1e-6)
+
+
+def test_the_published_shapes_have_transformers_tensors(tmp_path):
+    for patch, size, width, layers, text_width, projection in (
+        (32, 224, 768, 12, 512, 512),
+        (14, 336, 1024, 24, 768, 768),
+    ):
+        vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+        vision |= {"num_attention_heads": width // 64, "patch_size": patch, "image_size": size}
+        text = {"hidden_size": text_width, "intermediate_size": 4 * text_width}
+        text |= {"num_attention_heads": text_width // 64}
+        config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=projection)
+        with torch.device("meta"):
+            expected = sum(parameter.numel() for parameter in CLIPModel(config).parameters())
+        clip = jax.eval_shape(lambda config=config: CLIP(config, rngs=nnx.Rngs(0)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(clip)) == expected
+
+
+def test_transformers_loads_what_we_save(tmp_path):
+    config = small_config(vision={"hidden_act": "gelu"})
+    clip = CLIP(config, rngs=nnx.Rngs(0))
+    clip.save_pretrained(tmp_path)
+    model, report = CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    pixels, token_ids = images(), tokens()
+    assert_close(encode_image(clip, pixels), torch_images(model.requires_grad_(False), pixels), 1e-4)
+    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+
+
+def test_bfloat16_is_the_default_and_close(tmp_path):
+    model = torch_clip(small_config())
+    clip = ported(model, tmp_path)
+    for ours, exact in (
+        (encode_image(clip, images()), torch_images(model, images())),
+        (encode_text(clip, tokens()), torch_texts(model, tokens())),
+    ):
+        assert ours.dtype == jnp.bfloat16
+        ours = np.asarray(ours, np.float32)
+        cosine = (ours * exact).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(exact, axis=1)
+        assert (cosine > 0.999).all()
+    assert clip.logit_scale.dtype == jnp.float32
+    assert clip.vision.layers.mlp.fc_1.kernel.dtype == jnp.bfloat16
+
+
+def test_norm_statistics_are_float32_in_bfloat16(tmp_path):
+    clip = ported(torch_clip(small_config()), tmp_path)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 48)) + 100, jnp.bfloat16)
+    norm = clip.vision.ln_pre
+    exact = x.astype(jnp.float32)
+    exact = (exact - exact.mean(1, keepdims=True)) / exact.std(1, keepdims=True)
+    exact = exact * norm.scale[...] + norm.bias[...]
+    assert_close(norm(x).astype(jnp.float32), exact.astype(jnp.float32), 0.01)
+
+
+def test_wrong_sizes_are_named(pair):
+    _, clip = pair
+    with pytest.raises(ValueError, match=r"expected \[B, 32, 32, 3\]"):
+        clip.encode_image(images(size=40))
+    with pytest.raises(ValueError, match="17 tokens, but the model has 16 positions"):
+        clip.encode_text(tokens(length=17))
+    with pytest.raises(DataError, match="hidden_act='relu6'"):
+        jax.eval_shape(lambda: CLIP(small_config(text={"hidden_act": "relu6"}), rngs=nnx.Rngs(0)))
+
+
+def test_one_trace_serves_all_models_of_one_config(pair):
+    _, clip = pair
+    traces = []
+
+    @jax.jit
+    def encode(clip, token_ids):
+        traces.append(token_ids)
+        return clip.encode_text(token_ids)
+
+    other = jax.tree.map(lambda x: 0.9 * x, clip)
+    assert not np.allclose(encode(clip, tokens()), encode(other, tokens()))
+    assert len(traces) == 1

@@ -1,0 +1,296 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from mer_jax.errors import UsageError
+from mer_jax.models.clip import run_layers
+from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from tests.models.test_clip import (
+    EOS,
+    assert_close,
+    encode_image,
+    encode_text,
+    ported,
+    small_config,
+    torch_clip,
+)
+
+BOS = 48
+CLASSES = ("neutral", "anger", "great happiness")
+CONTEXT = {"a": 3, "photo": 4, "of": 5}
+WORDS = CONTEXT | {"neutral.": 6, "anger.": 7, "great": 8, "happiness.": 9}
+
+
+def tokenizer(texts):
+    return {"input_ids": [[BOS, *(WORDS[word] for word in text.split()), EOS] for text in texts]}
+
+
+def make(clip, **kwargs):
+    """With prompts as large as tokens, so that each of them matters."""
+    kwargs = {"num_prompts": 4, "depth": 3} | kwargs
+    model = EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(1), **kwargs)
+    rng = np.random.default_rng(2)
+    for prompts in (model.vision_prompts, model.text_prompts):
+        prompts[...] = jnp.asarray(rng.normal(size=prompts.shape), jnp.float32)
+    return model
+
+
+def videos(batch=2, time=3):
+    return np.random.default_rng(0).normal(size=(batch, time, 32, 32, 3)).astype(np.float32)
+
+
+def torch_vision(model, pixels, prompts):
+    tower, batch, (depth, count, _) = model.vision_model, len(pixels), prompts.shape
+    x = tower.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
+    x = tower.pre_layrnorm(torch.cat([x, prompts[0].expand(batch, -1, -1)], dim=1))
+    for index, layer in enumerate(tower.encoder.layers):
+        if 0 < index < depth:
+            x = torch.cat([x[:, :-count], prompts[index].expand(batch, -1, -1)], dim=1)
+        x = layer(x, None)
+    return model.visual_projection(tower.post_layernorm(x[:, 0]))
+
+
+def torch_text(model, ids, prompts):
+    """One text: [SOS] prompts class [EOS]."""
+    tower, (depth, count, _) = model.text_model, prompts.shape
+    words = tower.embeddings.token_embedding(torch.tensor(ids))
+    x = torch.cat([words[:1], prompts[0], words[1:]])
+    x = (x + tower.embeddings.position_embedding.weight[: len(x)])[None]
+    causal = torch.full((1, 1, x.shape[1], x.shape[1]), -torch.inf).triu(1)
+    for index, layer in enumerate(tower.encoder.layers):
+        if 0 < index < depth:
+            x = torch.cat([x[:, :1], prompts[index][None], x[:, 1 + count :]], dim=1)
+        x = layer(x, causal)
+    return model.text_projection(tower.final_layer_norm(x[:, -1]))[0]
+
+
+def torch_logits(model, frames, vision_prompts, text_prompts):
+    video = torch_vision(model, frames.reshape(-1, *frames.shape[2:]), vision_prompts)
+    video = video.reshape(*frames.shape[:2], -1).mean(dim=1)
+    texts = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+    classes = torch.stack([torch_text(model, ids, text_prompts) for ids in texts])
+    video, classes = (x / x.norm(dim=-1, keepdim=True) for x in (video, classes))
+    return model.logit_scale.exp() * video @ classes.T
+
+
+def torch_prompts(model):
+    return [
+        torch.tensor(np.asarray(p[...]), requires_grad=True)
+        for p in (model.vision_prompts, model.text_prompts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    model = torch_clip(small_config())
+    return model, ported(model, tmp_path_factory.mktemp("clip"), dtype=jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("num_prompts", "depth"),
+    [(4, 3), (4, 1), (2, 2), ((5, 1), (4, 2))],
+    ids=["deep", "shallow", "part", "pairs"],
+)
+def test_logits_match_torch(pair, num_prompts, depth):
+    oracle, clip = pair
+    model = make(clip, num_prompts=num_prompts, depth=depth)
+    expected = torch_logits(oracle, videos(), *torch_prompts(model)).detach().numpy()
+    assert_close(jax.jit(lambda model, x: model(x))(model, videos()), expected, 1e-4)
+
+
+def cross_entropy(logits, labels):
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
+
+
+def loss(prompts, frozen, graphdef, frames, labels):
+    return cross_entropy(nnx.merge(graphdef, prompts, frozen)(frames), labels)
+
+
+LABELS = np.array([2, 0])
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_gradients_match_torch(pair, remat):
+    oracle, clip = pair
+    model = make(clip, remat=remat)
+    graphdef, prompts, frozen = nnx.split(model, Prompt, ...)
+    grads = jax.jit(jax.grad(loss), static_argnums=2)(prompts, frozen, graphdef, videos(), LABELS)
+    theirs = torch_prompts(model)
+    torch.nn.functional.cross_entropy(
+        torch_logits(oracle, videos(), *theirs), torch.tensor(LABELS)
+    ).backward()
+    assert_close(grads["vision_prompts"][...], theirs[0].grad, 1e-4)
+    assert_close(grads["text_prompts"][...], theirs[1].grad, 1e-4)
+    assert all(x.grad.abs().amax(dim=(1, 2)).min() > 0 for x in theirs)  # every layer's prompts count
+
+
+def test_prompts_are_the_only_trainable_variables(pair):
+    _, clip = pair
+    _, prompts, frozen = nnx.split(make(clip), Prompt, ...)
+    shapes = {".".join(path): variable.shape for path, variable in nnx.to_flat_state(prompts)}
+    assert shapes == {"vision_prompts": (3, 4, 48), "text_prompts": (3, 4, 32)}
+    assert not any(isinstance(variable, Prompt) for _, variable in nnx.to_flat_state(frozen))
+    assert len(jax.tree.leaves(frozen)) == len(jax.tree.leaves(clip)) + 1  # and the token ids
+
+
+def test_five_sets_of_prompts_share_one_backbone(pair):
+    _, clip = pair
+    graphdef, prompts, frozen = nnx.split(make(clip), Prompt, ...)
+    folds = jax.tree.map(lambda x: x * jnp.arange(1.0, 6.0).reshape(5, 1, 1, 1), prompts)
+    frames, labels = np.stack([videos()] * 5), np.stack([LABELS] * 5)
+    frames[3] += 1
+    step = jax.value_and_grad(loss)
+    together = jax.jit(jax.vmap(step, in_axes=(0, None, None, 0, 0)), static_argnums=2)
+    losses, grads = together(folds, frozen, graphdef, frames, labels)
+    fold = jax.tree.map(lambda x: x[3], folds)
+    alone, grad = jax.jit(step, static_argnums=2)(fold, frozen, graphdef, frames[3], labels[3])
+    assert_close(losses[3], alone, 1e-5)
+    jax.tree.map(lambda x, y: assert_close(x[3], y, 1e-4), grads, grad)
+    assert len(np.unique(losses)) == 5
+
+
+def flops(function, *args):
+    """Of the program that JAX hands to XLA, in which nothing has been optimised away yet."""
+    return jax.jit(function, static_argnums=2).lower(*args).cost_analysis()["flops"]
+
+
+def training_everything(prompts, frozen, graphdef, *batch):
+    whole = jax.value_and_grad(lambda both: loss(*both, graphdef, *batch), allow_int=True)
+    return whole((prompts, frozen))
+
+
+@pytest.mark.parametrize(("remat", "limit"), [(False, 2.5), (True, 3.0)])
+def test_no_weight_gradients_are_computed(pair, remat, limit):
+    graphdef, prompts, frozen = nnx.split(make(pair[1], remat=remat), Prompt, ...)
+    args = (prompts, frozen, graphdef, videos(), LABELS)
+    forward = flops(loss, *args)
+    assert flops(jax.value_and_grad(loss), *args) < limit * forward < flops(training_everything, *args)
+
+
+def test_plain_clip_bit_for_bit_without_prompts(pair):
+    _, clip = pair
+    pixels = videos(batch=1, time=4)[0]
+    expected = encode_image(clip, pixels)
+    texts = tokenizer([f"a photo of a {name}." for name in CLASSES])["input_ids"]
+    classes = np.concatenate([encode_text(clip, jnp.array([ids])) for ids in texts])
+    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    for num_prompts, depth in ((0, 3), (4, 0)):
+        model = EmoVCLIP(clip, CLASSES, num_prompts, depth, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+        one_frame_clips = jax.jit(EmoVCLIP.encode_video)(model, pixels[:, None])
+        np.testing.assert_array_equal(one_frame_clips, expected)
+        assert_close(
+            jax.jit(EmoVCLIP.class_features)(model),
+            classes / np.linalg.norm(classes, axis=1, keepdims=True),
+            1e-5,
+        )
+
+
+def identity(layers):
+    """Layers that pass their input on: what stands at a position is then what was put there."""
+    layers = jax.tree.map(lambda x: x, layers)
+    for linear in (layers.attention.out, layers.mlp.fc_2):
+        linear.kernel[...] = jnp.zeros_like(linear.kernel[...])
+        linear.bias[...] = jnp.zeros_like(linear.bias[...])
+    return layers
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_each_layer_sees_its_own_prompts_in_their_place(pair, depth):
+    layers = identity(pair[1].vision.layers)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 9, 48)).astype(np.float32)
+    prompts = rng.normal(size=(depth, 3, 48)).astype(np.float32)
+    for count in range(1, 5):
+        first = jax.tree.map(lambda leaf, count=count: leaf[:count], layers)
+        y = run_layers(first, jnp.asarray(x), prompts=jnp.asarray(prompts[:count]), start=4)
+        seen = min(count, depth) - 1
+        np.testing.assert_array_equal(y[:, [0, 1, 2, 3, 7, 8]], x[:, [0, 1, 2, 3, 7, 8]])
+        expected = x[:, 4:7] if seen == 0 else np.broadcast_to(prompts[seen], (2, 3, 48))
+        np.testing.assert_array_equal(y[:, 4:7], expected)
+
+
+def test_prompts_flow_on_after_the_last_prompted_layer(pair):
+    _, clip = pair
+    x, prompts = np.random.default_rng(0).normal(size=(2, 1, 9, 48)).astype(np.float32)
+    after = jax.jit(lambda layers, x, prompts: run_layers(layers, x, prompts=prompts, start=4))
+    two, four = (jax.tree.map(lambda leaf, n=n: leaf[:n], clip.vision.layers) for n in (2, 4))
+    prompts = jnp.asarray(prompts[:, :6].reshape(2, 3, 48))
+    last_two = jax.tree.map(lambda leaf: leaf[2:], clip.vision.layers)
+    by_hand = after(last_two, after(two, x, prompts), prompts[:0])
+    assert_close(after(four, x, prompts), by_hand, 1e-6)
+
+
+def test_where_the_first_prompts_stand_and_which_get_positions(pair):
+    _, clip = pair
+    model = make(clip)
+    pixels = videos()[0]
+    vision, text = clip.vision, clip.text
+    x = vision.embed(pixels, model.vision_prompts[...])
+    assert x.shape == (3, 1 + 16 + 4, 48)
+    np.testing.assert_array_equal(x[:, :-4], vision.embed(pixels))
+    assert_close(x[1, -4:], vision.ln_pre(model.vision_prompts[0]), 1e-6)
+
+    ids = model.token_ids[...]
+    expected = [[BOS, *[BOS] * 4, 6, EOS, EOS], [BOS, *[BOS] * 4, 7, EOS, EOS], [BOS, *[BOS] * 4, 8, 9, EOS]]
+    np.testing.assert_array_equal(ids, expected)
+    x = text.embed(ids, model.text_prompts[...])
+    assert_close(x[2, 1:5], model.text_prompts[0] + text.position_embedding[1:5], 1e-6)
+    np.testing.assert_array_equal(x[:, [0, 5, 6, 7]], text.embed(ids)[:, [0, 5, 6, 7]])
+
+
+def test_initial_prompts(pair):
+    _, clip = pair
+    model = EmoVCLIP(clip, CLASSES, 4, 3, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(model.text_prompts[0], clip.text.token_embedding[jnp.array([3, 4, 5, 3])])
+    fewer = EmoVCLIP(clip, CLASSES, 2, 3, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(fewer.text_prompts[0], clip.text.token_embedding[jnp.array([3, 4])])
+    more = EmoVCLIP(clip, CLASSES, 5, 3, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+    for random in (model.text_prompts[1:], *(p[...] for p in (model.vision_prompts, more.text_prompts))):
+        assert np.std(random) == pytest.approx(0.02, rel=0.15)
+    other = EmoVCLIP(clip, CLASSES, 4, 3, tokenizer=tokenizer, rngs=nnx.Rngs(1))
+    assert not np.allclose(model.vision_prompts[...], other.vision_prompts[...])
+
+
+def test_padding_frames_do_not_count(pair):
+    _, clip = pair
+    model = make(clip)
+    frames = videos()
+    mask = np.array([[True, True, False], [True, True, True]])
+    encode = jax.jit(EmoVCLIP.encode_video)
+    padded = frames.copy()
+    padded[0, 2] = 1e3
+    features = encode(model, padded, mask)
+    assert_close(features[0], encode(model, frames[:, :2])[0], 1e-5)
+    assert_close(features[1], encode(model, frames)[1], 1e-5)
+
+
+def test_class_features_are_what_the_whole_model_uses(pair):
+    _, clip = pair
+    model = make(clip)
+    classes = jax.jit(EmoVCLIP.class_features)(model)
+    np.testing.assert_allclose(np.linalg.norm(classes, axis=1), 1, rtol=1e-6)
+    video = jax.jit(EmoVCLIP.encode_video)(model, videos())
+    assert_close(model.logits(video, classes), jax.jit(lambda m, x: m(x))(model, videos()), 1e-5)
+
+
+def test_bfloat16_backbone_keeps_float32_prompts_and_logits(tmp_path):
+    oracle = torch_clip(small_config())
+    model = make(ported(oracle, tmp_path))
+    assert model.vision_prompts.dtype == model.text_prompts.dtype == jnp.float32
+    logits = jax.jit(lambda model, x: model(x))(model, videos())
+    assert logits.dtype == jnp.float32
+    expected = torch_logits(oracle, videos(), *torch_prompts(model)).detach().numpy()
+    assert_close(logits, expected, 0.05)
+
+
+def test_what_does_not_fit_is_named(pair):
+    _, clip = pair
+    with pytest.raises(UsageError, match="depth=4, but the text tower has 3 layers"):
+        make(clip, depth=4)
+    with pytest.raises(UsageError, match="depth=12, but the vision tower has 4 layers"):
+        EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+    with pytest.raises(UsageError, match="17 tokens, but CLIP takes 16"):
+        make(clip, num_prompts=13)

@@ -1,0 +1,127 @@
+"""Prompt tuning: who trains on whom, what is learned, and continuing after an interruption."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+from transformers import CLIPConfig
+
+from mer_jax.data.clips import Clip
+from mer_jax.features.readers import VideoReader
+from mer_jax.models.clip import CLIP
+from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.tune import tune
+from tests.data.media_files import write_video
+
+CONFIG = CLIPConfig(
+    text_config={
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+        "max_position_embeddings": 16,
+        "eos_token_id": 49,
+    },
+    vision_config={
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    },
+    projection_dim=16,
+)
+SETTINGS = {
+    "mode": "per_fold",
+    "batch_size": 6,
+    "epochs": 4,
+    "warmup_epochs": 1,
+    "learning_rate": 0.03,
+    "weight_decay": 1e-3,
+    "label_smoothing": 0.1,
+}
+
+
+def tokenizer(texts):
+    """Letters, between a start and an end token."""
+    return {"input_ids": [[0, *[1 + ord(letter) % 40 for letter in text[:8]], 49] for text in texts]}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve clips of two kinds: bright on the left, or bright on top (flips do not mix them up)."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = []
+    for i in range(12):
+        frames = np.random.default_rng(i).integers(0, 60, (5 + i % 3, 32, 32, 3)).astype(np.uint8)
+        frames[(slice(None), slice(None), slice(0, 8)) if i % 2 else (slice(None), slice(0, 8))] = 255
+        write_video(folder / f"{i}.mp4", frames)
+        made.append(Clip(str(i), "train", media=folder / f"{i}.mp4", label=str(i % 2)))
+    return made
+
+
+LABELS = np.arange(12) % 2
+FOLDS = np.arange(12) // 2 % 3
+
+
+def run(clips, folder, labels=LABELS, advance=lambda count: None, **changes):
+    settings = ConfigDict({**SETTINGS, **changes})
+    clip = CLIP(CONFIG, rngs=nnx.Rngs(0))
+
+    def build(key):
+        return EmoVCLIP(clip, ["left", "top"], 2, 2, tokenizer=tokenizer, rngs=nnx.Rngs(key))
+
+    return tune(
+        build,
+        clips,
+        labels,
+        FOLDS,
+        settings,
+        VideoReader(16, 3),
+        seed=0,
+        folder=folder,
+        advance=advance,
+    )
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_prompts_learn(clips, tmp_path):
+    state = run(clips, tmp_path, epochs=12)
+    assert state.loss.shape == state.waf.shape == (3, 12)
+    assert state.loss[:, -1].mean() < 0.8 * state.loss[:, 0].mean()
+    np.testing.assert_array_equal(state.best_waf, state.waf.max(axis=1))
+    assert {leaf.shape[0] for leaf in leaves(state.best_prompts)} == {3}
+
+
+def test_no_set_sees_the_labels_of_its_own_fold(clips, tmp_path):
+    flipped = np.where(FOLDS == 1, 1 - LABELS, LABELS)
+    one, other = run(clips, tmp_path / "a"), run(clips, tmp_path / "b", labels=flipped)
+    for a, b in zip(leaves(one.prompts), leaves(other.prompts), strict=True):
+        np.testing.assert_array_equal(a[1], b[1])
+        assert not np.array_equal(a[0], b[0])
+
+
+def test_an_interrupted_run_continues_bit_for_bit(clips, tmp_path):
+    whole = run(clips, tmp_path / "whole")
+    calls = []
+
+    def interrupt(count):
+        calls.append(count)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(clips, tmp_path / "cut", advance=interrupt)
+    for a, b in zip(leaves(whole), leaves(run(clips, tmp_path / "cut")), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_all_labelled_is_one_set(clips, tmp_path):
+    state = run(clips, tmp_path, mode="all_labelled", epochs=2)
+    assert state.waf.shape == (1, 2)
