@@ -121,7 +121,7 @@ def paper_encoders() -> dict:
             "sample_rate": 16_000,
             "chunk_seconds": 10.0,
             "keep_layers": 4,
-            "buckets_seconds": (2.0, 4.0, 6.0),
+            "buckets_seconds": (2.0, 3.0, 4.0, 6.0),
             "batch_seconds": 160.0,
         },
         "image": {"source": clip, "dtype": "bfloat16", "buckets_frames": (64, 128, 256), "batch_frames": 1024},
@@ -145,7 +145,7 @@ def bundled_encoders() -> dict:
             "sample_rate": 16_000,
             "chunk_seconds": 10.0,
             "keep_layers": 4,
-            "buckets_seconds": (1.5, 2.0, 3.1),
+            "buckets_seconds": (1.5, 2.0, 3.1, 4.0, 6.0),
             "batch_seconds": 60.0,
         },
         "image": {

@@ -1,4 +1,4 @@
-"""Scores of hard and soft predictions. `weighted_f1` runs inside compiled training; the others are for reports."""
+"""Scores of predictions. `weighted_f1` runs inside compiled training; the others are for reports."""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,12 @@ def weighted_f1(
     return (f1 * support).sum() / jnp.maximum(support.sum(), 1)
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    raised = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
     """[C, C] int64 counts, rows the true class, columns the predicted one."""
     matrix = np.zeros((num_classes, num_classes), np.int64)
@@ -45,7 +51,7 @@ def class_f1(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> n
 
 
 def expected_calibration_error(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over `bins` equal-width confidence bins (Guo et al. 2017, Eq. 3).
+    """Mean gap between confidence and accuracy over bins of equal width (Guo et al. 2017, Eq. 3).
 
     `labels` [N] int, `probs` [N, C] with rows that sum to one.
     """

@@ -8,7 +8,8 @@ import jax
 def stream(seed: int | jax.Array, *names: str | int | jax.Array) -> jax.Array:
     """Key of the stream `names` under `seed` (an int, or a key to continue from).
 
-    `stream(0, "fusion", round, fold)` does not depend on what else was drawn, so a resumed run draws the same bits.
+    `stream(0, "fusion", round, fold)` does not depend on what else was drawn, so a resumed run draws the same
+    bits.
     """
     key = jax.random.key(seed) if isinstance(seed, int) else seed
     for name in names:

@@ -8,20 +8,77 @@ import numpy as np
 
 from mer_jax.data.clips import Dataset
 from mer_jax.fuse import Fusion, Result
+from mer_jax.fusion.pool import Setting
 from mer_jax.metrics import accuracy
 from mer_jax.report.scores import scores, waf
-from mer_jax.self_training import Options
 
 
-def dataset_section(dataset: Dataset, modalities: Sequence[str]) -> dict[str, Any]:
-    """Counts and classes."""
+def collect(
+    dataset: Dataset,
+    modalities: Sequence[str],
+    fusion: Fusion,
+    settings: Mapping[str, Setting],
+    alone: Mapping[str, Setting],
+    singles: Result | None,
+    rounds: Sequence[Mapping[str, Any]],
+    final: Result,
+) -> dict[str, Any]:
+    """Every section that fusion's results fill."""
+    labels = dataset.labels
+    pseudo = len(rounds[-1]["this run"]["pseudo"]["labels"]) if rounds else 0
+    own = np.arange(fusion.num_folds)
     return {
-        "name": dataset.name,
-        "labels": list(dataset.labels),
-        "modalities": list(modalities),
-        "counts": dataset.counts(),
-        "classes": dataset.classes(),
+        "dataset": {
+            "name": dataset.name,
+            "labels": list(labels),
+            "modalities": list(modalities),
+            "counts": dataset.counts(),
+            "classes": dataset.classes(),
+        },
+        "cv": cv_section(fusion, final, labels),
+        "folds": fold_sections(fusion, final, pseudo),
+        "test": test_section(fusion, final, labels),
+        "rounds": round_sections([saved["this run"] for saved in rounds], fusion.data.unlabelled_truth, labels),
+        "modality_subsets": subset_sections(fusion, final),
+        "single_modality": [
+            {"modalities": list(setting.modalities), **waf_section(singles.cv_waf[i], singles.test_waf[i])}
+            for i, setting in enumerate(alone.values())
+            if singles
+        ],
+        "ablations": ablation_sections(settings, rounds, final),
+        "attention": attention_section(fusion, final, labels),
+        "curves": {
+            "fusion": {
+                "loss": np.asarray(final.fitted.train_loss)[own].tolist(),
+                "waf": np.asarray(final.fitted.validation_waf)[own].tolist(),
+            },
+        },
     }
+
+
+def waf_section(cv_waf: Sequence[float], test_waf: float | None) -> dict[str, Any]:
+    """WAF over folds [F] and on the test clips."""
+    return {"cv_waf": float(np.mean(cv_waf)), "cv_std": float(np.std(cv_waf)), "test_waf": test_waf}
+
+
+def ablation_sections(
+    settings: Mapping[str, Setting], rounds: Sequence[Mapping[str, Any]], final: Result
+) -> list[dict[str, Any]]:
+    """Each setting without self-training (before the first round adds anything) and with it."""
+    sections = []
+    for i, (name, setting) in enumerate(settings.items()):
+        row = {
+            "name": name,
+            "modalities": list(setting.modalities),
+            "modality_dropout": float(setting.hyperparameters.modality_dropout),
+        }
+        last = waf_section(final.cv_waf[i], final.test_waf[i])
+        if rounds:
+            first = waf_section(rounds[0][name]["cv_waf"], rounds[0][name]["test_waf"])
+            sections += [{**row, "self_training": False, **first}, {**row, "self_training": True, **last}]
+        else:
+            sections.append({**row, "self_training": False, **last})
+    return sections
 
 
 def cv_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> dict[str, Any]:
@@ -34,8 +91,7 @@ def fold_sections(fusion: Fusion, result: Result, pseudo: int) -> list[dict[str,
     """Per-fold scores of the first setting, trained with `pseudo` pseudo-labelled clips."""
     data, held_out = fusion.data, fusion.held_out(result)
     sections = []
-    for fold in range(fusion.num_folds):
-        own = data.fold_of == fold
+    for fold, own in fusion.by_fold():
         sections.append(
             {
                 "fold": fold + 1,
@@ -51,16 +107,17 @@ def fold_sections(fusion: Fusion, result: Result, pseudo: int) -> list[dict[str,
 
 def test_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> dict[str, Any] | None:
     """The first setting's ensemble on the test clips whose label is known; None if there are none."""
-    truth = fusion.data.test_labels
+    truth = fusion.data.test_truth
     known = truth >= 0
     if not known.any():
         return None
-    single = [waf(truth[known], probs[known]) for probs in fusion.fold_probabilities(result)]
+    logits = fusion.scorer(fusion.own(result), *fusion.data.test).logits  # [F, T, C]
+    single = [waf(truth[known], own[known]) for own in logits]
     return {**scores(truth[known], result.test[0][known], labels), "folds_waf_std": float(np.std(single))}
 
 
 def round_sections(
-    rounds: Sequence[Mapping[str, Any]], truth: np.ndarray, labels: Sequence[str], options: Options
+    rounds: Sequence[Mapping[str, Any]], truth: np.ndarray, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One setting's rounds; truth [U]: labels of the unlabelled clips where known, else -1."""
     sections = []
@@ -101,7 +158,7 @@ def subset_sections(fusion: Fusion, result: Result) -> list[dict[str, Any]]:
 
 def attention_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """Mean attention per modality over the labelled clips of each label."""
-    attention = fusion.attention(result)  # [L, M]
+    attention = fusion.scorer(fusion.own(result), *fusion.data.labelled).attention.mean(axis=0)  # [L, M]
     modalities = list(fusion.data.labelled.features)
     return {
         label: dict(zip(modalities, attention[fusion.data.labels == i].mean(axis=0).tolist(), strict=True))

@@ -72,7 +72,7 @@ def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face.
     """
-    wanting = [clip for clip in clips if clip.media is not None and "image" not in clip.features]
+    wanting = [clip for clip in clips if clip.media is not None]
     if not wanting or any(clip.faces for clip in clips):
         return list(clips)
     found: dict[str, Path] = {}
@@ -122,9 +122,19 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
     keys = [encoder.key(clip) for clip in clips]
     embeddings, present = store.read(keys)
     reasons = {i: store.reasons[key] for i, key in enumerate(keys) if not present[i]}
-    if embeddings.ndim == 3:  # [N, F, P] -> [F, N, P]
+    if embeddings.ndim == 3:  # [N, R, P] -> [R, N, P], or [N, P] where one set of prompts serves all folds
         embeddings = np.ascontiguousarray(embeddings.swapaxes(0, 1))
+        embeddings = embeddings[0] if len(embeddings) == 1 else embeddings
     return Features(embeddings, present, reasons)
+
+
+def modality_features(
+    config: Any, workdir: Path, clips: Sequence[Clip], modality: str, rankings: Mapping[str, Sequence[str]]
+) -> Features:
+    """Features of a modality that needs no training; the data set's own where it has them."""
+    if config.data.get(f"{modality}_feature"):
+        return load_ready_made(clips, modality)
+    return encode(config, workdir, clips, frame_level_encoder(config, modality, rankings))
 
 
 def load_ready_made(clips: Sequence[Clip], modality: str) -> Features:

@@ -29,6 +29,7 @@ from mer_jax.files import write_whole
 
 Module = TypeVar("Module", bound=nnx.Module)
 
+ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
 
 
@@ -91,10 +92,13 @@ class _Slot(NamedTuple):
 def fetch(source: str | Path) -> Path:
     """The folder of a checkpoint in Hugging Face layout, downloaded if `source` is a hub id.
 
+    "bundled/clip", "bundled/hubert" and "bundled/baichuan" are the small ones that come with the package.
+
     Raises:
         DataError: there is no such folder and the hub does not give one, or it has no `config.json`.
     """
-    folder = Path(source)
+    bundled, _, name = str(source).partition("/")
+    folder = ASSETS / name if bundled == "bundled" else Path(source)
     if not folder.is_dir():
         download = partial(snapshot_download, str(source), ignore_patterns=["*/*"])
         try:

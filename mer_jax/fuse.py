@@ -1,0 +1,229 @@
+"""Features -> logits: every fold of every setting through the rounds of self-training, side by side.
+
+A setting is a row of a table: which modalities it sees, how much modality dropout it trains with. All settings
+share one compiled program; each chooses pseudo-labels of its own. The first one is the run's own, the others are
+there to compare with.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mer_jax.fusion.ensemble import Members, Scorer
+from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
+from mer_jax.fusion.trainer import Fitted, FoldTrainer
+from mer_jax.metrics import softmax
+from mer_jax.random import stream
+from mer_jax.report.scores import waf
+from mer_jax.run import dump_json, load_json
+from mer_jax.self_training import Options, PseudoLabels, all_agree, select_round
+
+PAPER_DROPOUTS = (0.3, 0.0, 0.15, 0.5)  # Table 2
+
+
+class Embeddings(NamedTuple):
+    """Some clips as fusion sees them."""
+
+    features: Mapping[str, np.ndarray]  # [N, D] per modality, or [F, N, D] where each fold has its own
+    present: Mapping[str, np.ndarray]  # [N] bool per modality
+
+    def take(self, index: np.ndarray) -> "Embeddings":
+        """The clips at `index`, in its order."""
+        return Embeddings(
+            {modality: x[..., index, :] for modality, x in self.features.items()},
+            {modality: x[index] for modality, x in self.present.items()},
+        )
+
+    def only(self, modalities: Sequence[str]) -> "Embeddings":
+        """The same clips with every other modality absent."""
+        kept = {modality: x & (modality in modalities) for modality, x in self.present.items()}
+        return Embeddings(self.features, kept)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What fusion trains on and what it scores. Test labels are read for scoring alone."""
+
+    labelled: Embeddings
+    labels: np.ndarray  # [L] int
+    fold_of: np.ndarray  # [L] int
+    unlabelled: Embeddings
+    unlabelled_truth: np.ndarray  # [U] int, -1 where unknown
+    test: Embeddings
+    test_truth: np.ndarray  # [T] int, -1 where unknown
+
+
+class Result(NamedTuple):
+    """S settings of F folds after one training."""
+
+    fitted: Fitted  # leaves [S * F, ...]
+    members: Members  # the S * F networks
+    unlabelled: np.ndarray  # [S, U, C] probabilities of the ensembles
+    test: np.ndarray  # [S, T, C]
+    cv_waf: np.ndarray  # [S, F]
+    test_waf: list[float | None]  # [S]
+
+
+def table_settings(modalities: Sequence[str], config: Any) -> tuple[dict[str, Setting], dict[str, Setting]]:
+    """The run's own setting followed by the rows of the paper's Table 2, and the rows of Table 1; by name."""
+    fusion = config.fusion
+    shared = {name: fusion[name] for name in ("learning_rate", "l2", "dropout", "label_smoothing")}
+
+    def setting(seen: Sequence[str], modality_dropout: float) -> Setting:
+        return Setting(tuple(seen), Hyperparameters(**shared, modality_dropout=modality_dropout))
+
+    own = {"this run": setting(modalities, fusion.modality_dropout)}
+    if not config.ablations or len(modalities) == 1:
+        return own, {}
+    rows = {
+        f"modality dropout {rate:g}": setting(modalities, rate)
+        for rate in PAPER_DROPOUTS
+        if rate != fusion.modality_dropout
+    }
+    if "video" in modalities:
+        rows["without video, modality dropout 0"] = setting([m for m in modalities if m != "video"], 0.0)
+    alone = {modality: setting([modality], 0.0) for modality in modalities}
+    if {"image", "video"} < set(modalities):
+        alone["image + video"] = setting(["image", "video"], 0.0)
+    return own | rows, alone
+
+
+class Fusion:
+    """Trains and scores settings on one data set.
+
+    config: `config.fusion`. num_settings: the most that are trained at once.
+    """
+
+    def __init__(self, data: Data, num_classes: int, config: Any, options: Options, seed: int, num_settings: int):
+        self.data, self.options, self.seed, self.num_classes = data, options, seed, num_classes
+        self.num_folds = int(data.fold_of.max()) + 1
+        self.dims = {modality: x.shape[-1] for modality, x in data.labelled.features.items()}
+        held = options.rounds if options.cumulative else min(options.rounds, 1)
+        self.room = min(held * options.k * num_classes, len(data.unlabelled_truth))  # pseudo-labels of a setting
+        self.slots = self.room * num_settings
+        self.pool = make_pool(*data.labelled, data.labels, self.slots)
+        self.trainer = FoldTrainer(
+            self.dims, num_classes, config.hidden, config.batch_size, config.epochs, config.keep_one
+        )
+        self.scorer = Scorer(self.dims, num_classes, config.hidden)
+
+    def train(self, settings: Sequence[Setting], pseudo: Sequence[PseudoLabels], number: int) -> Result:
+        """Training `number`: every setting from scratch with its pseudo-labels; then all candidates are scored."""
+        data, count = self.data, len(self.data.labels)
+        clips = data.unlabelled.take(np.concatenate([chosen.indices for chosen in pseudo]))
+        pool = fill_slots(self.pool, self.slots, *clips, np.concatenate([chosen.labels for chosen in pseudo]))
+        ends = count + np.cumsum([len(chosen) for chosen in pseudo])
+        extra = [np.arange(end - len(chosen), end) for end, chosen in zip(ends, pseudo, strict=True)]
+        runs = make_runs(data.fold_of, stream(self.seed, "fusion", number), settings, extra=extra, room=self.room)
+        fitted = jax.block_until_ready(self.trainer.train(pool, runs))
+        members = Members(fitted.params, runs.fold, runs.sees)
+        test = self.ensembles(members, data.test)
+        return Result(
+            fitted=fitted,
+            members=members,
+            unlabelled=self.ensembles(members, data.unlabelled),
+            test=test,
+            cv_waf=np.asarray(fitted.validation_waf).max(axis=1).reshape(len(settings), self.num_folds),
+            test_waf=[self.test_waf(probs) for probs in test],
+        )
+
+    def self_train(
+        self,
+        settings: Mapping[str, Setting],
+        folder: Path,
+        unimodal: np.ndarray | None = None,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> tuple[list[dict[str, Any]], Result]:
+        """All rounds, as they are saved in `folder` (setting -> scores and choices), and the final training.
+
+        A round that `folder` holds already is not computed again. unimodal: [M, U, C] probabilities of classifiers
+        that see one modality, for the agreement filter.
+        """
+        rounds = []
+        pseudo = [PseudoLabels.none() for _ in settings]
+        for number in range(1, self.options.rounds + 1):
+            path = folder / f"round-{number:02d}.json"
+            if not path.exists():
+                result = self.train(list(settings.values()), pseudo, number)
+                chosen = [self.choose(i, number, pseudo[i], result, unimodal) for i in range(len(settings))]
+                dump_json(path, dict(zip(settings, chosen, strict=True)))
+            rounds.append(load_json(path))
+            pseudo = [restore(rounds[-1][name]["pseudo"]) for name in settings]
+            advance(1)
+        result = self.train(list(settings.values()), pseudo, self.options.rounds + 1)
+        advance(1)
+        return rounds, result
+
+    def choose(
+        self, i: int, number: int, pseudo: PseudoLabels, result: Result, unimodal: np.ndarray | None
+    ) -> dict[str, Any]:
+        """Setting i's scores before round `number` and the clips it adds in it."""
+        eligible = None
+        if unimodal is not None:
+            present = np.stack(list(self.data.unlabelled.present.values()))
+            eligible = all_agree(result.unlabelled[i], unimodal, present)
+        chosen = select_round(number, pseudo, result.unlabelled[i], self.options, eligible)
+        return {
+            "cv_waf": result.cv_waf[i].tolist(),
+            "test_waf": result.test_waf[i],
+            "added": dump(chosen.added),
+            "shortfall": chosen.shortfall.tolist(),
+            "pseudo": dump(chosen.pseudo),
+        }
+
+    def ensembles(self, members: Members, clips: Embeddings) -> np.ndarray:
+        """Probabilities [S, N, C] of the mean logits over each setting's folds; N may be 0."""
+        if len(next(iter(clips.present.values()))) == 0:
+            return np.zeros((len(members.fold) // self.num_folds, 0, self.num_classes), np.float32)
+        logits = self.scorer(members, *clips).logits  # [S * F, N, C]
+        return softmax(logits.reshape(-1, self.num_folds, *logits.shape[1:]).mean(axis=1))
+
+    def own(self, result: Result) -> Members:
+        """The networks of the run's own setting, one per fold."""
+        return jax.tree.map(lambda x: x[: self.num_folds], result.members)
+
+    def held_out(self, result: Result) -> np.ndarray:
+        """Probabilities [L, C] of the run's own setting, each clip's from the fold that held it out."""
+        logits = np.asarray(result.fitted.validation_logits)
+        probs = np.zeros((len(self.data.labels), self.num_classes), np.float32)
+        for fold, mine in self.by_fold():
+            probs[mine] = softmax(logits[fold, : mine.sum()])
+        return probs
+
+    def waf_given(self, result: Result, modalities: Sequence[str]) -> dict[str, float | None]:
+        """Cross-validated and test WAF of the run's own setting when only some modalities are present."""
+        data, members = self.data, self.own(result)
+        logits = self.scorer(members, *data.labelled.only(modalities)).logits
+        folds = [(logits[fold, mine], data.labels[mine]) for fold, mine in self.by_fold()]
+        test = self.ensembles(members, data.test.only(modalities))[0]
+        return {
+            "cv_waf": float(np.mean([waf(labels, own) for own, labels in folds])),
+            "test_waf": self.test_waf(test),
+        }
+
+    def by_fold(self) -> list[tuple[int, np.ndarray]]:
+        """Each fold with the mask [L] of the clips it holds out."""
+        return [(fold, self.data.fold_of == fold) for fold in range(self.num_folds)]
+
+    def test_waf(self, probs: np.ndarray) -> float | None:
+        """WAF of probabilities [T, C] on the test clips whose label is known; None if there are none."""
+        known = self.data.test_truth >= 0
+        return waf(self.data.test_truth[known], probs[known]) if known.any() else None
+
+
+def dump(pseudo: PseudoLabels) -> dict[str, list]:
+    """Pseudo-labels as JSON takes them."""
+    return {name: getattr(pseudo, name).tolist() for name in ("indices", "labels", "confidences")}
+
+
+def restore(saved: Mapping[str, list]) -> PseudoLabels:
+    """Pseudo-labels from JSON."""
+    return PseudoLabels(
+        np.array(saved["indices"], np.int64),
+        np.array(saved["labels"], np.int32),
+        np.array(saved["confidences"], np.float32),
+    )

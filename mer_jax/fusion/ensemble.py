@@ -1,0 +1,89 @@
+"""Applies trained networks to any number of clips."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mer_jax.models.fusion import MODALITIES, AttentionFusion, FusionOutput
+
+
+class Members(NamedTuple):
+    """R networks. The mean of the logits of a setting's folds is its ensemble."""
+
+    params: nnx.State  # leaves [R, ...]
+    fold: np.ndarray  # [R] int, which of the features to read where each fold has its own
+    sees: np.ndarray  # [R, 4] bool, in the order of MODALITIES
+
+
+class Scores(NamedTuple):
+    """`FusionOutput` of each member, on the host."""
+
+    logits: np.ndarray  # [R, N, C] float32
+    attention: np.ndarray  # [R, N, M] float32
+
+
+class Scorer:
+    """Scores clips in batches of a fixed size: one compilation for all calls with as many members.
+
+    Args:
+      dims, num_classes, hidden: see `AttentionFusion`.
+      batch_size: clips per step on each device.
+      devices: share every batch; default all local ones.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        num_classes: int,
+        hidden: int = 128,
+        batch_size: int = 1024,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        devices = jax.local_devices() if devices is None else devices
+        self.dims = dict(dims)
+        self.num_classes = num_classes
+        self.hidden = hidden
+        self._batch_size = batch_size * len(devices)
+        self._mesh = Mesh(np.array(devices), ("data",))
+        self._apply = jax.jit(jax.vmap(self._member, in_axes=(0, None, None)))
+
+    def __call__(
+        self, members: Members, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+    ) -> Scores:
+        """Scores N clips; memory-mapped features are read batch by batch and never held as a whole.
+
+        Args:
+          members: the networks.
+          features: [N, D] per modality, or [F, N, D] where each fold has its own.
+          present: [N] bool per modality.
+        """
+        members = jax.device_put(members, NamedSharding(self._mesh, PartitionSpec()))
+        total = len(next(iter(present.values())))
+        outputs: list[FusionOutput] = []
+        for start in range(0, total, self._batch_size):
+            clips = slice(start, min(start + self._batch_size, total))
+            batch_features = {name: self._place(x[..., clips, :], np.float32) for name, x in features.items()}
+            batch_present = {name: self._place(x[clips], bool) for name, x in present.items()}
+            if outputs:
+                # Fetched only now, so that the device computed while the host read the next batch.
+                outputs[-1] = jax.device_get(outputs[-1])
+            outputs.append(self._apply(members, batch_features, batch_present))
+        return Scores(*(np.concatenate(parts, axis=1)[:, :total] for parts in zip(*outputs, strict=True)))
+
+    def _member(self, member: Members, features: Mapping, present: Mapping) -> FusionOutput:
+        model = AttentionFusion(self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0))
+        nnx.update(model, member.params)
+        own = {name: x if x.ndim == 2 else x[member.fold] for name, x in features.items()}
+        seen = {name: x & member.sees[MODALITIES.index(name)] for name, x in present.items()}
+        return model(own, seen)
+
+    def _place(self, x: np.ndarray, dtype: type) -> jax.Array:
+        """Pads the clips to a full batch and spreads them over the devices."""
+        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
+        room = [(0, self._batch_size - x.shape[axis] if axis == clips else 0) for axis in range(x.ndim)]
+        spec = PartitionSpec(*("data" if axis == clips else None for axis in range(x.ndim)))
+        return jax.device_put(np.pad(np.asarray(x, dtype), room), NamedSharding(self._mesh, spec))

@@ -1,0 +1,47 @@
+"""Cross-validation folds: seeded, stratified by label, never splitting a group."""
+
+import numpy as np
+
+from mer_jax.errors import DataError
+
+
+def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Assigns every clip to the fold that validates it.
+
+    Groups (speakers, say) are taken from the largest to the smallest, in random order among equals, and each
+    goes to the fold that so far has least of the classes it brings. Classes with fewer members than folds
+    spread as far as they go, and no fold stays empty.
+
+    Args:
+      labels: [N] int class of each clip.
+      num_folds: at least 2.
+      seed: of the order among equal groups.
+      groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own
+        group.
+
+    Returns:
+      fold_of: [N] int32 in [0, num_folds).
+
+    Raises:
+      DataError: there are fewer clips, or groups, than folds.
+    """
+    units = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _, group_of, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    if len(sizes) < num_folds:
+        kind = "labelled clips" if groups is None else "groups of labelled clips"
+        raise DataError(f"{num_folds} folds need at least as many {kind}, found {len(sizes)}: lower cv.folds")
+    _, class_of, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    brings = np.zeros((len(sizes), len(class_sizes)), np.int64)  # [G, C]
+    np.add.at(brings, (group_of, class_of), 1)
+
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    holds = np.zeros((num_folds, len(class_sizes)), np.int64)
+    fold_of_group = np.zeros(len(sizes), np.int32)
+    for group in order:
+        # The choice that least raises the variance over folds of each class's share.
+        crowding = holds @ (brings[group] / class_sizes**2)
+        fold = np.lexsort((holds.sum(axis=1), crowding))[0]
+        holds[fold] += brings[group]
+        fold_of_group[group] = fold
+    return fold_of_group[group_of]

@@ -1,0 +1,177 @@
+"""The main job: a data set in, emotions out, with a report of how well.
+
+    python -m mer_jax.train --config=configs/semi.py [--workdir=DIR] [--config.cv.folds=5 ...]
+
+Every stage keeps what it has done in the workdir; a second start goes on where the first one ended.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from mer_jax import cli, results
+from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
+from mer_jax.errors import DataError, UsageError
+from mer_jax.files import write_whole
+from mer_jax.fuse import Data, Embeddings, Fusion, table_settings
+from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.trained import Shape, save_ensemble
+from mer_jax.progress import progress
+from mer_jax.report import headline, write_predictions, write_probabilities, write_report
+from mer_jax.run import Run, dump_json, environment, flatten, load_json, peak_memory_gib
+from mer_jax.self_training import Options, PseudoLabels
+from mer_jax.stages import (
+    Features,
+    absences,
+    chosen_modalities,
+    encode,
+    find_faces,
+    modality_features,
+    open_dataset,
+    rank_transcripts,
+)
+from mer_jax.tune import tune_prompts
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+
+
+def main() -> None:
+    """The command."""
+    config = CONFIG.value
+    if config is None and not WORKDIR.value:
+        raise UsageError("--config is missing: try --config=configs/semi.py")
+    workdir = Path(WORKDIR.value or f"runs/{config.variant}")
+    finished = workdir / "metrics.json"
+    if config is None and not finished.exists():
+        raise UsageError(f"{workdir} holds no finished run: give --config as well")
+    if config is not None:
+        run = Run(workdir, config)
+        if not finished.exists():
+            train(run)
+    print(headline(load_json(finished), workdir / "report" / "index.html"))
+
+
+def train(run: Run) -> None:
+    """All stages, from the data set to the report."""
+    config, workdir = run.config, run.workdir
+    wanted = chosen_modalities(config)
+    run.announce(["data", "faces", *wanted, "fusion", "report"])
+
+    with run.stage("data"):
+        dataset = open_dataset(config)
+        labels = dataset.labels
+        labelled = dataset.split("train")
+        truth = np.array([labels.index(dataset.clips[i].label) for i in labelled])
+        fold_of = folds_of([dataset.clips[i] for i in labelled], truth, config, workdir)
+        print(f"  {dataset.name}: {dataset.counts()}, labels {', '.join(labels)}", file=sys.stderr)
+
+    with run.stage("faces"):
+        encoded = "image" in wanted and not config.data.get("image_feature")
+        clips = find_faces(dataset.clips, workdir / "faces") if encoded else list(dataset.clips)
+
+    rankings = rank_transcripts(clips, labels, config.ranking.annotator)
+    features: dict[str, Features] = {}
+    video = None
+    for modality in wanted:
+        with run.stage(modality):
+            if modality == "video" and not config.data.get("video_feature"):
+                video = tune_prompts(config, workdir, [clips[i] for i in labelled], labels, truth, fold_of)
+                features[modality] = encode(config, workdir, clips, video.encoder)
+            else:
+                features[modality] = modality_features(config, workdir, clips, modality, rankings)
+
+    with run.stage("fusion"):
+        data = fusion_data(dataset, features, truth, fold_of)
+        modalities = tuple(data.labelled.features)
+        options = Options(**config.self_training)
+        if not len(data.unlabelled_truth):
+            options = replace(options, rounds=0)
+        settings, alone = table_settings(modalities, config)
+        fusion = Fusion(data, len(labels), config.fusion, options, config.seed, max(len(settings), len(alone)))
+        nothing = PseudoLabels.none()
+        singles = fusion.train(list(alone.values()), [nothing] * len(alone), 0) if alone else None
+        unimodal = singles.unlabelled[: len(modalities)] if singles and options.agreement else None
+        with progress("self-training", options.rounds + 1, "round") as bar:
+            rounds, final = fusion.self_train(settings, workdir / "rounds", unimodal, bar.update)
+        shape = Shape(labels, fusion.dims, config.fusion.hidden, fusion.num_folds)
+        save_ensemble(workdir / "checkpoints", shape, fusion.own(final).params)
+        for split, probs in (("unlabeled", final.unlabelled[0]), ("test", final.test[0])):
+            names = [dataset.clips[i].name for i in dataset.split(split)]
+            if names:
+                predicted = [labels[i] for i in probs.argmax(-1)]
+                write_predictions(workdir / "predictions" / f"{split}.csv", names, predicted)
+                write_probabilities(workdir / "predictions" / f"{split}_probs.csv", names, probs, labels)
+
+    with run.stage("report"):
+        metrics = {
+            **results.collect(dataset, modalities, fusion, settings, alone, singles, rounds, final),
+            "video": video.scores if video else None,
+            "ranking": results.ranking_section([clips[i].transcript for i in labelled], truth, rankings, labels),
+            "problems": [vars(problem) for problem in sorted_problems(dataset, clips, features)],
+            "settings": flatten(config.to_dict()),
+            "environment": environment(),
+        }
+        metrics["curves"]["tune"] = video.curves if video else None
+    metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
+    write_report(metrics, workdir / "report" / "index.html")
+    dump_json(workdir / "metrics.json", metrics)
+
+
+def folds_of(clips: Sequence[Clip], truth: np.ndarray, config: Any, workdir: Path) -> np.ndarray:
+    """The fold [N] that holds out each labelled clip: the same for every stage, and kept as `folds.csv`."""
+    if not clips:
+        raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
+    groups = np.array([clip.group or clip.name for clip in clips])
+    fold_of = make_folds(truth, config.cv.folds, config.seed, groups)
+    with write_whole(workdir / "folds.csv") as file:
+        file.write("name,fold\n")
+        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
+    return fold_of
+
+
+def fusion_data(
+    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray
+) -> Data:
+    """Splits the features. A modality that no labelled clip has is left out, and so is a labelled clip without any."""
+    labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
+    kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
+    if not kept:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
+    everything = Embeddings(
+        {modality: found.embeddings for modality, found in kept.items()},
+        {modality: found.present for modality, found in kept.items()},
+    )
+    usable = np.any([present[labelled] for present in everything.present.values()], axis=0)
+    empty = sorted(set(fold_of) - set(fold_of[usable]))
+    if empty:
+        raise DataError(
+            f"{dataset.name}: no labelled clip of fold {empty[0]} has any modality; lower cv.folds or add clips"
+        )
+    known = np.array(
+        [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
+    )
+    return Data(
+        labelled=everything.take(labelled[usable]),
+        labels=truth[usable],
+        fold_of=fold_of[usable],
+        unlabelled=everything.take(unlabelled),
+        unlabelled_truth=known[unlabelled],
+        test=everything.take(test),
+        test_truth=known[test],
+    )
+
+
+def sorted_problems(dataset: Dataset, clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:
+    """Everything that was skipped or degraded, by clip."""
+    return sorted([*dataset.problems, *absences(clips, features)], key=lambda p: (p.name, p.modality or ""))
+
+
+if __name__ == "__main__":
+    cli.run(main)
