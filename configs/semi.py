@@ -75,11 +75,16 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "min_confidence": 0.0,
                 "agreement": False,
             },
-            "ablations": True,  # train the rows of the paper's tables too
+            "ablations": {  # trained beside the run, to compare with
+                "modality_dropouts": (0.0, 0.15, 0.3, 0.5),
+                "without_video": True,
+                "single_modalities": True,
+            },
         }
     )
     if variant == "sample":
         config.data.update({"labelled": 400, "unlabelled": 800, "test": 300})
+        config.ablations.update({"modality_dropouts": (0.0,), "without_video": False})
     if encoders["image"]["source"].startswith("bundled/"):
         config.tune.update({"depth": 4, "num_frames": 4, "epochs": 6, "warmup_epochs": 1, "batch_size": 40})
         config.tune.learning_rate = 1e-2

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from mer_jax.errors import DataError, UsageError
 
@@ -12,6 +13,7 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`. Exit code 2 for usage errors, 1 for data errors."""
 
     def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a dozen lines about every checkpoint
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
@@ -25,14 +27,25 @@ def run(main: Callable[[], None]) -> None:
 def parse(argv: list[str]) -> list[str]:
     """Command line -> leftover arguments. Config files run here, so their errors count as usage errors."""
     try:
-        return flags.FLAGS(argv)
-    except UsageError as error:
-        fail(error, 2)
-    except (flags.Error, KeyError, AttributeError, TypeError, ValueError, OSError) as error:
-        fail(str(error.args[0]) if error.args else repr(error), 2)
+        leftover = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            flags.FLAGS.config.to_dict()  # raises for a file that could not be read
+        return leftover
+    except (KeyError, AttributeError) as error:
+        fail(f"unknown config key {reason(error)}", UsageError.exit_code)
+    except (UsageError, flags.Error, TypeError, ValueError, OSError) as error:
+        fail(reason(error), UsageError.exit_code)
 
 
-def fail(message: object, exit_code: int) -> None:
+def reason(error: BaseException) -> str:
+    """What an error says, on one line: the innermost message, without the quotes that KeyError adds."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return ", ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def fail(message: object, exit_code: int) -> NoReturn:
     """Prints the one line and leaves."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(exit_code)

@@ -52,10 +52,10 @@ def encode_shard(
 ) -> list[Row]:
     """One row per clip, in order."""
     reasons: dict[int, str] = {}
-    waiting: dict[object, list[tuple[int, Chunk]]] = defaultdict(list)
+    waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
     computed = []  # (clip positions, embeddings [B, ...], counts [B]), still on the device
 
-    def flush(shape: tuple) -> None:
+    def flush(shape: tuple[int, ...]) -> None:
         positions, chunks = zip(*waiting.pop(shape), strict=True)
         computed.append((positions, *embed(*collate(chunks, shape[0], encoder.batch_size(shape[0])))))
 

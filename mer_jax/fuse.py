@@ -22,9 +22,6 @@ from mer_jax.report.scores import waf
 from mer_jax.run import dump_json, load_json
 from mer_jax.self_training import Options, PseudoLabels, all_agree, select_round
 
-PAPER_DROPOUTS = (0.3, 0.0, 0.15, 0.5)  # Table 2
-
-
 class Embeddings(NamedTuple):
     """Some clips as fusion sees them."""
 
@@ -69,7 +66,7 @@ class Result(NamedTuple):
 
 
 def table_settings(modalities: Sequence[str], config: Any) -> tuple[dict[str, Setting], dict[str, Setting]]:
-    """The run's own setting followed by the rows of the paper's Table 2, and the rows of Table 1; by name."""
+    """The run's own setting and those of `config.ablations` (Table 2), and single modalities (Table 1); by name."""
     fusion = config.fusion
     shared = {name: fusion[name] for name in ("learning_rate", "l2", "dropout", "label_smoothing")}
 
@@ -77,18 +74,20 @@ def table_settings(modalities: Sequence[str], config: Any) -> tuple[dict[str, Se
         return Setting(tuple(seen), Hyperparameters(**shared, modality_dropout=modality_dropout))
 
     own = {"this run": setting(modalities, fusion.modality_dropout)}
-    if not config.ablations or len(modalities) == 1:
+    if len(modalities) == 1:
         return own, {}
     rows = {
         f"modality dropout {rate:g}": setting(modalities, rate)
-        for rate in PAPER_DROPOUTS
+        for rate in config.ablations.modality_dropouts
         if rate != fusion.modality_dropout
     }
-    if "video" in modalities:
+    if config.ablations.without_video and "video" in modalities:
         rows["without video, modality dropout 0"] = setting([m for m in modalities if m != "video"], 0.0)
-    alone = {modality: setting([modality], 0.0) for modality in modalities}
-    if {"image", "video"} < set(modalities):
-        alone["image + video"] = setting(["image", "video"], 0.0)
+    alone = {}
+    if config.ablations.single_modalities:
+        alone = {modality: setting([modality], 0.0) for modality in modalities}
+        if {"image", "video"} < set(modalities):
+            alone["image + video"] = setting(["image", "video"], 0.0)
     return own | rows, alone
 
 

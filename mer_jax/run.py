@@ -57,7 +57,8 @@ class Run:
         print(f"[{self.stages.index(name) + 1}/{len(self.stages)}] {name}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         yield
-        dump_json(self.workdir / "timing.json", {name: time.perf_counter() - start} | self.timing)
+        seconds = {name: time.perf_counter() - start}
+        dump_json(self.workdir / "timing.json", self.timing | seconds | self.timing)
 
 
 def load_config(workdir: Path) -> ConfigDict:

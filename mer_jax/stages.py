@@ -72,23 +72,23 @@ def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face.
     """
-    wanting = [clip for clip in clips if clip.media is not None]
+    wanting = [(clip.name, clip.media) for clip in clips if clip.media is not None]
     if not wanting or any(clip.faces for clip in clips):
         return list(clips)
     found: dict[str, Path] = {}
     detector = FaceDetector()
     with progress("faces", len(wanting), "clip") as bar:
-        for clip in wanting:
-            path = folder / clip.name / f"{clip.name}.npy"
+        for name, media in wanting:
+            path = folder / name / f"{name}.npy"
             bar.update(1)
             if not path.exists():
                 try:
-                    crops, _ = detector.crop_faces(read_frames(clip.media))
+                    crops, _ = detector.crop_faces(read_frames(media))
                 except Unreadable:
                     continue
                 with write_whole(path, mode="wb") as file:
                     np.save(file, crops[..., ::-1], allow_pickle=False)
-            found[clip.name] = path
+            found[name] = path
     return [replace(clip, faces=found.get(clip.name)) for clip in clips]
 
 

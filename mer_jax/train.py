@@ -110,7 +110,7 @@ def train(run: Run) -> None:
                 write_probabilities(workdir / "predictions" / f"{split}_probs.csv", names, probs, labels)
 
     with run.stage("report"):
-        metrics = {
+        metrics: Any = {
             **results.collect(dataset, modalities, fusion, settings, alone, singles, rounds, final),
             "video": video.scores if video else None,
             "ranking": results.ranking_section([clips[i].transcript for i in labelled], truth, rankings, labels),

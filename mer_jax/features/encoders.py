@@ -35,7 +35,6 @@ class Encoder:
 
     load: builds the device program; called only when something is not in the store yet.
     buckets: the lengths that chunks are padded to. budget: padded elements in a batch.
-    pooled: whether embeddings are mean and variance, so that a clip's chunks merge.
     """
 
     modality: str
@@ -44,7 +43,6 @@ class Encoder:
     load: Callable[[], Embed]
     buckets: tuple[int, ...]
     budget: int
-    pooled: bool = True
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""
@@ -149,21 +147,20 @@ def text_encoder(settings: Any, rankings: Mapping[str, Sequence[str]], template:
     )
 
 
-def video_encoder(settings: Any, model: Callable[[], EmoVCLIP], prompts: Any) -> Encoder:
-    """EmoVCLIP with F sets of prompts side by side: a clip's embedding is [F, P], one row per fold.
+def video_encoder(settings: Any, model: EmoVCLIP, prompts: Any) -> Encoder:
+    """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P], one row per set.
 
-    model: builds the network. prompts: pytree of its Prompt state with a leading axis F.
+    model: gives the backbone. prompts: its Prompt state with a leading axis R.
     """
-    size = clip_image_size(settings.source)
 
     def load() -> Embed:
-        graphdef, _, backbone = nnx.split(model(), Prompt, ...)
+        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
 
         @jax.jit
         def encode(backbone, prompts, pixels, lengths):
             mask = jnp.arange(pixels.shape[1]) < lengths[:, None]
-            one_fold = lambda fold: nnx.merge(graphdef, fold, backbone).encode_video(pixels, mask)  # noqa: E731
-            return jax.vmap(one_fold, out_axes=1)(prompts), lengths
+            one_set = lambda own: nnx.merge(graphdef, own, backbone).encode_video(pixels, mask)  # noqa: E731
+            return jax.vmap(one_set, out_axes=1)(prompts), lengths
 
         resize = jax.jit(clip_pixels)
         weights = replicated((backbone, prompts))
@@ -174,10 +171,9 @@ def video_encoder(settings: Any, model: Callable[[], EmoVCLIP], prompts: Any) ->
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return Encoder(
         modality="video",
-        reader=VideoReader(size, settings.num_frames),
+        reader=VideoReader(clip_image_size(settings.source), settings.num_frames),
         fingerprint=identify(settings.source, {**settings, "prompts": digest.hexdigest()}),
         load=load,
         buckets=(settings.num_frames,),
         budget=settings.batch_frames,
-        pooled=False,
     )

@@ -13,7 +13,7 @@ def mean_variance(x: jax.Array, lengths: jax.Array) -> jax.Array:
       lengths: [B] int real frames per clip; a clip of length 0 pools to zeros, one frame has variance 0.
 
     Returns:
-      [B, 2C] float32. Accumulates in float32 and in two passes: the variance of features far from zero stays exact.
+      [B, 2C] float32. Two passes in float32: the variance of features far from zero stays exact.
     """
     real = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]  # [B, T, 1]
     count = jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)

@@ -29,7 +29,7 @@ class Chunk:
     """A piece of a clip: data [length, ...] and what belongs to the piece as a whole."""
 
     data: np.ndarray
-    side: tuple[np.ndarray, ...] = ()
+    side: tuple[np.ndarray | np.floating, ...] = ()
 
 
 def identity(path: Path | None) -> str:

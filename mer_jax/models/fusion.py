@@ -1,11 +1,12 @@
 """Attention fusion of utterance-level embeddings with modality dropout (paper, section 3.3 and Eq. 2).
 
-The network is the `attention` model of the MER2024 baseline (MERTools, MERBench/toolkit/models/attention.py) for any
-number of modalities.
+The network is the `attention` model of the MER2024 baseline (MERTools, MERBench/toolkit/models/attention.py)
+for any number of modalities.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ class Rate(nnx.Variable):
 class AttentionFusion(nnx.Module):
     """Encodes each modality, sums the encodings by learned scores (no softmax), classifies the sum.
 
-    An encoder is dropout and 3 x (Linear -> ReLU); the scorer is one more of them over all encodings side by side.
+    An encoder is dropout and 3 x (Linear -> ReLU); the scorer is one more of them over all encodings side by
+    side.
 
     Args:
       dims: embedding width per modality; the keys are one or more of `MODALITIES`.
@@ -38,8 +40,8 @@ class AttentionFusion(nnx.Module):
       dropout: rate on the input of each encoder and of the scorer, in [0, 1); may be a traced scalar.
       modality_dropout: probability p of Eq. 2, per sample and modality; may be a traced scalar.
       rngs: draws the initial weights.
-      keep_one: a draw that drops everything present keeps one of the present modalities, uniformly. False is Eq. 2 to
-        the letter.
+      keep_one: a draw that drops everything present keeps one of the present modalities, uniformly. False is
+        Eq. 2 to the letter.
 
     Raises:
       ValueError: `dims` is empty or names an unknown modality.
@@ -67,17 +69,17 @@ class AttentionFusion(nnx.Module):
         self.modality_dropout = Rate(jnp.asarray(modality_dropout, jnp.float32))
 
         count = len(self.modalities)
-        init = {"kernel_init": nnx.initializers.zeros, "rngs": rngs}  # `_draw_weights` fills them
-        self.inputs = nnx.Dict({name: nnx.Linear(dims[name], hidden, **init) for name in self.modalities})
+        # `_draw_weights` fills them.
+        linear = partial(nnx.Linear, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        einsum = partial(nnx.Einsum, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.inputs = nnx.Dict(**{name: linear(dims[name], hidden) for name in self.modalities})
         # The second and third layers are equally wide for all modalities: one product for all of them.
         self.encoders = nnx.List(
-            nnx.Einsum("mbf,mfh->mbh", (count, hidden, hidden), (count, 1, hidden), **init) for _ in range(2)
+            einsum("mbf,mfh->mbh", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2)
         )
-        self.scorer = nnx.List(
-            nnx.Linear(width, hidden, **init) for width in (count * hidden, hidden, hidden)
-        )
-        self.attention = nnx.Linear(hidden, count, **init)
-        self.classifier = nnx.Linear(hidden, num_classes, **init)
+        self.scorer = nnx.List(linear(width, hidden) for width in (count * hidden, hidden, hidden))
+        self.attention = linear(hidden, count)
+        self.classifier = linear(hidden, num_classes)
         _draw_weights(self, rngs.params())
 
     def __call__(
@@ -91,8 +93,8 @@ class AttentionFusion(nnx.Module):
 
         Args:
           embeddings: [B, D] float per modality. Rows of absent modalities are never used (they may be NaN).
-          present: [B] bool per modality; None means that everything is present. Absent is the same zero vector that
-            modality dropout puts in.
+          present: [B] bool per modality; None means that everything is present. Absent is the same zero
+            vector that modality dropout puts in.
           deterministic: True at inference; False applies dropout and modality dropout.
           rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
         """
@@ -107,9 +109,8 @@ class AttentionFusion(nnx.Module):
             raise ValueError("deterministic=False draws random numbers: pass rngs")
         else:
             seen = drop_modalities(seen, self.modality_dropout[...], rngs.modality(), self.keep_one)
-            widths = {name: embeddings[name].shape[1] for name in self.modalities} | {
-                "scorer": count * self.hidden
-            }
+            widths = {name: embeddings[name].shape[1] for name in self.modalities}
+            widths["scorer"] = count * self.hidden
             keep = _dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
 
         def encode_input(i, name):
@@ -117,8 +118,8 @@ class AttentionFusion(nnx.Module):
             return self.inputs[name](x * keep.get(name, 1))
 
         x = jnp.stack([encode_input(i, name) for i, name in enumerate(self.modalities)])  # [M, B, H]
-        for layer in self.encoders:
-            x = layer(nnx.relu(x))
+        for encoder in self.encoders:
+            x = encoder(nnx.relu(x))
         x = nnx.relu(x)
 
         scores = jnp.moveaxis(x, 0, 1).reshape(batch, count * self.hidden) * keep.get("scorer", 1)
@@ -136,8 +137,8 @@ def drop_modalities(
     draw = jax.random.uniform(key, present.shape)
     keep = draw >= rate
     if keep_one:
-        # Where the draws of all present ones fell below the rate, the largest of them is a uniform choice; elsewhere it
-        # was kept anyway.
+        # Where the draws of all present ones fell below the rate, the largest of them is a uniform choice;
+        # elsewhere it was kept anyway.
         largest = jnp.argmax(jnp.where(present, draw, -1), axis=-1, keepdims=True)
         keep |= largest == jnp.arange(present.shape[-1])
     return present & keep
@@ -146,10 +147,11 @@ def drop_modalities(
 def _dropout_masks(
     widths: Mapping[str, int], batch: int, rate: jax.Array, key: jax.Array
 ) -> dict[str, jax.Array]:
-    """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate). The rate is rounded to 1/65536.
+    """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate). Rounds the rate to 1/65536.
 
-    Random bits are the dearest part of a training step on a CPU, so each 32-bit word decides two elements and comes from
-    the bare hash (`jax.random.bits` throws half of every hashed block away), in one draw (each takes long to compile).
+    Random bits are the dearest part of a training step on a CPU, so each 32-bit word decides two elements and
+    comes from the bare hash (`jax.random.bits` throws half of every hashed block away), in one draw (each
+    takes long to compile).
     """
     total = sum(widths.values())
     words = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-batch * total // 2), dtype=jnp.uint32))
@@ -160,14 +162,13 @@ def _dropout_masks(
 
 
 def _draw_weights(model: AttentionFusion, key: jax.Array) -> None:
-    """torch.nn.Linear's initialisation, the baseline's: kernels and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """torch.nn.Linear's initialisation, the baseline's: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), biases too.
 
     All in one draw: inside the fold trainer, XLA takes 10 s to compile one draw per tensor.
     """
-    layers = [*model.inputs.values(), *model.encoders, *model.scorer, model.attention, model.classifier]
-    sizes = [param.size for layer in layers for param in (layer.kernel, layer.bias)]
-    draws = iter(jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1), np.cumsum(sizes)[:-1]))
-    for layer in layers:
-        bound = float(layer.kernel.shape[-2]) ** -0.5
-        for param in (layer.kernel, layer.bias):
-            param[...] = bound * next(draws).reshape(param.shape)
+    layers: list[Any] = [layer for _, layer in nnx.iter_modules(model) if hasattr(layer, "kernel")]
+    params = [(param, layer.kernel.shape[-2]) for layer in layers for param in (layer.kernel, layer.bias)]
+    ends = np.cumsum([param.size for param, _ in params])
+    draws = jnp.split(jax.random.uniform(key, (ends[-1],), minval=-1), ends[:-1])
+    for (param, fan_in), draw in zip(params, draws, strict=True):
+        param[...] = draw.reshape(param.shape) * fan_in**-0.5

@@ -89,9 +89,10 @@ class SingleModality(TypedDict):
 
 
 class Ablation(TypedDict):
-    """The same training with all modalities and these switches. The run itself is one of the entries."""
+    """The same training with these modalities and switches. The run itself is one of the entries."""
 
     name: str
+    modalities: list[str]
     self_training: bool
     modality_dropout: float
     cv_waf: float

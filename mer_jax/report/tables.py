@@ -64,9 +64,8 @@ def table_1(metrics: Metrics) -> dict[str, list[Comparison]]:
 
 def table_2(metrics: Metrics) -> list[Comparison]:
     """The paper's multimodal rows, each with our self-trained run of the same modalities and dropout."""
-    modalities = tuple(metrics["dataset"]["modalities"])
     ours = {
-        (modalities, entry["modality_dropout"]): entry
+        (tuple(entry["modalities"]), entry["modality_dropout"]): entry
         for entry in metrics.get("ablations") or []
         if entry["self_training"]
     }

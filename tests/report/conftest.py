@@ -112,6 +112,7 @@ def fake_metrics():
         "ablations": [
             {
                 "name": name,
+                "modalities": MODALITIES,
                 "self_training": self_training,
                 "modality_dropout": dropout,
                 "cv_waf": cv["waf"] - 0.013 * index,

@@ -1,10 +1,11 @@
 """Draws talking faces: a person, a pose and an expression give a frame and five landmarks.
 
-A head is painted once per `Portrait` on a canvas of twice the frame's scale (skin shading, hair, ears). Per frame
-only eyes, brows, nose and mouth are drawn on a copy of it, which is then warped into the frame.
+A head is painted once on a canvas of twice the frame's scale (skin shading, hair, ears). Per frame only eyes,
+brows, nose and mouth are drawn on a copy of it, which is then warped into the frame.
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,7 +22,7 @@ HEAD_IN_FRAME = (FRAME[0] / 2, 65.0)  # where the canvas point (CENTER_X, HEAD_Y
 
 @dataclass(frozen=True)
 class Expression:
-    """Muscle-like controls of a face; 0 is relaxed, 1 the strongest natural movement, negatives its opposite."""
+    """Muscle-like controls of a face: 0 is relaxed, 1 the strongest natural movement, -1 its opposite."""
 
     brow_raise: float = 0.0
     brow_tilt: float = 0.0  # inner ends up (grief) or, negative, down (anger)
@@ -33,10 +34,10 @@ class Expression:
     gaze_down: float = 0.0
 
     def __add__(self, other: "Expression") -> "Expression":
-        return Expression(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Expression(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     def __mul__(self, factor: float) -> "Expression":
-        return Expression(*(factor * value for value in astuple(self)))
+        return Expression(**{name: factor * value for name, value in vars(self).items()})
 
 
 CONTROLS = tuple(field.name for field in fields(Expression))
@@ -44,7 +45,7 @@ CONTROLS = tuple(field.name for field in fields(Expression))
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is: shift in frame pixels, `scale` around 1, `roll` in radians, `yaw` and `pitch` in [-1, 1]."""
+    """Where the head is: shift in pixels, scale around 1, roll in radians, yaw and pitch in [-1, 1]."""
 
     x: float = 0.0
     y: float = 0.0
@@ -73,10 +74,11 @@ class Portrait:
         canvas = self._head.copy()
         landmarks = _features(canvas, self.person, self._nose, pose, expression)
         scale = 0.5 * pose.scale
-        rotation = scale * np.array([[np.cos(pose.roll), -np.sin(pose.roll)], [np.sin(pose.roll), np.cos(pose.roll)]])
+        cos, sin = scale * np.cos(pose.roll), scale * np.sin(pose.roll)
+        rotation = np.array([[cos, -sin], [sin, cos]])
         center = np.array([CENTER_X, HEAD_Y])
-        target = np.array(HEAD_IN_FRAME) + (pose.x, pose.y)
-        inverse = np.linalg.inv(rotation)
+        target = np.array([HEAD_IN_FRAME[0] + pose.x, HEAD_IN_FRAME[1] + pose.y])
+        inverse = rotation.T / scale**2
         offset = center - inverse @ target
         affine = (*inverse[0], offset[0], *inverse[1], offset[1])
         head = canvas.transform(FRAME, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
@@ -129,6 +131,11 @@ def _points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
+def _band(x: np.ndarray, above: np.ndarray, below: np.ndarray) -> list[tuple[float, float]]:
+    """The closed outline of what lies between two curves over the same x."""
+    return _points(np.concatenate([x, x[::-1]]), np.concatenate([above, below[::-1]]))
+
+
 def _bump(x: float, y: float, width: float, height: float, size: tuple[int, int] = CANVAS) -> np.ndarray:
     """A soft spot, [H, W]: the outer product of two Gaussians."""
     across = np.exp(-(((np.arange(size[0]) - x) / width) ** 2))
@@ -166,12 +173,14 @@ def _skin(person: Person, light: float) -> Image.Image:
     cover = np.clip((y - 178 - 20 * np.sqrt(np.maximum(1 - np.abs(across), 0))) / 10, 0, 1)
     cover = strength * cover * (1 - _bump(CENTER_X, MOUTH_Y + 2, 22, 9))
     if person.beard != "none":
-        cover = np.maximum(cover, max(strength, 0.85 * (strength == 0)) * _bump(CENTER_X, MOUTH_Y - 10, 22, 5))
+        moustache = strength or 0.85
+        cover = np.maximum(cover, moustache * _bump(CENTER_X, MOUTH_Y - 10, 22, 5))
     skin += cover[..., None] * (np.array(HAIRS[person.hair]) * 1.1 - skin)
     skin += np.random.default_rng(0).normal(0, 2.0, CANVAS[::-1])[..., None]  # pores: one fixed texture
     return Image.fromarray(np.clip(skin, 0, 255).astype(np.uint8))
 
 
+@lru_cache(maxsize=64)  # painting one takes as long as a clip's frames
 def _head(person: Person, light: float) -> tuple[Image.Image, Image.Image]:
     """Everything of a head that does not move, RGB, and its mask, L."""
     hair, skin = HAIRS[person.hair], SKINS[person.skin]
@@ -221,7 +230,7 @@ def _front_hair(person: Person, paint: ImageDraw.ImageDraw, cut: ImageDraw.Image
     line = np.maximum(line + (sides - line) * np.abs(x) ** 9, outer_y)
     line_x = CENTER_X + (outer_x - CENTER_X) * 0.985
     hair = HAIRS[person.hair]
-    polygon = _points(np.r_[outer_x, line_x[::-1]], np.r_[outer_y, line[::-1]])
+    polygon = _points(np.concatenate([outer_x, line_x[::-1]]), np.concatenate([outer_y, line[::-1]]))
     paint.polygon(polygon, hair)
     cut.polygon(polygon, 255)
     if person.style == "curly":
@@ -240,10 +249,12 @@ def _nose(person: Person, light: float) -> Image.Image:
     """The nose's shading, RGBA, 64 x 80; its tip is at (32, 58)."""
     size = (64, 80)
     width = 11 * person.nose
-    shadow = 0.34 * _bump(32 - 8 * np.sign(light or 1), 40, 5, 24, size)  # the side away from the light
-    shadow += 0.5 * _bump(32, 69, width, 4, size) + 0.15 * _bump(32 + 8 * np.sign(light or 1), 44, 4, 20, size)
-    shadow += 0.24 * (_bump(32 - width - 2, 61, 3, 6, size) + _bump(32 + width + 2, 61, 3, 6, size))
-    shadow += 0.7 * (_bump(32 - 0.55 * width, 66, 3.6, 2.2, size) + _bump(32 + 0.55 * width, 66, 3.6, 2.2, size))
+    lit_side = np.sign(light or 1)
+    shadow = 0.34 * _bump(32 - 8 * lit_side, 40, 5, 24, size) + 0.5 * _bump(32, 69, width, 4, size)
+    shadow += 0.15 * _bump(32 + 8 * lit_side, 44, 4, 20, size)
+    for side in (-1, 1):
+        shadow += 0.24 * _bump(32 + side * (width + 2), 61, 3, 6, size)  # the wing
+        shadow += 0.7 * _bump(32 + side * 0.55 * width, 66, 3.6, 2.2, size)  # the nostril
     shine = 0.30 * _bump(32 + 2 * light, 55, 6, 7, size) + 0.22 * _bump(32 + 2 * light, 26, 4, 24, size)
     lit = shine > shadow
     color = np.where(lit[..., None], (255, 246, 236), _shade(SKINS[person.skin], 0.42))
@@ -251,7 +262,9 @@ def _nose(person: Person, light: float) -> Image.Image:
     return Image.fromarray(sprite.astype(np.uint8))
 
 
-def _features(canvas: Image.Image, person: Person, nose: Image.Image, pose: Pose, e: Expression) -> np.ndarray:
+def _features(
+    canvas: Image.Image, person: Person, nose: Image.Image, pose: Pose, e: Expression
+) -> np.ndarray:
     """Draws all that moves inside the face; returns the landmarks on the canvas, [5, 2]."""
     paint = ImageDraw.Draw(canvas)
     skin, hair = SKINS[person.skin], HAIRS[person.hair]
@@ -268,7 +281,8 @@ def _features(canvas: Image.Image, person: Person, nose: Image.Image, pose: Pose
     if e.brow_knit > 0.3:  # folds between the brows
         for side in (-1, 1):
             top = (shift_x + side * 6, BROW_Y - 10 + shift_y)
-            paint.line((*top, shift_x + side * 4, BROW_Y + 5 + shift_y), _blend(skin, crease, min(1.0, e.brow_knit)), 2)
+            bottom = (shift_x + side * 4, BROW_Y + 5 + shift_y)
+            paint.line((top, bottom), _blend(skin, crease, min(1.0, e.brow_knit)), 2)
     eyes = []
     for side in (-1, 1):
         center = (shift_x + side * EYE_X * person.spacing * (1 - 0.06 * side * pose.yaw), EYE_Y + shift_y)
@@ -304,7 +318,8 @@ def _eye(
     half = 15.5 * person.eyes
     openness = max(0.0, 1 - pose.blink)
     upper = max(0.6, 8.2 * person.eyes * (1 + 0.6 * e.eye_open)) * openness
-    lower = 5.0 * person.eyes * (1 + 0.25 * e.eye_open - 0.45 * max(e.smile, 0.0)) * openness + 2 * (1 - openness)
+    lower = 5.0 * person.eyes * (1 + 0.25 * e.eye_open - 0.45 * max(e.smile, 0.0))
+    lower = lower * openness + 2 * (1 - openness)
     x = np.linspace(-1, 1, 15)
     droop = side * 2.2 * max(e.brow_tilt, 0.0) * x - side * 1.2 * x  # outer corners sink in grief
     top = droop - upper * (1 - x**2) ** 0.75
@@ -314,14 +329,14 @@ def _eye(
 
     size, middle = (44, 48), (22, 24)
     patch, mask = Image.new("RGB", size, (236, 232, 228)), Image.new("L", size)
-    ImageDraw.Draw(mask).polygon(_points(22 + half * np.r_[x, x[::-1]], 24 + np.r_[top, bottom[::-1]]), 255)
+    ImageDraw.Draw(mask).polygon(_band(22 + half * x, 24 + top, 24 + bottom), 255)
     inside = ImageDraw.Draw(patch)
     inside.rectangle((0, 0, 44, 24 - upper * 0.55), (204, 198, 196))  # the lid's shadow on the white
     gaze = (middle[0] + 4 * pose.yaw, middle[1] - 1 + 4.5 * e.gaze_down)
     for radius, color in ((8.2, _shade(person.iris, 0.6)), (7.0, person.iris), (3.6, (12, 10, 12))):
         inside.ellipse((gaze[0] - radius, gaze[1] - radius, gaze[0] + radius, gaze[1] + radius), color)
     inside.ellipse((gaze[0] + 0.5, gaze[1] - 5, gaze[0] + 4, gaze[1] - 1.5), (255, 255, 255))
-    lid = _points(center[0] + half * 1.06 * np.r_[x, x[::-1]], center[1] + np.r_[top - 5.5, bottom[::-1] + 1])
+    lid = _band(center[0] + half * 1.06 * x, center[1] + top - 5.5, center[1] + bottom + 1)
     paint.polygon(lid, _shade(SKINS[person.skin], 0.84))
     canvas.paste(patch, (round(center[0]) - 22, round(center[1]) - 24), mask)
     paint.line(_points(center[0] + half * x, center[1] + top), (34, 24, 24), 3, joint="curve")
@@ -331,15 +346,21 @@ def _eye(
 
 
 def _brow(
-    paint: ImageDraw.ImageDraw, person: Person, eye_x: float, shift_y: float, side: int, e: Expression, color: Color
+    paint: ImageDraw.ImageDraw,
+    person: Person,
+    eye_x: float,
+    shift_y: float,
+    side: int,
+    e: Expression,
+    color: Color,
 ) -> None:
     t = np.linspace(0, 1, 9)  # from the nose outwards
     x = eye_x + side * (-17 - 5 * e.brow_knit + (38 + 4 * e.brow_knit) * t)
-    y = BROW_Y + person.brow_height + shift_y - 11 * e.brow_raise
-    y = y - 4.5 * np.sin(np.pi * t**1.3) * (1 + 0.4 * e.brow_raise) + 3 * t
+    height = BROW_Y + person.brow_height + shift_y - 11 * e.brow_raise
+    y = height - 4.5 * np.sin(np.pi * t**1.3) * (1 + 0.4 * e.brow_raise) + 3 * t
     y = y - e.brow_tilt * (10 * (1 - t) ** 1.3 - 4.5 * t)
     thick = person.brows * (3.9 - 2.6 * t**2)
-    paint.polygon(_points(np.r_[x, x[::-1]], np.r_[y - thick, (y + thick)[::-1]]), color)
+    paint.polygon(_band(x, y - thick, y + thick), color)
 
 
 def _mouth(
@@ -348,7 +369,8 @@ def _mouth(
     """Returns the left and the right corner."""
     x = np.linspace(-1, 1, 21)
     smile, opening = e.smile, 17 * max(e.mouth_open, 0.0)
-    half = 21 * person.mouth * (1 + 0.34 * max(smile, 0.0) - 0.10 * e.lip_press - 0.16 * e.mouth_open * (1 - max(smile, 0)))
+    grin = max(smile, 0.0)
+    half = 21 * person.mouth * (1 + 0.34 * grin - 0.10 * e.lip_press - 0.16 * e.mouth_open * (1 - grin))
     arch = np.maximum(1 - x**2, 0)
     line = center[1] - 9.5 * smile * x**2 + 4.0 * smile
     press = 1 - 0.6 * np.clip(e.lip_press, 0, 1)
@@ -362,7 +384,7 @@ def _mouth(
     x = center[0] + half * x
 
     def region(above: np.ndarray, below: np.ndarray, color: Color) -> None:
-        paint.polygon(_points(np.r_[x, x[::-1]], np.r_[above, below[::-1]]), color)
+        paint.polygon(_band(x, above, below), color)
 
     region(top, upper + 0.5, _shade(lips, 0.86))
     region(lower - 0.5, bottom, lips)
@@ -371,7 +393,7 @@ def _mouth(
         region(upper, lower, (62, 20, 22))
         if opening > 8:  # the tongue
             region(np.maximum(upper, lower - 0.3 * opening * arch), lower, (164, 72, 74))
-        teeth = min(6.0, (0.30 + 0.45 * max(smile, 0.0) + 0.3 * max(-e.brow_tilt, 0.0)) * opening)
+        teeth = min(6.0, (0.30 + 0.45 * grin + 0.3 * max(-e.brow_tilt, 0.0)) * opening)
         region(upper, np.minimum(upper + teeth * arch**0.4, lower), (238, 234, 226))
     paint.line(_points(x, upper), _shade(lips, 0.45), 2, joint="curve")
     return [(x[0], line[0]), (x[-1], line[-1])]

@@ -22,6 +22,7 @@ HAIRS: dict[str, Color] = {
     "grey": (146, 144, 146),
 }
 STYLES = ("short", "side-parted", "fringed", "curly", "receding", "long", "bobbed", "tied")
+IRISES: tuple[Color, ...] = ((70, 46, 30), (48, 34, 26), (84, 104, 120), (78, 92, 58))
 BEARDS = ("none", "stubble", "full", "moustache")
 
 
@@ -60,7 +61,7 @@ class Person:
 def random_person(rng: np.random.Generator) -> Person:
     """Draws one person; looks and voice go together as far as sex makes them."""
     female = bool(rng.random() < 0.5)
-    style = rng.choice(STYLES[2:] if female else STYLES[:5], p=(0.2, 0.1, 0.0, 0.3, 0.2, 0.2) if female else None)
+    style = rng.choice(STYLES[2:], p=(0.2, 0.1, 0.0, 0.3, 0.2, 0.2)) if female else rng.choice(STYLES[:5])
     return Person(
         skin=str(rng.choice(list(SKINS))),
         hair=str(rng.choice(list(HAIRS), p=(0.4, 0.25, 0.15, 0.1, 0.1))),
@@ -76,7 +77,7 @@ def random_person(rng: np.random.Generator) -> Person:
         nose=rng.uniform(0.85, 1.2),
         lips=rng.uniform(0.9, 1.35) if female else rng.uniform(0.75, 1.1),
         mouth=rng.uniform(0.9, 1.1),
-        iris=[(70, 46, 30), (48, 34, 26), (84, 104, 120), (78, 92, 58)][rng.choice(4, p=(0.4, 0.35, 0.15, 0.1))],
+        iris=IRISES[rng.choice(4, p=(0.4, 0.35, 0.15, 0.1))],
         speaker=Speaker(
             pitch=rng.uniform(180, 235) if female else rng.uniform(95, 145),
             formants=rng.uniform(1.1, 1.22) if female else rng.uniform(0.94, 1.06),

@@ -38,7 +38,8 @@ class Scene:
             (middle - 148, 260), (middle - 118, top + slope), (middle - 48, top), (middle + 48, top),
             (middle + 118, top + slope), (middle + 148, 260),
         ]  # fmt: skip
-        paint.polygon([(middle - 31, 180), (middle + 31, 180), (middle + 38, 260), (middle - 38, 260)], shadow)
+        neck = [(middle - 31, 180), (middle + 31, 180), (middle + 38, 260), (middle - 38, 260)]
+        paint.polygon(neck, shadow)
         paint.polygon(body, self.shirt)
         dark = (self.shirt[0] * 2 // 3, self.shirt[1] * 2 // 3, self.shirt[2] * 2 // 3)
         paint.polygon([(middle - 34, top - 4), (middle + 34, top - 4), (middle, top + 26)], shadow)
@@ -74,8 +75,8 @@ class Scene:
                 paint.rectangle((0, row, FRAME[0], row + 3), tone(0.5))
         elif self.room == "lamp":
             for _ in range(7):
-                x, y, radius = rng.uniform(0, FRAME[0]), rng.uniform(0, 80), rng.uniform(5, 14)
-                paint.ellipse((x - radius, y - radius, x + radius, y + radius), tone(rng.uniform(1.05, 1.4)))
+                left, top, size = rng.uniform(0, FRAME[0]), rng.uniform(0, 80), rng.uniform(10, 28)
+                paint.ellipse((left, top, left + size, top + size), tone(rng.uniform(1.05, 1.4)))
         image = image.filter(ImageFilter.GaussianBlur(1.6))  # out of the camera's focus
         grain = rng.normal(0, 2.0, (FRAME[1], FRAME[0], 1))
         return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))

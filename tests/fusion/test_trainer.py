@@ -1,0 +1,228 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from mer_jax.fusion.ensemble import Members, Scorer
+from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
+from mer_jax.fusion.trainer import FoldTrainer
+from mer_jax.metrics import weighted_f1
+from mer_jax.models.fusion import AttentionFusion
+from mer_jax.random import stream
+
+DIMS = {"speech": 12, "text": 9}
+CLASSES = 3
+KEY = stream(0, "test")
+
+
+def toy(clips=90, seed=0):
+    """Clips whose classes have different means in both modalities."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(clips) % CLASSES
+    centres = {name: np.random.default_rng(7).normal(size=(CLASSES, dim)) for name, dim in DIMS.items()}
+    features = {
+        name: (centres[name][labels] + 0.5 * rng.normal(size=(clips, dim))).astype(np.float32)
+        for name, dim in DIMS.items()
+    }
+    present = {name: rng.random(clips) < 0.9 for name in DIMS}
+    return features, present, labels
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=12)
+
+
+@pytest.fixture(scope="module")
+def fast():
+    return Setting(hyperparameters=Hyperparameters(learning_rate=1e-2))
+
+
+def new_model(key):
+    return AttentionFusion(DIMS, 16, CLASSES, rngs=nnx.Rngs(key))
+
+
+def assert_trees_close(a, b, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def test_learns_and_keeps_the_first_best_epoch(trainer, fast):
+    features, present, labels = toy()
+    fold_of = make_folds(labels, 3, seed=0)
+    pool, runs = make_pool(features, present, labels), make_runs(fold_of, KEY, [fast])
+    fitted = trainer.train(pool, runs)
+    waf = np.asarray(fitted.validation_waf)
+    assert (waf.max(axis=1) > 0.9).all()
+    assert (fitted.train_loss[:, -1] < 0.5 * fitted.train_loss[:, 0]).all()
+    np.testing.assert_array_equal(fitted.best_epoch, waf.argmax(axis=1))
+
+    # The kept logits are those of the kept parameters, and score what the curve says.
+    for run in range(3):
+        index = runs.validation[run][runs.validation[run] >= 0]
+        model = new_model(0)
+        nnx.update(model, jax.tree.map(lambda x, run=run: x[run], fitted.params))
+        logits = model(
+            {k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}
+        ).logits
+        np.testing.assert_allclose(fitted.validation_logits[run, : len(index)], logits, atol=1e-5)
+        np.testing.assert_allclose(
+            weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[run].max(), atol=1e-6
+        )
+
+
+def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
+    features, present, labels = toy()
+    fold_of = make_folds(labels[:70], 3, seed=0)
+
+    def part(*clips):
+        clips = slice(*clips)
+        rows = [{name: x[clips] for name, x in whole.items()} for whole in (features, present)]
+        return *rows, labels[clips]
+
+    def train(trainer, room, filled):
+        pool = fill_slots(make_pool(*part(70), slots=room), room, *part(70, 70 + filled))
+        extra = [np.arange(70, 70 + filled)]
+        return trainer.train(pool, make_runs(fold_of, KEY, [fast], room=room, extra=extra))
+
+    rounds, exact = (FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=3) for _ in range(2))
+    none, some, _ = (train(rounds, 20, filled) for filled in (0, 5, 20))
+    assert rounds.compilations == 1
+    assert_trees_close(some, train(exact, 5, 5))
+    assert np.abs(some.train_loss - none.train_loss).max() > 1e-3
+
+
+def test_company_changes_nothing_and_settings_are_traced(trainer, fast):
+    features, present, labels = toy()
+    fold_of = make_folds(labels, 3, seed=0)
+    pool = make_pool(features, present, labels)
+    other = Setting(("text",), Hyperparameters(1e-3, 1e-2, 0.1, 0.6, 0.2))
+    together = trainer.train(pool, make_runs(fold_of, KEY, [fast, other], seeds=(0, 1)))
+    alone = trainer.train(pool, make_runs(fold_of, KEY, [other], seeds=(1,)))
+    assert_trees_close(jax.tree.map(lambda x: x[-3:], together), alone, atol=1e-5)
+    assert np.abs(together.train_loss[:3] - together.train_loss[3:6]).max() > 1e-3  # seeds differ
+
+
+def test_hidden_modality_has_no_influence(trainer):
+    features, present, labels = toy()
+    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [Setting(("text",))])
+    with_speech = trainer.train(make_pool(features, present, labels), runs)
+    spoiled = {**features, "speech": np.full_like(features["speech"], np.nan)}
+    assert_trees_close(trainer.train(make_pool(spoiled, present, labels), runs), with_speech)
+
+
+def test_each_fold_reads_its_own_features(fast):
+    features, present, labels = toy()
+    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [fast])
+    trainer = FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=2)
+
+    def train(scales):
+        own = {**features, "text": np.stack([features["text"] * scale for scale in scales])}
+        return trainer.train(make_pool(own, present, labels), runs)
+
+    shared, own = train([1, 1, 1]), train([1, 0, 1])
+    for run in (0, 2):
+        assert_trees_close(*(jax.tree.map(lambda x, run=run: x[run], fitted) for fitted in (own, shared)))
+    assert np.abs(own.train_loss[1] - shared.train_loss[1]).max() > 1e-3
+
+
+def test_first_step_is_plain_adam_on_the_mean_loss():
+    features, present, labels = toy(20)
+    setting = Setting(hyperparameters=Hyperparameters(1e-2, 1e-3, 0.0, 0.0, 0.1))
+    runs = make_runs(make_folds(labels, 2, seed=0), KEY, [setting])
+    fitted = FoldTrainer(DIMS, CLASSES, hidden=16, epochs=1).train(make_pool(features, present, labels), runs)
+
+    index = runs.train[0][runs.train[0] >= 0]
+    model = new_model(jax.random.split(runs.key[0], 3)[0])
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        x, seen = ({k: v[index] for k, v in part.items()} for part in (features, present))
+        targets = optax.smooth_labels(jax.nn.one_hot(labels[index], CLASSES), 0.1)
+        return optax.softmax_cross_entropy(nnx.merge(graph, params, rest)(x, seen).logits, targets).mean()
+
+    optimizer = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(1e-2))
+    value, grads = loss(params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(fitted.train_loss[0, 0], value, rtol=1e-5)
+    assert_trees_close(
+        jax.tree.map(lambda x: x[0], fitted.params), optax.apply_updates(params, updates), atol=1e-5
+    )
+
+
+def test_runs_validate_their_fold_and_train_on_the_rest():
+    fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
+    runs = make_runs(
+        fold_of, KEY, [Setting(), Setting(("image",))], seeds=(3, 4), room=4, extra=[[7, 8], [9]]
+    )
+    np.testing.assert_array_equal(runs.fold, [0, 1, 2] * 4)
+    assert runs.train.shape == (12, 9)
+    for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *runs[1:4], strict=True):
+        np.testing.assert_array_equal(validation[validation >= 0], np.flatnonzero(fold_of == fold))
+        np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *extra])
+    np.testing.assert_array_equal(runs.sees[[0, -1]], [[True] * 4, [False, True, False, False]])
+    keys = jax.random.key_data(runs.key)
+    np.testing.assert_array_equal(keys[:6], keys[6:])  # settings share draws
+    assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
+
+
+def test_scores_are_each_members_on_batches_of_any_size():
+    features, present, labels = toy()
+    features = {**features, "text": np.stack([features["text"] + fold for fold in range(3)])}
+    runs = make_runs(make_folds(labels, 3, seed=0), KEY)
+    params = nnx.vmap(lambda key: nnx.state(new_model(key), nnx.Param))(runs.key)
+    scores = Scorer(DIMS, CLASSES, 16, batch_size=32)(
+        Members(params, runs.fold, runs.sees), features, present
+    )
+    assert scores.attention.shape == (3, 90, 2)
+    for fold in range(3):
+        x = {"speech": features["speech"], "text": features["text"][fold]}
+        np.testing.assert_allclose(
+            scores.logits[fold], new_model(runs.key[fold])(x, present).logits, atol=1e-5
+        )
+
+    large = Scorer(DIMS, CLASSES, 16)
+    blind = Members(params, runs.fold, np.tile([True, True, False, True], (3, 1)))
+    without_text = {**present, "text": np.zeros(90, bool)}
+    np.testing.assert_allclose(
+        large(blind, features, present).logits,
+        large(Members(params, runs.fold, runs.sees), features, without_text).logits,
+        atol=1e-6,
+    )
+
+
+DEVICES_AGREE = """
+import jax, numpy as np
+import tests.fusion.test_trainer as t
+features, present, labels = t.toy(60)
+pool, runs = t.make_pool(features, present, labels), t.make_runs(t.make_folds(labels, 5, seed=0), t.KEY)
+results, scores = [], []
+for count in (1, 2, 5, 8):
+    devices = jax.devices()[:count]
+    assert len(devices) == count
+    trainer = t.FoldTrainer(t.DIMS, t.CLASSES, hidden=16, batch_size=16, epochs=1, devices=devices)
+    results.append(jax.device_get(trainer.train(pool, runs)))
+    t.assert_trees_close(results[-1], results[0], atol=1e-5)
+for devices in (jax.devices()[:1], jax.devices()):
+    members = t.Members(results[0].params, runs.fold, runs.sees)
+    scorer = t.Scorer(t.DIMS, t.CLASSES, 16, batch_size=8, devices=devices)
+    scores.append(scorer(members, features, present).logits)
+np.testing.assert_allclose(*scores, atol=1e-5)
+"""
+
+
+def test_any_number_of_devices_gives_the_same_result():
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES_AGREE], env=env, cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

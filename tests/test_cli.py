@@ -1,0 +1,30 @@
+"""Errors of the command line: one line, and the exit code that says whose they are."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "mer_jax.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--config=configs/semi.py", "--config.fusion.hiden=3"], 2, "unknown config key 'hiden'"),
+        (["--config=configs/none.py"], 2, "configs/none.py"),
+        (["--config=configs/semi.py:mer2023"], 2, "unknown variant 'mer2023'"),
+        (["--config=configs/semi.py:mer2024,root=/nowhere", "--workdir={tmp}/run"], 1, "/nowhere: no such folder"),
+        (["--workdir={tmp}/none"], 2, "holds no finished run"),
+        (["--nonsense"], 2, "nonsense"),
+    ],
+)
+def test_one_line_no_traceback(tmp_path, arguments, code, message):
+    done = run(*(argument.format(tmp=tmp_path) for argument in arguments))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == code, done.stderr
+    assert last.startswith("error: ") and message in last
+    assert "Traceback" not in done.stderr and not done.stdout

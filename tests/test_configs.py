@@ -1,0 +1,47 @@
+"""Config variants, and the messages for what they do not know."""
+
+import pytest
+
+from configs.semi import get_config
+from mer_jax.errors import UsageError
+
+
+def test_the_sample_is_the_default():
+    config = get_config()
+    assert config.variant == "sample" and config.encoders.speech.source == "bundled/hubert"
+    assert (config.cv.folds, config.self_training.rounds, config.self_training.k) == (5, 10, 10)
+    assert (config.fusion.modality_dropout, config.fusion.hidden) == (0.3, 128)
+
+
+@pytest.mark.parametrize("variant", ["mer2024", "mer2025", "mer2026"])
+def test_challenges_use_the_papers_encoders_and_sizes(variant):
+    config = get_config(f"{variant},root=/data")
+    assert config.data.root == "/data"
+    assert config.encoders.speech.source == "TencentGameMate/chinese-hubert-large"
+    assert (config.tune.num_prompts, config.tune.depth, config.tune.num_frames) == (4, 12, 16)
+    assert get_config(f"{variant},root=/data,encoders=bundled").encoders.image.source == "bundled/clip"
+
+
+def test_folder_arguments():
+    config = get_config("folder,root=/d,label_column=emotion,modalities=speech+image,image_feature=au")
+    assert (config.data.label_column, config.data.modalities, config.data.image_feature) == (
+        "emotion",
+        "speech+image",
+        "au",
+    )
+    assert config.data.split_column == "split" and config.encoders.speech.source == "bundled/hubert"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("mer2023", "unknown variant 'mer2023'; known: sample, mer2024, mer2025, mer2026, folder"),
+        ("mer2024", "needs its folder"),
+        ("folder,root=/d,colour=red", "unknown argument 'colour'.*label_column"),
+        ("sample,root=/d", "unknown argument 'root'"),
+        ("mer2024,root=/d,encoders=best", "known: bundled, paper"),
+    ],
+)
+def test_errors_list_what_is_known(argument, message):
+    with pytest.raises(UsageError, match=message):
+        get_config(argument)

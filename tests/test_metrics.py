@@ -1,0 +1,69 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mer_jax import metrics
+
+CLASSES = 4
+PAIRS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=30)
+compiled = jax.jit(metrics.weighted_f1, static_argnums=2)
+SIZE = 40  # one compilation: examples are padded
+
+
+@settings(max_examples=100, deadline=None)
+@given(PAIRS, st.integers(0, 2**32 - 1))
+def test_weighted_f1_equals_scikit_learn_whatever_is_masked(pairs, seed):
+    labels, predictions = np.array(pairs).T
+    rng = np.random.default_rng(seed)
+    where = np.sort(rng.permutation(SIZE)[: len(pairs)])
+    mask = np.isin(np.arange(SIZE), where)
+    padded = rng.integers(0, CLASSES, (2, SIZE))
+    padded[:, where] = labels, predictions
+    expected = sklearn.metrics.f1_score(labels, predictions, average="weighted", zero_division=0)
+    np.testing.assert_allclose(compiled(*padded, CLASSES, mask), expected, atol=1e-6)
+    np.testing.assert_allclose(metrics.weighted_f1(labels, predictions, CLASSES), expected, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(PAIRS)
+def test_host_metrics_equal_scikit_learn(pairs):
+    labels, predictions = np.array(pairs).T
+    every = list(range(CLASSES))
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(labels, predictions, CLASSES),
+        sklearn.metrics.confusion_matrix(labels, predictions, labels=every),
+    )
+    assert metrics.accuracy(labels, predictions) == sklearn.metrics.accuracy_score(labels, predictions)
+    np.testing.assert_allclose(
+        metrics.class_f1(labels, predictions, CLASSES),
+        sklearn.metrics.f1_score(labels, predictions, labels=every, average=None, zero_division=0),
+    )
+
+
+def test_weighted_f1_of_nothing_is_zero():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.weighted_f1(jnp.zeros(3, int), jnp.zeros(3, int), 2, jnp.zeros(3, bool)) == 0
+
+
+def test_expected_calibration_error_by_hand():
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
+    labels = np.array([0, 1, 1, 1])
+    # Ten bins: (0.8, 0.9] has accuracy 0.5, (0.5, 0.6] and (0.6, 0.7] have accuracy 1.
+    expected = (2 * abs(0.5 - 0.9) + abs(1 - 0.6) + abs(1 - 0.7)) / 4
+    np.testing.assert_allclose(metrics.expected_calibration_error(labels, probs, bins=10), expected)
+
+
+def test_softmax_of_large_logits():
+    np.testing.assert_allclose(
+        metrics.softmax(np.array([[1e4, 1e4], [0.0, np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]]
+    )
+
+
+def test_perfectly_calibrated_and_certain():
+    assert metrics.expected_calibration_error(np.array([0, 1]), np.eye(2)) == 0

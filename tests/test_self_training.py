@@ -1,0 +1,99 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mer_jax.self_training import Options, PseudoLabels, all_agree, select_balanced, select_round
+
+PROBS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.3, 0.7]])
+
+
+def random_probs(seed, clips=40, classes=3):
+    return np.random.default_rng(seed).dirichlet(np.ones(classes), clips)
+
+
+def test_select_takes_the_most_confident_of_each_class():
+    indices, labels = select_balanced(PROBS, np.zeros(6, bool), k=2)
+    np.testing.assert_array_equal(indices, [0, 3, 2, 5])
+    np.testing.assert_array_equal(labels, [0, 0, 1, 1])
+
+
+def test_select_skips_taken_and_unsure_and_gives_what_there_is():
+    taken = np.array([True, False, False, False, False, False])
+    indices, labels = select_balanced(PROBS, taken, k=3, min_confidence=0.65)
+    np.testing.assert_array_equal(indices, [3, 2, 5])
+    np.testing.assert_array_equal(labels, [0, 1, 1])
+
+
+def test_select_accepts_device_arrays_and_breaks_ties_by_index():
+    probs = jax.numpy.tile(jax.numpy.array([0.75, 0.25]), (5, 1))
+    indices, _ = select_balanced(probs, jax.numpy.zeros(5, bool), k=3)
+    np.testing.assert_array_equal(indices, [0, 1, 2])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 20))
+def test_select_is_balanced_and_optimal(seed, k):
+    probs = random_probs(seed)
+    taken = np.random.default_rng(seed).random(len(probs)) < 0.3
+    indices, labels = select_balanced(probs, taken, k)
+    assert len(set(indices.tolist())) == len(indices)
+    assert not taken[indices].any()
+    np.testing.assert_array_equal(labels, probs[indices].argmax(1))
+    for label in range(3):
+        mine = indices[labels == label]
+        left = np.setdiff1d(np.flatnonzero(~taken & (probs.argmax(1) == label)), mine)
+        assert len(mine) == k or len(left) == 0
+        if len(left) and len(mine):
+            assert probs[mine].max(1).min() >= probs[left].max(1).max()
+
+
+def test_rounds_accumulate_without_replacement_and_keep_labels():
+    options = Options(rounds=3, k=2)
+    rounds, pseudo = [], PseudoLabels.none()
+    for number in range(3):
+        rounds.append(select_round(number, pseudo, random_probs(number), options))
+        pseudo = rounds[-1].pseudo
+    first, second, third = rounds
+    assert third.number == 2
+    assert len(third.pseudo) == 18 == len(set(third.pseudo.indices.tolist())) == options.slots(num_classes=3)
+    np.testing.assert_array_equal(third.pseudo.labels[:6], first.added.labels)
+    np.testing.assert_array_equal(second.pseudo.indices[6:], second.added.indices)
+    np.testing.assert_allclose(
+        first.added.confidences, random_probs(0)[first.added.indices].max(1), rtol=1e-6
+    )
+
+
+def test_shortfall_is_reported():
+    result = select_round(0, PseudoLabels.none(), PROBS, Options(k=5))
+    np.testing.assert_array_equal(result.shortfall, [2, 2])
+    np.testing.assert_array_equal(
+        select_round(1, result.pseudo, PROBS, Options(k=5)).shortfall, [5, 5]
+    )  # nothing is left
+
+
+def test_replaced_rounds_choose_afresh():
+    options = Options(k=1, cumulative=False)
+    first = select_round(0, PseudoLabels.none(), PROBS, options)
+    second = select_round(1, first.pseudo, PROBS, options)
+    np.testing.assert_array_equal(second.pseudo.indices, first.pseudo.indices)
+    assert options.slots(2) == 2
+
+
+@pytest.mark.parametrize("relabel", [False, True])
+def test_relabelling_takes_the_newest_prediction(relabel):
+    options = Options(k=1, relabel=relabel)
+    first = select_round(0, PseudoLabels.none(), PROBS, options)
+    second = select_round(1, first.pseudo, PROBS[:, ::-1], options)
+    np.testing.assert_array_equal(second.pseudo.labels[:2], [1, 0] if relabel else [0, 1])
+    np.testing.assert_array_equal(second.pseudo.indices[:2], first.pseudo.indices)
+
+
+def test_agreement_filter_listens_to_present_modalities_only():
+    unimodal = np.stack([PROBS, PROBS[:, ::-1]])
+    present = np.array([[True] * 6, [False, True, False, True, False, True]])
+    eligible = all_agree(PROBS, unimodal, present)
+    np.testing.assert_array_equal(eligible, ~present[1])
+    result = select_round(0, PseudoLabels.none(), PROBS, Options(k=5), eligible)
+    np.testing.assert_array_equal(result.added.indices, [0, 2, 4])
