@@ -101,8 +101,7 @@ class Fusion:
         self.data, self.options, self.seed, self.num_classes = data, options, seed, num_classes
         self.num_folds = int(data.fold_of.max()) + 1
         self.dims = {modality: x.shape[-1] for modality, x in data.labelled.features.items()}
-        held = options.rounds if options.cumulative else min(options.rounds, 1)
-        self.room = min(held * options.k * num_classes, len(data.unlabelled_truth))  # pseudo-labels of a setting
+        self.room = min(options.slots(num_classes), len(data.unlabelled_truth))  # pseudo-labels of a setting
         self.slots = self.room * num_settings
         self.pool = make_pool(*data.labelled, data.labels, self.slots)
         self.trainer = FoldTrainer(

@@ -2,9 +2,14 @@
 
     python -m pretrain.baichuan
 
-trains a small Baichuan of the 13B kind (ALiBi, W_pack) to predict the next token of generated text: sentences of
-the sample's grammar and of an everyday grammar beside this file, alone or joined with the word list's ranking, as
-the text encoder will read them. It never sees which emotion a sentence was drawn for.
+trains a small Baichuan of the 13B kind (ALiBi, W_pack) to predict the next token of generated text: sentences
+of the sample's grammar and of an everyday grammar beside this file, alone or joined with the word list's
+ranking, as the text encoder will read them. It never sees which emotion a sentence was drawn for.
+
+About 4.5 minutes of processor time, 2 to 3 minutes on two free cores. Expected: training loss 2.24, 0.66, 0.50, 0.44
+at steps 200 to 800, held-out loss 0.423 nats per token (uniform: 7.155). A logistic regression on the pooled
+features of 400 of the sample's sentences, 60 % of them clear, then reaches 56 % WAF on the transcripts and 62 %
+with the ranking in front (the ranking alone: 44 %, counts of characters: 61 %; mean of five draws, five folds).
 """
 
 import argparse
@@ -39,9 +44,10 @@ BATCH = 32
 def texts(rng: np.random.Generator) -> Iterator[str]:
     """Endless: a sentence in Chinese or, one time in six, in English; half of them after their ranking."""
     symbols = grammar() | json.loads(EVERYDAY.read_text("utf-8"))
-    starts = (*EMOTIONS, "ambiguous", *4 * ["everyday"])
+    starts = (*EMOTIONS, "ambiguous")
     while True:
-        chinese, english = expand(symbols, starts[rng.integers(len(starts))], rng)
+        start = "everyday" if rng.random() < 1 / 3 else starts[rng.integers(len(starts))]
+        chinese, english = expand(symbols, start, rng)
         text, template = (english, "en-1") if rng.random() < 1 / 6 else (chinese, "zh-1")
         ranking = rank([text], EMOTIONS)[0] if rng.random() < 0.5 else None
         yield join(ranking, text, template)
@@ -69,7 +75,7 @@ def write_tokenizer(file: Path, vocab_size: int, seed: int) -> None:
         out.write(model.getvalue())
 
 
-def batches(tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[tuple[jax.Array, jax.Array]]:
     """Endless: token ids [B, L] int32, padded with 0, and lengths [B] int32."""
     source = texts(rng)
     while True:
@@ -77,7 +83,7 @@ def batches(tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[tuple[np
         ids = np.zeros((BATCH, TOKENS), np.int32)
         for padded, row in zip(ids, rows, strict=True):
             padded[: len(row)] = row
-        yield ids, np.array([len(row) for row in rows], np.int32)
+        yield jnp.asarray(ids), jnp.array([len(row) for row in rows])
 
 
 def next_token_loss(model: Baichuan, batch: tuple[jax.Array, jax.Array], _: jax.Array) -> jax.Array:
@@ -97,9 +103,6 @@ def main(output: Path, steps: int, seed: int) -> None:
         num_hidden_layers=4,
         num_attention_heads=4,
         model_max_length=4096,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
         dtype="float16",
     )
     write_tokenizer(output / "tokenizer.model", config.vocab_size, seed)
@@ -113,7 +116,7 @@ def main(output: Path, steps: int, seed: int) -> None:
         seed=seed,
     )
     held_out = batches(Tokenizer(output), np.random.default_rng([seed, 2]))
-    loss = np.mean([next_token_loss(model, next(held_out), None) for _ in range(8)])
+    loss = np.mean([next_token_loss(model, next(held_out), jax.random.key(0)) for _ in range(8)])
     print(f"held-out loss {loss:.3f} nats per token, uniform {np.log(config.vocab_size):.3f}")
     nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.float16), nnx.state(model)))
     model.save_pretrained(output)
@@ -122,6 +125,6 @@ def main(output: Path, steps: int, seed: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=TARGET)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     main(**vars(parser.parse_args()))

@@ -30,10 +30,10 @@ from transformers import CLIPConfig, CLIPTokenizer
 from transformers.models.clip import CLIPImageProcessorPil
 
 from mer_jax.data.faces import align
-from mer_jax.data.sample.cues import FACES
+from mer_jax.data.sample.cues import EMOTIONS, FACES, random_scene
 from mer_jax.data.sample.face import CONTROLS, Expression, Portrait, Pose, describe
 from mer_jax.data.sample.persons import Person, random_person
-from mer_jax.data.sample.scene import GESTURES, ROOMS, Scene
+from mer_jax.data.sample.scene import GESTURES, Scene
 from mer_jax.models.clip import CLIP
 from mer_jax.models.preprocess import MEAN, STD
 from pretrain.training import fit
@@ -43,38 +43,46 @@ TARGET = Path(__file__).parents[1] / "mer_jax" / "assets" / "clip"
 SIZE = 48
 FRAMES_EACH = 8
 START, END, MAX_TOKENS = "<|startoftext|>", "<|endoftext|>", 32
-BATCH, CAPTIONS, MAX_FACTS = 96, 32, 3
+BATCH, CAPTIONS, MAX_FACTS = 32, 16, 3
 CAPTION_TOKENS = 26  # no caption of `MAX_FACTS` is longer
 LEARNING_RATE = 2e-3
-CONTROLS_WEIGHT = 4.0
+MEASURES = len(CONTROLS) + 3 + len(GESTURES)  # a face, then light, shoulders and gesture of a whole frame
+MEASURES_WEIGHT = 20.0
 NOUNS = dict(zip(FACES, ("neutral", "anger", "happiness", "sadness", "worry", "surprise"), strict=True))
 NOUN_CAPTIONS, NOUN_NOISE = 0.25, 0.3
 OPENINGS = ("a photo of a person with", "a photo of a face with", "a person with", "a face with", "")
 
 
 class Drawing(NamedTuple):
-    """An image, uint8 [SIZE, SIZE, 3], what is true of it, and the controls of its face, [8]."""
+    """An image and what can be known of it."""
 
-    pixels: np.ndarray
+    pixels: np.ndarray  # uint8 [SIZE, SIZE, 3]
     facts: frozenset[str]
     noun: str
-    controls: np.ndarray
+    measures: np.ndarray  # float32 [MEASURES], NaN for what aligned faces do not show
 
 
 def draw_portrait(seed: tuple[int, int]) -> list[Drawing]:
     """Faces and whole frames of one person in one scene."""
     rng = np.random.default_rng(seed)
-    person, scene = random_person(rng), random_scene(rng)
+    person, scene = random_person(rng), random_scene(str(rng.choice(EMOTIONS)), rng.uniform(0, 1.1), rng)
     portrait = Portrait(person, scene)
+    surroundings = np.array(
+        [scene.warmth, scene.brightness, scene.shoulders, *(scene.gesture == gesture for gesture in GESTURES)]
+    )
     drawings = []
     for _ in range(FRAMES_EACH):
         expression = random_expression(rng)
-        controls = np.array(astuple(expression), np.float32)
+        controls = np.array(astuple(expression))
         frame, landmarks = portrait.draw(random_pose(rng), expression)
         seen, noun = face_facts(person, expression), random_noun(controls, rng)
         crop = align(frame, landmarks + rng.normal(0, 0.8, landmarks.shape), 112)
-        drawings.append(Drawing(shrink(crop), seen, noun, controls))
-        drawings.append(Drawing(shrink(frame), seen | scene_facts(scene), noun, controls))
+        for image, facts, rest in (
+            (crop, seen, np.full_like(surroundings, np.nan)),
+            (frame, seen | scene_facts(scene), surroundings),
+        ):
+            measures = np.concatenate([controls, rest]).astype(np.float32)
+            drawings.append(Drawing(shrink(image), facts, noun, measures))
     return drawings
 
 
@@ -100,31 +108,13 @@ def random_pose(rng: np.random.Generator) -> Pose:
     )
 
 
-def random_scene(rng: np.random.Generator) -> Scene:
-    def color(low: int, high: int) -> tuple[int, int, int]:
-        red, green, blue = rng.integers(low, high, 3).tolist()
-        return red, green, blue
-
-    return Scene(
-        room=str(rng.choice(ROOMS)),
-        hue=color(90, 200),
-        warmth=rng.uniform(-1, 1),
-        brightness=rng.uniform(-1, 1),
-        shoulders=rng.uniform(0, 1),
-        gesture=str(rng.choice(GESTURES)) if rng.random() < 0.7 else "none",
-        shirt=color(30, 200),
-        light=rng.uniform(-1, 1),
-        texture=int(rng.integers(2**31)),
-    )
-
-
 def face_facts(person: Person, expression: Expression) -> frozenset[str]:
     _, _, facts = describe(person, expression).partition(" with ")
     return frozenset(re.split(r", (?!knitted)| and ", facts))
 
 
 def scene_facts(scene: Scene) -> frozenset[str]:
-    facts = {f"a {scene.room}", "raised shoulders" if scene.shoulders > 0.5 else "hanging shoulders"}
+    facts = {f"a {scene.room}", "raised shoulders" if scene.shoulders > 0.45 else "hanging shoulders"}
     facts.add("warm light" if scene.warmth > 0 else "cold light")
     facts.add("a bright room" if scene.brightness > 0 else "a dark room")
     if scene.gesture != "none":
@@ -171,7 +161,7 @@ def train_tokenizer(drawings: list[Drawing]) -> CLIPTokenizer:
 
 class Batch(NamedTuple):
     pixels: np.ndarray  # uint8 [B, H, W, 3]
-    controls: np.ndarray  # [B, controls]
+    measures: np.ndarray  # [B, MEASURES]
     token_ids: np.ndarray  # [C, L]
     true: np.ndarray  # bool [B, C]: the caption is true of the image
 
@@ -182,7 +172,7 @@ def batches(drawings: list[Drawing], tokenizer: CLIPTokenizer, seed: int) -> Ite
     vocabulary = sorted({fact for drawing in drawings for fact in drawing.facts | {drawing.noun}})
     column = {fact: i for i, fact in enumerate(vocabulary)}
     pixels = np.stack([drawing.pixels for drawing in drawings])
-    controls = np.stack([drawing.controls for drawing in drawings])
+    measures = np.stack([drawing.measures for drawing in drawings])
     known = np.zeros((len(drawings), len(vocabulary)), np.float32)
     for row, drawing in zip(known, drawings, strict=True):
         row[[column[fact] for fact in drawing.facts | {drawing.noun}]] = 1
@@ -193,11 +183,9 @@ def batches(drawings: list[Drawing], tokenizer: CLIPTokenizer, seed: int) -> Ite
             text, facts = caption(drawings[drawing], rng)
             texts.append(text)
             row[[column[fact] for fact in facts]] = 1
-        ids = tokenizer(texts, padding="max_length", max_length=CAPTION_TOKENS, return_tensors="np")[
-            "input_ids"
-        ]
+        ids = tokenizer(texts, padding="max_length", max_length=CAPTION_TOKENS)["input_ids"]
         true = known[chosen] @ said.T == said.sum(axis=1)
-        yield Batch(pixels[chosen], controls[chosen], ids.astype(np.int32), true)
+        yield Batch(pixels[chosen], measures[chosen], np.array(ids, np.int32), true)
 
 
 def caption(drawing: Drawing, rng: np.random.Generator) -> tuple[str, list[str]]:
@@ -210,19 +198,21 @@ def caption(drawing: Drawing, rng: np.random.Generator) -> tuple[str, list[str]]
 
 
 class Pretraining(nnx.Module):
-    """CLIP with a second task that is dropped afterwards: to read the controls of the face off the image."""
+    """CLIP with a second task that is dropped afterwards: to read the measures off the image."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
         self.clip = CLIP(config, rngs=rngs)
-        self.controls = nnx.Linear(config.projection_dim, len(CONTROLS), rngs=rngs)
+        self.measures = nnx.Linear(config.projection_dim, MEASURES, rngs=rngs)
 
     def loss(self, batch: Batch, key: jax.Array) -> jax.Array:
-        """Cross-entropy both ways, shared equally among what is true, and squared error of the controls."""
+        """Cross-entropy both ways, shared equally among what is true, and squared error of the measures."""
         images = self.clip.encode_image(augment(batch.pixels, key))
         texts = self.clip.encode_text(batch.token_ids)
         logits = jnp.exp(self.clip.logit_scale[...]) * unit(images) @ unit(texts).T  # [B, C]
         contrast = cross_entropy(logits, batch.true) + cross_entropy(logits.T, batch.true.T)
-        return contrast / 2 + CONTROLS_WEIGHT * jnp.mean((self.controls(images) - batch.controls) ** 2)
+        shown = ~jnp.isnan(batch.measures)
+        errors = self.measures(images) - jnp.where(shown, batch.measures, 0)
+        return contrast / 2 + MEASURES_WEIGHT * jnp.mean(errors**2, where=shown)
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -24,17 +24,28 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def held_out(tokenizer):
-    """Token ids [B, L] and lengths [B] of joined transcripts."""
+def model():
+    return Baichuan.from_pretrained(FOLDER, lm_head=True)
+
+
+@pytest.fixture(scope="module")
+def transcripts():
     rng = np.random.default_rng(2024)
-    transcripts = [sentence(EMOTIONS[i % 6], bool(i % 2), rng)[0] for i in range(48)]
-    rankings = rank(transcripts, EMOTIONS)
-    rows = tokenizer.encode([join(*pair, "zh-1") for pair in zip(rankings, transcripts, strict=True)])
-    lengths = np.array([len(row) for row in rows], np.int32)
-    ids = np.zeros((len(rows), lengths.max()), np.int32)
+    return [sentence(EMOTIONS[i % 6], True, rng)[0] for i in range(96)]
+
+
+def transcript_loss(model, tokenizer, texts, transcripts):
+    """Nats per token of each text's last tokens, those of its transcript."""
+    rows = tokenizer.encode(texts)
+    ids = np.zeros((len(rows), 64), np.int32)
     for padded, row in zip(ids, rows, strict=True):
         padded[: len(row)] = row
-    return ids, lengths
+    ends = np.array([len(row) for row in rows], np.int32)
+    starts = ends - np.array([len(row) - 1 for row in tokenizer.encode(transcripts)])
+    hidden = model(ids, ends, keep_layers=1).hidden_states[-1]
+    losses = optax.softmax_cross_entropy_with_integer_labels(model.logits(hidden[:, :-1]), ids[:, 1:])
+    positions = jnp.arange(1, ids.shape[1])
+    return losses.mean(where=(starts[:, None] <= positions) & (positions < ends[:, None]))
 
 
 def test_the_tokenizer_loses_nothing():
@@ -43,20 +54,24 @@ def test_the_tokenizer_loses_nothing():
         assert processor.decode(processor.encode(text)) == text
 
 
-def test_tokens_are_ids_of_the_model(tokenizer, held_out):
+def test_it_loads_as_an_encoder(tokenizer):
     model = Baichuan.from_pretrained(FOLDER)
-    assert tokenizer.vocab_size == model.embedding.shape[0]
     assert model.lm_head is None and model.frequencies is None  # ALiBi, no rotary positions
-    ids, lengths = held_out
-    out = model(ids[:2], lengths[:2])
-    assert out.hidden_states.shape == (4, 2, ids.shape[1], 128)
+    assert model.embedding.shape == (tokenizer.vocab_size, 128)
+    ids = jnp.asarray(tokenizer.encode(["我很担心，会不会出事？"]), jnp.int32)
+    out = model(ids, jnp.array([ids.shape[1]]))
+    assert out.hidden_states.shape == (4, *ids.shape, 128) and jnp.isfinite(out.hidden_states).all()
 
 
-def test_it_has_learned_the_language(tokenizer, held_out):
-    model = Baichuan.from_pretrained(FOLDER, lm_head=True)
-    ids, lengths = held_out
-    hidden = model(ids, lengths, keep_layers=1).hidden_states[-1]
-    losses = optax.softmax_cross_entropy_with_integer_labels(model.logits(hidden[:, :-1]), ids[:, 1:])
-    transcript = np.arange(1, ids.shape[1]) >= np.array([row.index(start) for row in ids.tolist()])[:, None]
-    assert losses.mean(where=jnp.arange(1, ids.shape[1]) < lengths[:, None]) < 1.0
-    assert np.log(tokenizer.vocab_size) > 7
+def test_it_foresees_new_sentences(model, tokenizer, transcripts):
+    assert transcript_loss(model, tokenizer, transcripts, transcripts) < 1.2  # a uniform guess has 7.2
+
+
+def test_it_reads_the_ranking(model, tokenizer, transcripts):
+    rankings = rank(transcripts, EMOTIONS)
+    of_the_next = rankings[1:] + rankings[:1]
+    right, wrong = (
+        transcript_loss(model, tokenizer, list(map(join, chosen, transcripts, ["zh-1"] * 96)), transcripts)
+        for chosen in (rankings, of_the_next)
+    )
+    assert right < wrong - 0.1

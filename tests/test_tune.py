@@ -1,5 +1,7 @@
 """Prompt tuning: who trains on whom, what is learned, and continuing after an interruption."""
 
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
@@ -67,12 +69,16 @@ LABELS = np.arange(12) % 2
 FOLDS = np.arange(12) // 2 % 3
 
 
+@cache
+def backbone():
+    return CLIP(CONFIG, rngs=nnx.Rngs(0))
+
+
 def run(clips, folder, labels=LABELS, advance=lambda count: None, **changes):
     settings = ConfigDict({**SETTINGS, **changes})
-    clip = CLIP(CONFIG, rngs=nnx.Rngs(0))
 
     def build(key):
-        return EmoVCLIP(clip, ["left", "top"], 2, 2, tokenizer=tokenizer, rngs=nnx.Rngs(key))
+        return EmoVCLIP(backbone(), ["left", "top"], 2, 2, tokenizer=tokenizer, rngs=nnx.Rngs(key))
 
     return tune(
         build,

@@ -129,6 +129,7 @@ class ClipPlan:
     num_frames: int
     speech: Cue
     face: Cue
+    text: Cue
     scene: Cue
     chinese: str
     english: str
@@ -167,6 +168,7 @@ def draw_plans(spec: SampleSpec) -> tuple[ClipPlan, ...]:
                 num_frames=round(seconds * FRAME_RATE),
                 speech=draw_cue(emotion, SPEECH, rng),
                 face=draw_cue(emotion, FACE, rng),
+                text=text,
                 scene=draw_cue(emotion, SCENE, rng),
                 chinese=chinese,
                 english=english,

@@ -37,7 +37,7 @@ def expand(grammar: Grammar, symbol: str, rng: np.random.Generator) -> tuple[str
 def derive(grammar: Grammar, symbol: str, rng: np.random.Generator) -> tuple[str, str]:
     """As `expand`, for a phrase. A slot that a template repeats is filled the same way everywhere."""
     templates = grammar[symbol]
-    chinese, english = templates[rng.integers(len(templates))]
+    chinese, english = templates[int(rng.integers(len(templates)))]
     fillings = {slot: derive(grammar, slot, rng) for slot in dict.fromkeys(re.findall(r"{(\w+)}", chinese))}
     chinese = chinese.format_map({slot: filling[0] for slot, filling in fillings.items()})
     english = english.format_map({slot: filling[1] for slot, filling in fillings.items()})
