@@ -29,7 +29,7 @@ FOLDER_ARGUMENTS = {
 
 
 def get_config(argument: str = "sample") -> ConfigDict:
-    """The config of a variant `name[,key=value...]`; an unknown name or key is an error that lists the known ones."""
+    """The config of a variant `name[,key=value...]`; unknown names and keys are errors that list the known."""
     variant, arguments = parse(argument)
     encoders = bundled_encoders() if arguments.pop("encoders", "bundled") == "bundled" else paper_encoders()
     config = ConfigDict(
@@ -47,7 +47,6 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "depth": 12,
                 "template": "{}.",  # of the class prompts
                 "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
-                "num_frames": 16,
                 "batch_size": 16,
                 "epochs": 20,
                 "warmup_epochs": 5,
@@ -86,8 +85,17 @@ def get_config(argument: str = "sample") -> ConfigDict:
         config.data.update({"labelled": 400, "unlabelled": 800, "test": 300})
         config.ablations.update({"modality_dropouts": (0.0,), "without_video": False})
     if encoders["image"]["source"].startswith("bundled/"):
-        config.tune.update({"depth": 4, "num_frames": 4, "epochs": 6, "warmup_epochs": 1, "batch_size": 40})
-        config.tune.learning_rate = 1e-2
+        config.tune.update(
+            {
+                "depth": 4,
+                "epochs": 6,
+                "warmup_epochs": 1,
+                "batch_size": 40,
+                "learning_rate": 1e-2,
+                "remat": False,
+            }
+        )
+        config.fusion.update({"hidden": 64, "learning_rate": 1e-3})
     return config
 
 
@@ -129,7 +137,12 @@ def paper_encoders() -> dict:
             "buckets_seconds": (2.0, 3.0, 4.0, 6.0),
             "batch_seconds": 160.0,
         },
-        "image": {"source": clip, "dtype": "bfloat16", "buckets_frames": (64, 128, 256), "batch_frames": 1024},
+        "image": {
+            "source": clip,
+            "dtype": "bfloat16",
+            "buckets_frames": (64, 128, 256),
+            "batch_frames": 1024,
+        },
         "text": {
             "source": "baichuan-inc/Baichuan-13B-Base",
             "dtype": "bfloat16",

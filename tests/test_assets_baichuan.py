@@ -63,7 +63,7 @@ def test_it_loads_as_an_encoder(tokenizer):
     assert out.hidden_states.shape == (4, *ids.shape, 128) and jnp.isfinite(out.hidden_states).all()
 
 
-def test_it_foresees_new_sentences(model, tokenizer, transcripts):
+def test_it_foresees_sentences_of_the_grammar(model, tokenizer, transcripts):
     assert transcript_loss(model, tokenizer, transcripts, transcripts) < 1.2  # a uniform guess has 7.2
 
 

@@ -10,7 +10,7 @@ def test_the_sample_is_the_default():
     config = get_config()
     assert config.variant == "sample" and config.encoders.speech.source == "bundled/hubert"
     assert (config.cv.folds, config.self_training.rounds, config.self_training.k) == (5, 10, 10)
-    assert (config.fusion.modality_dropout, config.fusion.hidden) == (0.3, 128)
+    assert config.fusion.modality_dropout == 0.3
 
 
 @pytest.mark.parametrize("variant", ["mer2024", "mer2025", "mer2026"])
@@ -18,7 +18,8 @@ def test_challenges_use_the_papers_encoders_and_sizes(variant):
     config = get_config(f"{variant},root=/data")
     assert config.data.root == "/data"
     assert config.encoders.speech.source == "TencentGameMate/chinese-hubert-large"
-    assert (config.tune.num_prompts, config.tune.depth, config.tune.num_frames) == (4, 12, 16)
+    assert (config.tune.num_prompts, config.tune.depth, config.encoders.video.num_frames) == (4, 12, 16)
+    assert config.fusion.hidden == 128 and config.fusion.learning_rate == 3e-4
     assert get_config(f"{variant},root=/data,encoders=bundled").encoders.image.source == "bundled/clip"
 
 
