@@ -113,9 +113,7 @@ def parse(argument: str) -> tuple[str, dict[str, str]]:
     given = dict(pair.partition("=")[::2] for pair in pairs)
     unknown = sorted(given.keys() - known.keys())
     if unknown:
-        raise UsageError(
-            f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known) or 'none'}"
-        )
+        raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known) or 'none'}")
     arguments = {**known, **given}
     if "root" in arguments and not arguments["root"]:
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")

@@ -22,6 +22,7 @@ from mer_jax.report.scores import waf
 from mer_jax.run import dump_json, load_json
 from mer_jax.self_training import Options, PseudoLabels, all_agree, select_round
 
+
 class Embeddings(NamedTuple):
     """Some clips as fusion sees them."""
 

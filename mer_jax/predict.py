@@ -1,6 +1,6 @@
 """Media -> emotions: a finished run's ensemble on files that nobody labelled, one JSON line per file.
 
-    python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--text="..."]
+python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--text="..."]
 """
 
 import json

@@ -35,5 +35,3 @@ class PlainLines:
 
     def flush(self) -> None:
         """tqdm calls it after each write; lines are flushed as they are printed."""
-
-

@@ -168,7 +168,10 @@ def attention_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> 
 
 
 def ranking_section(
-    transcripts: Sequence[str], truth: np.ndarray, rankings: Mapping[str, Sequence[str]], labels: Sequence[str]
+    transcripts: Sequence[str],
+    truth: np.ndarray,
+    rankings: Mapping[str, Sequence[str]],
+    labels: Sequence[str],
 ) -> dict[str, Any] | None:
     """How often the ranking's first, or first two, hold the label of a labelled clip; None without rankings."""
     ranked = [(labels[t], rankings[text]) for text, t in zip(transcripts, truth, strict=True) if text in rankings]

@@ -18,7 +18,18 @@ from ml_collections import ConfigDict
 from mer_jax.errors import DataError, UsageError
 from mer_jax.files import write_whole
 
-PACKAGES = ("mer_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
+PACKAGES = (
+    "mer_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "transformers",
+    "grain",
+    "numpy",
+    "av",
+)
 
 
 class Run:

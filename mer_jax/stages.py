@@ -117,7 +117,12 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
     settings = config.extraction
     with progress(f"{encoder.modality} features", len(clips), "clip") as bar:
         extract(
-            clips, encoder, store, shard_size=settings.shard_clips, workers=settings.workers, advance=bar.update
+            clips,
+            encoder,
+            store,
+            shard_size=settings.shard_clips,
+            workers=settings.workers,
+            advance=bar.update,
         )
     keys = [encoder.key(clip) for clip in clips]
     embeddings, present = store.read(keys)

@@ -136,9 +136,7 @@ def folds_of(clips: Sequence[Clip], truth: np.ndarray, config: Any, workdir: Pat
     return fold_of
 
 
-def fusion_data(
-    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray
-) -> Data:
+def fusion_data(dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray) -> Data:
     """Splits the features. A modality that no labelled clip has is left out, and so is a labelled clip without any."""
     labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
     kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}

@@ -81,7 +81,9 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # "all_labelled": one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+        self.graphdef: Any = graphdef
+        self.backbone: Any = backbone
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
@@ -94,9 +96,7 @@ class Tuner:
         runs = len(self.train_folds)
         prompts = prompt_sets(build(stream(self.seed, "prompts", run)) for run in range(runs))
         curve = jnp.zeros((runs, self.settings.epochs))
-        return TuneState(
-            prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve
-        )
+        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve)
 
     def _merge(self, prompts: Any, backbone: Any) -> EmoVCLIP:
         return nnx.merge(self.graphdef, prompts, backbone)
@@ -171,8 +171,9 @@ def tune(
 ) -> TuneState:
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
-    build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int. reader: for validation; training draws its
-    frames at random. folder: of the checkpoints, one per epoch, the last one kept. advance: called with clips done.
+    build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int.
+    reader: for validation; training draws its frames at random. folder: of the checkpoints, one per epoch, the last
+    one kept. advance: called with clips done.
     """
     folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
     per_fold = max(1, settings.batch_size // len(folds))
@@ -248,7 +249,6 @@ def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int) -> tuple[np.nd
     data = np.zeros((len(chunks), num_frames, height, width, 3), np.uint8)
     mask = np.zeros((len(chunks), num_frames), bool)
     rows, columns = (np.zeros((len(chunks), size, side), np.float32) for side in (height, width))
-    mask[:, 0] = True  # a mean over no frames has no value
     for i, chunk in enumerate(chunks):
         if chunk is not None:
             frames, down, right, _ = chunk.data.shape
@@ -288,7 +288,12 @@ def emovclip_builder(config: Any, labels: Sequence[str]) -> Callable[..., EmoVCL
 
 
 def tune_prompts(
-    config: Any, workdir: Path, clips: Sequence[Clip], labels: Sequence[str], truth: np.ndarray, fold_of: np.ndarray
+    config: Any,
+    workdir: Path,
+    clips: Sequence[Clip],
+    labels: Sequence[str],
+    truth: np.ndarray,
+    fold_of: np.ndarray,
 ) -> Tuned:
     """The tuning stage: zero-shot CLIP and a linear probe to compare with, then the prompts.
 
@@ -296,7 +301,9 @@ def tune_prompts(
     """
     build = emovclip_builder(config, labels)
     plain_model = build(stream(config.seed), prompted=False)
-    plain = encode(config, workdir, clips, video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model])))
+    plain = encode(
+        config, workdir, clips, video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model]))
+    )
     found = np.flatnonzero(plain.present)
     embeddings = plain.embeddings[found]
     truth, fold_of = truth[found], fold_of[found]

@@ -150,9 +150,7 @@ def train_tokenizer(drawings: list[Drawing]) -> CLIPTokenizer:
     words = sorted({fact for drawing in drawings for fact in drawing.facts} | {*OPENINGS, *NOUNS.values()})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = CLIPTokenizer().backend_tokenizer
-    trainer = BpeTrainer(
-        vocab_size=1024, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = BpeTrainer(vocab_size=1024, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
     backend.train_from_iterator(words, trainer)
     merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
     pieces = [*alphabet, *(byte + "</w>" for byte in alphabet), *map("".join, merges), START, END]

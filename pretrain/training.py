@@ -52,9 +52,7 @@ def fit(
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def update(params: nnx.State, moments: optax.OptState, batch: Any, key: jax.Array) -> tuple[Any, ...]:
-        loss, grads = jax.value_and_grad(
-            lambda params: loss_fn(nnx.merge(graphdef, params, rest), batch, key)
-        )(params)
+        loss, grads = jax.value_and_grad(lambda params: loss_fn(nnx.merge(graphdef, params, rest), batch, key))(params)
         updates, moments = optimizer.update(grads, moments, params)
         return optax.apply_updates(params, updates), moments, loss
 

@@ -60,9 +60,7 @@ def test_expected_calibration_error_by_hand():
 
 
 def test_softmax_of_large_logits():
-    np.testing.assert_allclose(
-        metrics.softmax(np.array([[1e4, 1e4], [0.0, np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]]
-    )
+    np.testing.assert_allclose(metrics.softmax(np.array([[1e4, 1e4], [0.0, np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]])
 
 
 def test_perfectly_calibrated_and_certain():

@@ -60,9 +60,7 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
     assert len(third.pseudo) == 18 == len(set(third.pseudo.indices.tolist())) == options.slots(num_classes=3)
     np.testing.assert_array_equal(third.pseudo.labels[:6], first.added.labels)
     np.testing.assert_array_equal(second.pseudo.indices[6:], second.added.indices)
-    np.testing.assert_allclose(
-        first.added.confidences, random_probs(0)[first.added.indices].max(1), rtol=1e-6
-    )
+    np.testing.assert_allclose(first.added.confidences, random_probs(0)[first.added.indices].max(1), rtol=1e-6)
 
 
 def test_shortfall_is_reported():

@@ -98,9 +98,7 @@ def test_other_settings_in_the_same_workdir_are_refused(workdir):
 def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
     folder = tmp_path / "killed"
     for stage in ("image", "video", "fusion"):
-        process = subprocess.Popen(
-            command("train", *TINY, f"--workdir={folder}"), stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command("train", *TINY, f"--workdir={folder}"), stderr=subprocess.PIPE, text=True)
         for line in process.stderr:
             if line.rstrip().endswith(f"] {stage}"):
                 time.sleep(2.0)  # into the stage
@@ -123,7 +121,10 @@ def test_predict(workdir, cache, tmp_path):
     folder = next(path for path in os.scandir(cache) if path.is_dir()).path
     clip = sorted(os.listdir(f"{folder}/video-unlabeled"))[0]
     done = run(
-        "predict", f"--workdir={workdir}", f"--input={folder}/video-unlabeled/{clip}", "--text=我好担心，怎么办？"
+        "predict",
+        f"--workdir={workdir}",
+        f"--input={folder}/video-unlabeled/{clip}",
+        "--text=我好担心，怎么办？",
     )
     line = json.loads(done.stdout)
     assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)

@@ -74,9 +74,7 @@ class FaceDetector:
         faces = self.detect(frames)
         main = track_main_face([f.boxes for f in faces])
         crops = [
-            align(frame, f.landmarks[i], size)
-            for frame, f, i in zip(frames, faces, main, strict=True)
-            if i is not None
+            align(frame, f.landmarks[i], size) for frame, f, i in zip(frames, faces, main, strict=True) if i is not None
         ]
         return np.array(crops, np.uint8).reshape(-1, size, size, 3), len(frames) - len(crops)
 
@@ -86,7 +84,6 @@ def load_mtcnn() -> MTCNN:
     graph, state = nnx.split(nnx.eval_shape(lambda: MTCNN(rngs=nnx.Rngs(0))))
     tensors = load((resources.files("mer_jax") / "assets/mtcnn/model.safetensors").read_bytes())
     flat = [
-        (path, leaf.replace(jnp.asarray(tensors[".".join(map(str, path))])))
-        for path, leaf in nnx.to_flat_state(state)
+        (path, leaf.replace(jnp.asarray(tensors[".".join(map(str, path))]))) for path, leaf in nnx.to_flat_state(state)
     ]
     return nnx.merge(graph, nnx.from_flat_state(flat))

@@ -29,9 +29,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     header = [cell.strip() for cell in lines[0]] if lines else []
     missing = [column for column in columns if column not in header]
     if missing:
-        raise DataError(
-            f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}"
-        )
+        raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}")
     return [
         {key: (cell or "").strip() for key, cell in zip(header, row + [""] * len(header), strict=False)}
         for row in lines[1:]
@@ -51,8 +49,6 @@ def read_mapping(path: Path, key: str, value: str, known: tuple[str, ...] | None
         if name in mapping:
             raise DataError(f"{path}, row {number}: {name!r} stands twice; each {key} must be unique")
         if known is not None and row[value] not in known:
-            raise DataError(
-                f"{path}, row {number}: unknown {value} {row[value]!r}; expected one of {', '.join(known)}"
-            )
+            raise DataError(f"{path}, row {number}: unknown {value} {row[value]!r}; expected one of {', '.join(known)}")
         mapping[name] = row[value]
     return mapping

@@ -101,7 +101,7 @@ def speech_encoder(settings: Any) -> Encoder:
         reader=SpeechReader(rate, seconds),
         fingerprint=identify(settings.source, settings),
         load=lambda: frozen_program(Hubert.from_pretrained(settings.source, dtype=settings.dtype), embed),
-        buckets=tuple(int(rate * bucket) for bucket in settings.buckets_seconds) + (int(rate * seconds),),
+        buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
 

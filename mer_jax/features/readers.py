@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Chunk:
     """A piece of a clip: data [length, ...] and what belongs to the piece as a whole."""
 
     data: np.ndarray
-    side: tuple[np.ndarray | np.floating, ...] = ()
+    side: tuple[Any, ...] = ()  # arrays of one shape for all chunks
 
 
 def identity(path: Path | None) -> str:

@@ -132,9 +132,7 @@ def make_runs(
         train=_pad_rows(train, len(fold_of) - smallest + room),
         validation=_pad_rows(validation, max(map(len, validation))),
         sees=np.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
-        hyperparameters=Hyperparameters(
-            *np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T
-        ),
+        hyperparameters=Hyperparameters(*np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T),
     )
 
 

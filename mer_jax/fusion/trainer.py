@@ -94,9 +94,7 @@ class FoldTrainer:
             logits = logits_of(params, index, deterministic=False, rngs=nnx.Rngs(key))
             targets = jax.nn.one_hot(pool.labels[index], self.num_classes)
             targets = optax.smooth_labels(targets, hyper.label_smoothing)
-            return jnp.sum(optax.softmax_cross_entropy(logits, targets) * real) / jnp.maximum(
-                jnp.sum(real), 1
-            )
+            return jnp.sum(optax.softmax_cross_entropy(logits, targets) * real) / jnp.maximum(jnp.sum(real), 1)
 
         def step(i, carry, order, key):
             params, moments, total = carry
@@ -104,9 +102,7 @@ class FoldTrainer:
             index = jax.lax.dynamic_slice_in_dim(order, start, self.batch_size)
             real = start + jnp.arange(self.batch_size) < clips
             loss, grads = jax.value_and_grad(batch_loss)(params, index, real, jax.random.fold_in(key, i))
-            params, moments = adam(
-                grads, params, moments, hyper.learning_rate, hyper.l2, active=start < clips
-            )
+            params, moments = adam(grads, params, moments, hyper.learning_rate, hyper.l2, active=start < clips)
             return params, moments, total + loss * jnp.sum(real)
 
         def validate(params):

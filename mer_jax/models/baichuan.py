@@ -98,9 +98,7 @@ class SelfAttention(nnx.Module):
         self.query_norm = norm() if normed else None
         self.key_norm = norm() if normed else None
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None) -> jax.Array:
         heads = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
         if self.query_norm is not None and self.key_norm is not None:
@@ -133,9 +131,7 @@ class DecoderLayer(nnx.Module):
         self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None) -> jax.Array:
         x = x + self.attention(self.attention_norm(x), mask, bias, angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
@@ -181,9 +177,7 @@ class Baichuan(nnx.Module):
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
         table = rules(config, lm_head and not config.tie_word_embeddings)
-        return load_pretrained(
-            lambda: cls(config, lm_head=lm_head, rngs=nnx.Rngs(0)), table, folder, dtype, mesh
-        )
+        return load_pretrained(lambda: cls(config, lm_head=lm_head, rngs=nnx.Rngs(0)), table, folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""

@@ -34,9 +34,7 @@ def linear(inputs: int, outputs: int, std: float, *, bias: bool = True, rngs: nn
 
 def layer_norm(config: TowerConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # Statistics are float32 in any case; flax's fast variance cancels where the mean is large.
-    return nnx.LayerNorm(
-        config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
-    )
+    return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
 
 
 class SelfAttention(nnx.Module):
@@ -166,9 +164,7 @@ class VisionTower(nnx.Module):
             x = jnp.concatenate([x, last], axis=1)
         return self.ln_pre(x)
 
-    def __call__(
-        self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False
-    ) -> jax.Array:
+    def __call__(self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False) -> jax.Array:
         """[B, H, W, 3], prompts [depth, K, D] -> [B, P]."""
         x = self.embed(pixels, prompts)
         start = self.position_embedding.shape[0]
@@ -193,17 +189,13 @@ class TextTower(nnx.Module):
         """[B, L] -> [B, L, D]; the prompts of layer 0 are the tokens at 1..K."""
         length = token_ids.shape[1]
         if length > self.position_embedding.shape[0]:
-            raise ValueError(
-                f"{length} tokens, but the model has {self.position_embedding.shape[0]} positions"
-            )
+            raise ValueError(f"{length} tokens, but the model has {self.position_embedding.shape[0]} positions")
         x = self.token_embedding[token_ids]  # [B, L, D]
         if prompts is not None:
             x = x.at[:, 1 : 1 + prompts.shape[1]].set(prompts[0].astype(x.dtype))
         return x + self.position_embedding[:length]
 
-    def __call__(
-        self, token_ids: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False
-    ) -> jax.Array:
+    def __call__(self, token_ids: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False) -> jax.Array:
         """[B, L] int32, prompts [depth, K, D] -> [B, P]."""
         length = token_ids.shape[1]
         causal = jnp.tril(jnp.ones((1, 1, length, length), bool))

@@ -125,9 +125,7 @@ def _prompt_shapes(
     for name, count, deep in zip(("vision", "text"), counts, depths, strict=True):
         num_layers, width = getattr(clip, name).layers.ln_1.scale.shape
         if deep > num_layers:
-            raise UsageError(
-                f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers} layers; lower the depth."
-            )
+            raise UsageError(f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers} layers; lower the depth.")
         shapes.append((deep, count, width))
     return shapes
 
@@ -136,9 +134,7 @@ def _pad(ids: list[list[int]], max_length: int) -> jax.Array:
     """Rows of any length -> [C, L]; what follows the end token is never read."""
     length = max(map(len, ids))
     if length > max_length:
-        raise UsageError(
-            f"EmoVCLIP: a class text has {length} tokens, but CLIP takes {max_length}; shorten it."
-        )
+        raise UsageError(f"EmoVCLIP: a class text has {length} tokens, but CLIP takes {max_length}; shorten it.")
     return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
 
 

@@ -59,9 +59,7 @@ class AttentionFusion(nnx.Module):
         keep_one: bool = True,
     ):
         if not dims or set(dims) - set(MODALITIES):
-            raise ValueError(
-                f"dims must name at least one of {MODALITIES} and nothing else, got {tuple(dims)}"
-            )
+            raise ValueError(f"dims must name at least one of {MODALITIES} and nothing else, got {tuple(dims)}")
         self.modalities = tuple(name for name in MODALITIES if name in dims)
         self.hidden = hidden
         self.keep_one = keep_one
@@ -74,9 +72,7 @@ class AttentionFusion(nnx.Module):
         einsum = partial(nnx.Einsum, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.inputs = nnx.Dict(**{name: linear(dims[name], hidden) for name in self.modalities})
         # The second and third layers are equally wide for all modalities: one product for all of them.
-        self.encoders = nnx.List(
-            einsum("mbf,mfh->mbh", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2)
-        )
+        self.encoders = nnx.List(einsum("mbf,mfh->mbh", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2))
         self.scorer = nnx.List(linear(width, hidden) for width in (count * hidden, hidden, hidden))
         self.attention = linear(hidden, count)
         self.classifier = linear(hidden, num_classes)
@@ -130,9 +126,7 @@ class AttentionFusion(nnx.Module):
         return FusionOutput(self.classifier(fused), attention)
 
 
-def drop_modalities(
-    present: jax.Array, rate: jax.Array | float, key: jax.Array, keep_one: bool = True
-) -> jax.Array:
+def drop_modalities(present: jax.Array, rate: jax.Array | float, key: jax.Array, keep_one: bool = True) -> jax.Array:
     """Eq. 2: drops each modality of each sample with probability `rate`. [B, M] bool -> [B, M] bool."""
     draw = jax.random.uniform(key, present.shape)
     keep = draw >= rate
@@ -144,9 +138,7 @@ def drop_modalities(
     return present & keep
 
 
-def _dropout_masks(
-    widths: Mapping[str, int], batch: int, rate: jax.Array, key: jax.Array
-) -> dict[str, jax.Array]:
+def _dropout_masks(widths: Mapping[str, int], batch: int, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate). Rounds the rate to 1/65536.
 
     Random bits are the dearest part of a training step on a CPU, so each 32-bit word decides two elements and

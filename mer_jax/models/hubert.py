@@ -201,9 +201,7 @@ class Encoder(nnx.Module):
         if not self.norm_first:
             x = self.layer_norm(x)
         attention_mask = mask[:, None, None, :]  # [B, 1, 1, S]
-        hidden_states = scan_layers(
-            lambda layer, x: layer(x, attention_mask), self.layers, x, keep_layers=keep_layers
-        )
+        hidden_states = scan_layers(lambda layer, x: layer(x, attention_mask), self.layers, x, keep_layers=keep_layers)
         if self.norm_first:
             hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
         return hidden_states
@@ -231,16 +229,12 @@ class Hubert(nnx.Module):
         self.encoder = Encoder(config, rngs=rngs)
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None
-    ) -> Self:
+    def from_pretrained(cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None) -> Self:
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, {"hubert": HubertConfig, "wav2vec2": HubertConfig})
         prefix = f"{config.model_type}."  # of the encoder's tensors in a task model
-        return load_pretrained(
-            lambda: cls(config, rngs=nnx.Rngs(0)), rules(config), folder, dtype, mesh, prefix
-        )
+        return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), rules(config), folder, dtype, mesh, prefix)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `HubertModel` reads."""

@@ -8,7 +8,7 @@ import numpy as np
 from mer_jax.metrics import accuracy, class_f1, confusion_matrix, expected_calibration_error, weighted_f1
 
 
-def waf(labels: np.ndarray, probs: np.ndarray) -> float:
+def waf(labels: Any, probs: Any) -> float:
     """Support-weighted F1 of probabilities [N, C] against labels [N]."""
     return float(weighted_f1(labels, probs.argmax(-1), probs.shape[1]))
 

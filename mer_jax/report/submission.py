@@ -16,9 +16,7 @@ def write_predictions(path: str | Path, names: Sequence[str], labels: Sequence[s
     _write(path, ["name", "discrete"], zip(_unique(names, path), labels, strict=True))
 
 
-def write_probabilities(
-    path: str | Path, names: Sequence[str], probs: np.ndarray, labels: Sequence[str]
-) -> None:
+def write_probabilities(path: str | Path, names: Sequence[str], probs: np.ndarray, labels: Sequence[str]) -> None:
     """Writes `name,<label>,...` with six decimals; `probs` [N, C] in the order of `names` and `labels`."""
     rows = np.asarray(probs)
     if rows.shape != (len(names), len(labels)):

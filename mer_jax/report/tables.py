@@ -57,8 +57,7 @@ def table_1(metrics: Metrics) -> dict[str, list[Comparison]]:
     """The paper's single-modality rows by section, each with our model trained on the same modalities."""
     ours = {tuple(entry["modalities"]): entry for entry in metrics.get("single_modality") or []}
     return {
-        section: [Comparison(row, ours.get(row.modalities)) for row in rows]
-        for section, rows in paper.TABLE_1.items()
+        section: [Comparison(row, ours.get(row.modalities)) for row in rows] for section, rows in paper.TABLE_1.items()
     }
 
 

@@ -177,9 +177,7 @@ def test_a_table_must_cover_the_module(tmp_path):
 def test_dtype_is_the_loaders_or_the_rules(tmp_path, stored):
     write(tmp_path, {name: tensor.astype(stored) for name, tensor in toy_tensors().items()})
     module = load_pretrained(toy, RULES, tmp_path, jnp.bfloat16)
-    assert {x.dtype for x in jax.tree.leaves((module.layers, module.conv, module.key))} == {
-        jnp.dtype(jnp.bfloat16)
-    }
+    assert {x.dtype for x in jax.tree.leaves((module.layers, module.conv, module.key))} == {jnp.dtype(jnp.bfloat16)}
     assert module.scale.dtype == jnp.float32
 
 

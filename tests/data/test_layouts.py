@@ -91,7 +91,7 @@ def test_folder(tmp_path):
     )
     columns = {**COLUMNS, "label": "emotion", "group": "actor"}
     dataset = read_folder(tmp_path, columns, {"image": "au"})
-    a, b, c, d = dataset.clips
+    a, b, c, _ = dataset.clips
     assert dataset.labels == ("glad", "low")
     assert (a.split, a.label, a.group, a.transcript, a.media.name) == ("train", "glad", "one", "hi", "a.flac")
     assert (b.split, b.label, b.group) == ("unlabeled", None, None) and b.features["image"].name == "b.npy"

@@ -21,16 +21,12 @@ def test_equals_numpy_on_real_frames_and_never_reads_padding():
 
 
 def test_no_frames_pool_to_zeros():
-    np.testing.assert_array_equal(
-        mean_variance(jnp.full((1, 4, 2), jnp.nan), jnp.array([0])), np.zeros((1, 4))
-    )
+    np.testing.assert_array_equal(mean_variance(jnp.full((1, 4, 2), jnp.nan), jnp.array([0])), np.zeros((1, 4)))
 
 
 def test_variance_survives_a_large_mean_and_half_precision():
     x = 1e4 + np.random.default_rng(1).normal(size=(1, 1000, 1)).astype(np.float32)
-    np.testing.assert_allclose(
-        mean_variance(x, np.array([1000]))[0, 1], x.astype(np.float64).var(), rtol=1e-3
-    )
+    np.testing.assert_allclose(mean_variance(x, np.array([1000]))[0, 1], x.astype(np.float64).var(), rtol=1e-3)
     half = jnp.asarray(np.linspace(0, 1, 5000)[None, :, None], jnp.bfloat16)
     pooled = mean_variance(half, jnp.array([5000]))
     assert pooled.dtype == jnp.float32

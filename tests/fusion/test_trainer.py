@@ -68,13 +68,9 @@ def test_learns_and_keeps_the_first_best_epoch(trainer, fast):
         index = runs.validation[run][runs.validation[run] >= 0]
         model = new_model(0)
         nnx.update(model, jax.tree.map(lambda x, run=run: x[run], fitted.params))
-        logits = model(
-            {k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}
-        ).logits
+        logits = model({k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}).logits
         np.testing.assert_allclose(fitted.validation_logits[run, : len(index)], logits, atol=1e-5)
-        np.testing.assert_allclose(
-            weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[run].max(), atol=1e-6
-        )
+        np.testing.assert_allclose(weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[run].max(), atol=1e-6)
 
 
 def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
@@ -153,16 +149,12 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
     value, grads = loss(params)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     np.testing.assert_allclose(fitted.train_loss[0, 0], value, rtol=1e-5)
-    assert_trees_close(
-        jax.tree.map(lambda x: x[0], fitted.params), optax.apply_updates(params, updates), atol=1e-5
-    )
+    assert_trees_close(jax.tree.map(lambda x: x[0], fitted.params), optax.apply_updates(params, updates), atol=1e-5)
 
 
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
-    runs = make_runs(
-        fold_of, KEY, [Setting(), Setting(("image",))], seeds=(3, 4), room=4, extra=[[7, 8], [9]]
-    )
+    runs = make_runs(fold_of, KEY, [Setting(), Setting(("image",))], seeds=(3, 4), room=4, extra=[[7, 8], [9]])
     np.testing.assert_array_equal(runs.fold, [0, 1, 2] * 4)
     assert runs.train.shape == (12, 9)
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *runs[1:4], strict=True):
@@ -179,15 +171,11 @@ def test_scores_are_each_members_on_batches_of_any_size():
     features = {**features, "text": np.stack([features["text"] + fold for fold in range(3)])}
     runs = make_runs(make_folds(labels, 3, seed=0), KEY)
     params = nnx.vmap(lambda key: nnx.state(new_model(key), nnx.Param))(runs.key)
-    scores = Scorer(DIMS, CLASSES, 16, batch_size=32)(
-        Members(params, runs.fold, runs.sees), features, present
-    )
+    scores = Scorer(DIMS, CLASSES, 16, batch_size=32)(Members(params, runs.fold, runs.sees), features, present)
     assert scores.attention.shape == (3, 90, 2)
     for fold in range(3):
         x = {"speech": features["speech"], "text": features["text"][fold]}
-        np.testing.assert_allclose(
-            scores.logits[fold], new_model(runs.key[fold])(x, present).logits, atol=1e-5
-        )
+        np.testing.assert_allclose(scores.logits[fold], new_model(runs.key[fold])(x, present).logits, atol=1e-5)
 
     large = Scorer(DIMS, CLASSES, 16)
     blind = Members(params, runs.fold, np.tile([True, True, False, True], (3, 1)))
@@ -222,7 +210,5 @@ np.testing.assert_allclose(*scores, atol=1e-5)
 def test_any_number_of_devices_gives_the_same_result():
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", DEVICES_AGREE], env=env, cwd=root, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", DEVICES_AGREE], env=env, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

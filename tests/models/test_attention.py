@@ -58,9 +58,7 @@ def test_softmax_is_float32_for_bfloat16_inputs():
     k = jnp.asarray([256.0, 258.0], jnp.bfloat16).reshape(1, 2, 1, 1)
     bias = jnp.asarray([0.0, -1.0]).reshape(1, 1, 1, 2)
     v = jnp.asarray([0.0, 1.0], jnp.bfloat16).reshape(1, 2, 1, 1)
-    np.testing.assert_allclose(
-        float(attention(q, k, v, bias=bias)[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), atol=4e-3
-    )
+    np.testing.assert_allclose(float(attention(q, k, v, bias=bias)[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), atol=4e-3)
 
 
 def test_unknown_implementation():

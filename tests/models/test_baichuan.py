@@ -105,8 +105,7 @@ def write_baichuan(folder, **fields):
         shapes[f"{layer}.input_layernorm.weight"] = (width,)
         shapes[f"{layer}.post_attention_layernorm.weight"] = (width,)
     tensors = {
-        name: (0.2 * rng.standard_normal(shape) + ("norm" in name)).astype(np.float32)
-        for name, shape in shapes.items()
+        name: (0.2 * rng.standard_normal(shape) + ("norm" in name)).astype(np.float32) for name, shape in shapes.items()
     }
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     return tensors

@@ -77,10 +77,7 @@ def torch_logits(model, frames, vision_prompts, text_prompts):
 
 
 def torch_prompts(model):
-    return [
-        torch.tensor(np.asarray(p[...]), requires_grad=True)
-        for p in (model.vision_prompts, model.text_prompts)
-    ]
+    return [torch.tensor(np.asarray(p[...]), requires_grad=True) for p in (model.vision_prompts, model.text_prompts)]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +116,7 @@ def test_gradients_match_torch(pair, remat):
     graphdef, prompts, frozen = nnx.split(model, Prompt, ...)
     grads = jax.jit(jax.grad(loss), static_argnums=2)(prompts, frozen, graphdef, videos(), LABELS)
     theirs = torch_prompts(model)
-    torch.nn.functional.cross_entropy(
-        torch_logits(oracle, videos(), *theirs), torch.tensor(LABELS)
-    ).backward()
+    torch.nn.functional.cross_entropy(torch_logits(oracle, videos(), *theirs), torch.tensor(LABELS)).backward()
     assert_close(grads["vision_prompts"][...], theirs[0].grad, 1e-4)
     assert_close(grads["text_prompts"][...], theirs[1].grad, 1e-4)
     assert all(x.grad.abs().amax(dim=(1, 2)).min() > 0 for x in theirs)  # every layer's prompts count

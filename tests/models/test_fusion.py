@@ -128,9 +128,7 @@ def test_sample_does_not_depend_on_its_batch():
 
 def test_training_draws_follow_the_key():
     model, (x, present) = make_model(), make_batch()
-    first, again, other = (
-        model(x, present, deterministic=False, rngs=nnx.Rngs(seed)).logits for seed in (1, 1, 2)
-    )
+    first, again, other = (model(x, present, deterministic=False, rngs=nnx.Rngs(seed)).logits for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert jnp.abs(first - other).max() > 1e-4
 

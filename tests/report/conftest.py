@@ -53,8 +53,7 @@ def _round(rng, index):
 
 def _problems(numbers, split, modality, reason):
     return [
-        {"name": f"sample_{number:05d}", "split": split, "modality": modality, "reason": reason}
-        for number in numbers
+        {"name": f"sample_{number:05d}", "split": split, "modality": modality, "reason": reason} for number in numbers
     ]
 
 

@@ -262,9 +262,7 @@ def _nose(person: Person, light: float) -> Image.Image:
     return Image.fromarray(sprite.astype(np.uint8))
 
 
-def _features(
-    canvas: Image.Image, person: Person, nose: Image.Image, pose: Pose, e: Expression
-) -> np.ndarray:
+def _features(canvas: Image.Image, person: Person, nose: Image.Image, pose: Pose, e: Expression) -> np.ndarray:
     """Draws all that moves inside the face; returns the landmarks on the canvas, [5, 2]."""
     paint = ImageDraw.Draw(canvas)
     skin, hair = SKINS[person.skin], HAIRS[person.hair]

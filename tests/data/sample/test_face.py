@@ -28,10 +28,7 @@ def test_landmarks_follow_the_head(portrait):
 
 def test_landmarks_are_where_the_features_are_drawn(portrait):
     """A crop aligned by them hardly depends on where and how large the head is in the frame."""
-    crops = [
-        align(*portrait.draw(pose, Expression()), 112)[30:90, 25:87]
-        for pose in (Pose(), Pose(9, 5, 1.1, 0.1))
-    ]
+    crops = [align(*portrait.draw(pose, Expression()), 112)[30:90, 25:87] for pose in (Pose(), Pose(9, 5, 1.1, 0.1))]
     assert np.abs(crops[0].astype(int) - crops[1]).mean() < 6
     _, landmarks = portrait.draw(Pose(), Expression())
     eyes = np.c_[landmarks[:2], [1, 1]] @ similarity(landmarks, 112).T
