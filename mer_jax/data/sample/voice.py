@@ -54,7 +54,7 @@ VOICES: dict[str, Delivery] = {
     "angry": Delivery(pitch=0.5, pitch_range=0.3, contour=-0.5, dynamics=1, tilt=1, tempo=0.7, pauses=-0.5),
     "happy": Delivery(pitch=0.6, pitch_range=0.8, contour=0.3, dynamics=0.5, tilt=0.4, tempo=0.45, pauses=-0.3),
     "sad": Delivery(
-        pitch=-0.3, pitch_range=-0.7, contour=-0.4, dynamics=-0.6, tilt=-0.55, tempo=-0.6, pauses=0.7, breath=0.5
+        pitch=-0.3, pitch_range=-0.7, contour=-0.1, dynamics=-0.6, tilt=-0.55, tempo=-0.6, pauses=0.7, breath=0.5
     ),
     "worried": Delivery(pitch=0.4, pitch_range=-0.2, contour=0.2, tilt=-0.1, pauses=0.7, tremor=1, breath=0.4),
     "surprise": Delivery(pitch=1.1, pitch_range=0.9, contour=1, dynamics=0.5, tilt=0.3, tempo=0.1),
