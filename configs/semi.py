@@ -60,6 +60,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "dropout": 0.3,
                 "modality_dropout": 0.3,
                 "keep_one": True,
+                "standardise": True,  # False: raw features, as in the paper
                 "learning_rate": 3e-4,
                 "l2": 1e-5,
                 "label_smoothing": 0.0,
@@ -88,7 +89,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
         config.tune.update(
             {
                 "depth": 4,
-                "epochs": 6,
+                "epochs": 4,
                 "warmup_epochs": 1,
                 "batch_size": 40,
                 "learning_rate": 1e-2,

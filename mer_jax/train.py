@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from mer_jax import cli, results
 from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
 from mer_jax.errors import DataError, UsageError
+from mer_jax.features.standardise import Standardiser
 from mer_jax.files import write_whole
 from mer_jax.fuse import Data, Embeddings, Fusion, table_settings
 from mer_jax.fusion.folds import make_folds
@@ -88,7 +89,7 @@ def train(run: Run) -> None:
                 features[modality] = modality_features(config, workdir, clips, modality, rankings)
 
     with run.stage("fusion"):
-        data = fusion_data(dataset, features, truth, fold_of)
+        data, standardiser = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
         modalities = tuple(data.labelled.features)
         options = Options(**config.self_training)
         if not len(data.unlabelled_truth):
@@ -101,7 +102,7 @@ def train(run: Run) -> None:
         with progress("self-training", options.rounds + 1, "round") as bar:
             rounds, final = fusion.self_train(settings, workdir / "rounds", unimodal, bar.update)
         shape = Shape(labels, fusion.dims, config.fusion.hidden, fusion.num_folds)
-        save_ensemble(workdir / "checkpoints", shape, fusion.own(final).params)
+        save_ensemble(workdir / "checkpoints", shape, fusion.own(final).params, standardiser)
         for split, probs in (("unlabeled", final.unlabelled[0]), ("test", final.test[0])):
             names = [dataset.clips[i].name for i in dataset.split(split)]
             if names:
@@ -136,16 +137,20 @@ def folds_of(clips: Sequence[Clip], truth: np.ndarray, config: Any, workdir: Pat
     return fold_of
 
 
-def fusion_data(dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray) -> Data:
-    """Splits the features. A modality that no labelled clip has is left out, and so is a labelled clip without any."""
+def fusion_data(
+    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray, standardise: bool
+) -> tuple[Data, Standardiser]:
+    """Standardises and splits the features. A modality that no labelled clip has is left out, and so is a labelled clip without any."""
     labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
     kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
     if not kept:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
-    everything = Embeddings(
-        {modality: found.embeddings for modality, found in kept.items()},
-        {modality: found.present for modality, found in kept.items()},
-    )
+    embeddings = {modality: found.embeddings for modality, found in kept.items()}
+    present = {modality: found.present for modality, found in kept.items()}
+    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
+    if standardise:
+        standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
+    everything = Embeddings(standardiser(embeddings), present)
     usable = np.any([present[labelled] for present in everything.present.values()], axis=0)
     empty = sorted(set(fold_of) - set(fold_of[usable]))
     if empty:
@@ -155,7 +160,7 @@ def fusion_data(dataset: Dataset, features: Mapping[str, Features], truth: np.nd
     known = np.array(
         [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
     )
-    return Data(
+    data = Data(
         labelled=everything.take(labelled[usable]),
         labels=truth[usable],
         fold_of=fold_of[usable],
@@ -164,6 +169,7 @@ def fusion_data(dataset: Dataset, features: Mapping[str, Features], truth: np.nd
         test=everything.take(test),
         test_truth=known[test],
     )
+    return data, standardiser
 
 
 def sorted_problems(dataset: Dataset, clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:

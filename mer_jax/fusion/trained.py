@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from mer_jax.checkpoints.trained import load_trained, save_trained
+from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.metrics import softmax
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
@@ -27,9 +28,10 @@ class Shape:
     num_folds: int
 
 
-def save_ensemble(folder: Path, shape: Shape, params: nnx.State) -> None:
-    """Writes `ensemble.json` and the folds' parameters (leaves [F, ...])."""
+def save_ensemble(folder: Path, shape: Shape, params: nnx.State, standardiser: Standardiser) -> None:
+    """Writes `ensemble.json`, the folds' parameters (leaves [F, ...]) and what standardises their features."""
     save_trained(folder / "ensemble", params)
+    standardiser.save(folder / "standardiser.safetensors")
     dump_json(folder / "ensemble.json", asdict(shape))
 
 
@@ -44,6 +46,7 @@ class TrainedEnsemble:
         stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.shape.num_folds, *x.shape)), one)
         params = load_trained(folder / "ensemble", stacked)
         everything = np.ones((self.shape.num_folds, len(MODALITIES)), bool)
+        self.standardiser = Standardiser.load(folder / "standardiser.safetensors")
         self.members = Members(params, np.arange(self.shape.num_folds), everything)
         self.scorer = Scorer(dims, len(labels), self.shape.hidden, batch_size=16)
 
@@ -51,5 +54,5 @@ class TrainedEnsemble:
         self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities [N, C] and mean attention [N, M]; inputs as in `Scorer`."""
-        scores: Any = self.scorer(self.members, features, present)
+        scores: Any = self.scorer(self.members, self.standardiser(features), present)
         return softmax(scores.logits.mean(axis=0)), scores.attention.mean(axis=0)

@@ -10,7 +10,7 @@ from mer_jax.data.faces import align
 from mer_jax.data.sample.cues import FACES, random_scene
 from mer_jax.data.sample.face import CONTROLS, Expression, Portrait, Pose
 from mer_jax.data.sample.persons import Person
-from mer_jax.data.sample.plan import FRAME_RATE, ClipPlan, Defect
+from mer_jax.data.sample.plan import FRAME_RATE, VOICE_STRENGTH, ClipPlan, Defect
 from mer_jax.data.sample.scene import FRAME
 from mer_jax.data.sample.voice import VOICES, synthesise
 
@@ -26,7 +26,7 @@ def write_clip(root: Path, plan: ClipPlan, person: Person) -> None:
     """Writes `video-*/{media}.mp4` and `openface_face/{media}/{media}.npy` (uint8 BGR [T, 112, 112, 3])."""
     rng = np.random.default_rng(plan.seed)
     seconds = plan.num_frames / FRAME_RATE
-    delivery = VOICES[plan.speech.emotion] * plan.speech.intensity
+    delivery = VOICES[plan.speech.emotion] * (VOICE_STRENGTH * plan.speech.intensity)
     sound, envelope = synthesise(person.speaker, delivery, seconds, rng)
     frames, crops = draw_frames(plan, person, envelope, rng)
     if Defect.SILENT in plan.defect:

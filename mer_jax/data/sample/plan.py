@@ -33,11 +33,12 @@ class Reliability:
     weak: float
 
 
-SPEECH = Reliability(clear=0.60, weak=0.27)
-FACE = Reliability(clear=0.62, weak=0.25)
-TEXT = Reliability(clear=0.60, weak=0.28)
+SPEECH = Reliability(clear=0.82, weak=0.10)
+FACE = Reliability(clear=0.54, weak=0.22)
+TEXT = Reliability(clear=0.66, weak=0.22)
 SCENE = Reliability(clear=0.45, weak=0.35)
 CLEAR = (0.6, 1.0)  # range of intensities
+VOICE_STRENGTH = 1.4  # voices of different people differ more than their faces do: emotion has to be louder
 WEAK = (0.1, 0.35)
 MISTAKEN_FOR = {  # what a conflicting cue shows
     "neutral": ("sad", "happy"),

@@ -1,0 +1,37 @@
+"""Standardised features: statistics of present clips alone, per fold where features are."""
+
+import numpy as np
+
+from mer_jax.features.standardise import Standardiser
+
+
+def test_present_clips_have_zero_mean_and_unit_variance():
+    rng = np.random.default_rng(0)
+    features = {
+        "speech": rng.normal(5, 3, (40, 4)).astype(np.float32),
+        "video": rng.normal([[[1.0]], [[9.0]]], [[[2.0]], [[0.1]]], (2, 40, 3)).astype(np.float32),
+    }
+    features["speech"][:, 3] = 7  # never changes
+    present = {"speech": rng.random(40) < 0.7, "video": np.ones(40, bool)}
+    features["speech"][~present["speech"]] = 1e6  # must not count
+    scaled = Standardiser.fit(features, present)(features)
+    speech = scaled["speech"][present["speech"]]
+    np.testing.assert_allclose(speech.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(speech.std(0), [1, 1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(scaled["video"].mean(1), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled["video"].std(1), 1, atol=1e-4)
+
+
+def test_saved_and_loaded(tmp_path):
+    rng = np.random.default_rng(1)
+    features = {"speech": rng.normal(size=(9, 2)), "video": rng.normal(size=(3, 9, 2))}
+    fitted = Standardiser.fit(features, dict.fromkeys(features, np.ones(9, bool)))
+    fitted.save(tmp_path / "s.safetensors")
+    loaded = Standardiser.load(tmp_path / "s.safetensors")
+    for modality, x in fitted(features).items():
+        np.testing.assert_array_equal(loaded(features)[modality], x)
+
+
+def test_identity():
+    features = {"text": np.arange(6.0).reshape(2, 3)}
+    np.testing.assert_array_equal(Standardiser.identity({"text": 3})(features)["text"], features["text"])
