@@ -140,7 +140,10 @@ def folds_of(clips: Sequence[Clip], truth: np.ndarray, config: Any, workdir: Pat
 def fusion_data(
     dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray, standardise: bool
 ) -> tuple[Data, Standardiser]:
-    """Standardises and splits the features. A modality that no labelled clip has is left out, and so is a labelled clip without any."""
+    """Standardises and splits the features.
+
+    A modality that no labelled clip has is left out, and so is a labelled clip without any modality.
+    """
     labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
     kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
     if not kept:

@@ -1,9 +1,12 @@
-"""Tests share one compilation cache: several compile the same programs, some of them in processes of their own."""
+"""Tests compile a lot and compute little: compilation is kept cheap, and shared between tests and their processes."""
 
 import os
 
 import jax
 import pytest
+
+CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -112,7 +112,8 @@ def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
 
 
 def test_eight_devices(workdir, tmp_path):
-    run("train", *TINY, f"--workdir={tmp_path}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    run("train", *TINY, f"--workdir={tmp_path}", XLA_FLAGS=eight)
     assert predictions(tmp_path).keys() == predictions(workdir).keys()
 
 

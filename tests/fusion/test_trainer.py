@@ -208,7 +208,8 @@ np.testing.assert_allclose(*scores, atol=1e-5)
 
 
 def test_any_number_of_devices_gives_the_same_result():
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    env = {**os.environ, "XLA_FLAGS": eight, "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", DEVICES_AGREE], env=env, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
