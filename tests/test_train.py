@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,10 @@ def workdir(cache, tmp_path_factory):
     return folder
 
 
+def read_rows(path):
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
+
+
 def predictions(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "predictions").iterdir())}
 
@@ -60,8 +65,8 @@ def predictions(folder):
 def test_every_candidate_stands_once_in_the_predictions(workdir):
     labels = json.loads((workdir / "metrics.json").read_text("utf-8"))["dataset"]["labels"]
     for split, count in SPLITS.items():
-        rows = list(csv.DictReader((workdir / "predictions" / f"{split}.csv").open(encoding="utf-8")))
-        probs = list(csv.DictReader((workdir / "predictions" / f"{split}_probs.csv").open(encoding="utf-8")))
+        rows = read_rows(workdir / "predictions" / f"{split}.csv")
+        probs = read_rows(workdir / "predictions" / f"{split}_probs.csv")
         assert len({row["name"] for row in rows}) == len(rows) == len(probs) >= count
         for row, line in zip(rows, probs, strict=True):
             shares = {label: float(line[label]) for label in labels}
@@ -73,7 +78,7 @@ def test_metrics_and_report(workdir):
     metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
     assert {"cv", "folds", "rounds", "test", "modality_subsets", "timing", "video"} <= metrics.keys()
     assert len(metrics["folds"]) == 3 and len(metrics["rounds"]) == 2 and len(metrics["modality_subsets"]) == 15
-    assert list(metrics["timing"]) == ["data", "faces", "speech", "image", "text", "video", "fusion"]
+    assert list(metrics["timing"]) == ["data", "faces", "speech", "image", "text", "video", "fusion", "report"]
     reasons = {problem["reason"] for problem in metrics["problems"]}
     assert {"silent", "no face", "no transcript", "row without a clip", "no video stream"} <= reasons
     assert any(reason.startswith("cannot decode") for reason in reasons)
@@ -119,14 +124,8 @@ def test_eight_devices(workdir, tmp_path):
 
 def test_predict(workdir, cache, tmp_path):
     (tmp_path / "broken.mp4").write_text("not a video")
-    folder = next(path for path in os.scandir(cache) if path.is_dir()).path
-    clip = sorted(os.listdir(f"{folder}/video-unlabeled"))[0]
-    done = run(
-        "predict",
-        f"--workdir={workdir}",
-        f"--input={folder}/video-unlabeled/{clip}",
-        "--text=我好担心，怎么办？",
-    )
+    clip = sorted(Path(cache).glob("sample-*/video-unlabeled/*.mp4"))[0]
+    done = run("predict", f"--workdir={workdir}", f"--input={clip}", "--text=我好担心，怎么办？")
     line = json.loads(done.stdout)
     assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
     assert set(line["used"]) | set(line["absent"]) == {"speech", "image", "text", "video"} == set(line["attention"])
