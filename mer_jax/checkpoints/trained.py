@@ -15,7 +15,8 @@ def save_trained(folder: Path, tree: Any) -> None:
 
 
 def load_trained(folder: Path, like: Any) -> Any:
-    """Loads a pytree of the structure, shapes and dtypes of `like`."""
+    """Loads a pytree of the structure, shapes, dtypes and places of `like`'s arrays."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such checkpoint; expected the workdir of a finished run")
-    return ocp.load_pytree(folder.resolve(), jax.eval_shape(lambda: like))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    return ocp.load_pytree(folder.resolve(), abstract)
