@@ -2,12 +2,14 @@
 
     python -m pretrain.clip
 
-Half of the images are whole frames, the others aligned faces and windows between the two: a face that is
-only 23 pixels wide is learned from larger ones. A caption names some of the facts that are visible,
+Half of the images are aligned faces, half whole frames. A caption names some of the facts that are visible,
 and is true of every image with these facts; a few captions name an emotion instead, and not reliably. No
 image is from the bundled sample: persons, scenes and expressions are drawn anew.
 
-About 8 minutes on 2 cores.
+About 11 minutes of training on 2 busy cores, after 3 to 5 of drawing; the last loss is about 3.58. On persons
+never seen, at intensities of 0.6 to 1, a linear probe tells the six emotions apart in 99 % of the aligned faces
+and in 49 % of the whole frames, whose faces are 23 pixels wide; the class prompts alone in 99 % and 41 %. The bundled files come from a run in which ties among the tokenizer's
+merges still fell by chance: a new run gives a model of the same making, not the same bytes.
 """
 
 import argparse
@@ -42,7 +44,7 @@ from pretrain.training import fit
 TARGET = Path(__file__).parents[1] / "mer_jax" / "assets" / "clip"
 
 SIZE = 48
-FRAMES_EACH = 8  # per person
+FRAMES_EACH = 8
 START, END, MAX_TOKENS = "<|startoftext|>", "<|endoftext|>", 32
 BATCH, CAPTIONS, MAX_FACTS = 32, 16, 3
 CAPTION_TOKENS = 26  # no caption of `MAX_FACTS` is longer
@@ -51,7 +53,6 @@ MEASURES = len(CONTROLS) + 3 + len(GESTURES)  # a face, then light, shoulders an
 MEASURES_WEIGHT = 20.0
 NOUNS = dict(zip(FACES, ("neutral", "anger", "happiness", "sadness", "worry", "surprise"), strict=True))
 NOUN_CAPTIONS, NOUN_NOISE = 0.25, 0.3
-NAMED_FROM = 0.7  # intensity from which a caption names an emotion
 OPENINGS = ("a photo of a person with", "a photo of a face with", "a person with", "a face with", "")
 
 
@@ -61,7 +62,7 @@ class Drawing(NamedTuple):
     pixels: np.ndarray  # uint8 [SIZE, SIZE, 3]
     facts: frozenset[str]
     noun: str
-    measures: np.ndarray  # float32 [MEASURES], NaN for what close-ups do not show
+    measures: np.ndarray  # float32 [MEASURES], NaN for what aligned faces do not show
 
 
 def draw_portrait(seed: tuple[int, int]) -> list[Drawing]:
@@ -73,31 +74,19 @@ def draw_portrait(seed: tuple[int, int]) -> list[Drawing]:
         [scene.warmth, scene.brightness, scene.shoulders, *(scene.gesture == gesture for gesture in GESTURES)]
     )
     drawings = []
-    for index in range(FRAMES_EACH):
+    for _ in range(FRAMES_EACH):
         expression = random_expression(rng)
         controls = np.array(astuple(expression))
         frame, landmarks = portrait.draw(random_pose(rng), expression)
         seen, noun = face_facts(person, expression), random_noun(controls, rng)
-        if index % 2:
-            close = align(frame, landmarks + rng.normal(0, 0.8, landmarks.shape), 112)
-        else:
-            close = zoom(frame, landmarks, rng)
+        crop = align(frame, landmarks + rng.normal(0, 0.8, landmarks.shape), 112)
         for image, facts, rest in (
+            (crop, seen, np.full_like(surroundings, np.nan)),
             (frame, seen | scene_facts(scene), surroundings),
-            (close, seen, np.full_like(surroundings, np.nan)),
         ):
             measures = np.concatenate([controls, rest]).astype(np.float32)
             drawings.append(Drawing(shrink(image), facts, noun, measures))
     return drawings
-
-
-def zoom(frame: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A square window about the face, at least as large as an aligned face, at most as high as the frame."""
-    height, width = frame.shape[:2]
-    side = int(rng.integers(60, height))
-    centre = landmarks.mean(axis=0) + rng.normal(0, 4, 2)
-    left, top = np.clip(centre - side / 2, 0, (width - side, height - side)).astype(int)
-    return frame[top : top + side, left : left + side]
 
 
 def random_expression(rng: np.random.Generator) -> Expression:
@@ -114,10 +103,10 @@ def random_pose(rng: np.random.Generator) -> Pose:
     return Pose(
         x=rng.uniform(-9, 9),
         y=rng.uniform(-6, 6),
-        scale=rng.uniform(0.9, 1.1),
+        scale=rng.uniform(0.85, 1.15),
         roll=rng.normal(0, 0.08),
-        yaw=rng.uniform(-0.6, 0.6),
-        pitch=rng.uniform(-0.5, 0.5),
+        yaw=rng.uniform(-0.8, 0.8),
+        pitch=rng.uniform(-0.7, 0.7),
         blink=rng.uniform(0.3, 1) if rng.random() < 0.06 else 0.0,
     )
 
@@ -137,11 +126,10 @@ def scene_facts(scene: Scene) -> frozenset[str]:
 
 
 def random_noun(controls: np.ndarray, rng: np.random.Generator) -> str:
-    """The emotion whose face, overdone, is nearest: most faces get called neutral. Often any other emotion."""
+    """The emotion whose face at full strength is nearest; often any other: people disagree."""
     if rng.random() < NOUN_NOISE:
         return str(rng.choice(list(NOUNS.values())))
-    overdone = {name: NAMED_FROM * 2 * np.array(astuple(face)) for name, face in FACES.items()}
-    return NOUNS[min(overdone, key=lambda name: np.square(overdone[name] - controls).sum())]
+    return NOUNS[min(FACES, key=lambda name: np.square(np.array(astuple(FACES[name])) - controls).sum())]
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
@@ -164,11 +152,19 @@ def train_tokenizer(drawings: list[Drawing]) -> CLIPTokenizer:
     """OpenAI's scheme: all bytes, within and at the end of a word, then merges, then the special tokens."""
     words = sorted({fact for drawing in drawings for fact in drawing.facts} | {*OPENINGS, *NOUNS.values()})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    final = [byte + "</w>" for byte in alphabet]
     backend = CLIPTokenizer().backend_tokenizer
-    trainer = BpeTrainer(vocab_size=1024, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    # Pieces get their ids in the order of a hash map, and ids break ties among merges; special tokens come first.
+    trainer = BpeTrainer(
+        vocab_size=1024,
+        special_tokens=final,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
     backend.train_from_iterator(words, trainer)
     merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
-    pieces = [*alphabet, *(byte + "</w>" for byte in alphabet), *map("".join, merges), START, END]
+    pieces = [*alphabet, *final, *map("".join, merges), START, END]
     return CLIPTokenizer({piece: i for i, piece in enumerate(pieces)}, merges, model_max_length=MAX_TOKENS)
 
 
@@ -273,8 +269,8 @@ def save(clip: CLIP, tokenizer: CLIPTokenizer, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=TARGET)
-    parser.add_argument("--portraits", type=int, default=3000, help="persons drawn")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--portraits", type=int, default=2000, help="persons drawn")
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     drawings = draw(flags.seed, flags.portraits)
