@@ -18,7 +18,7 @@ class Unreadable(Exception):
 def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """An open container; whatever FFmpeg has to complain about becomes Unreadable."""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path)) as container:
             yield container
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
