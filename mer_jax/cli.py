@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from mer_jax.errors import DataError, UsageError
+from mer_jax.run import Run
 
 
 def run(main: Callable[[], None]) -> None:
@@ -22,6 +25,19 @@ def run(main: Callable[[], None]) -> None:
             fail(error, error.exit_code)
 
     app.run(guarded, flags_parser=parse)
+
+
+def run_stage(main: Callable[[Run], None]) -> None:
+    """`run` for one stage of the main job: the flags --config and --workdir name the run that `main` gets."""
+    config = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
+    workdir = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+
+    def opened() -> None:
+        if config.value is None:
+            raise UsageError("--config is missing: try --config=configs/semi.py")
+        main(Run(Path(workdir.value or f"runs/{config.value.variant}"), config.value))
+
+    run(opened)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -13,11 +13,12 @@ from mer_jax.data.detect import FaceDetector
 from mer_jax.data.layouts import read_folder, read_mer
 from mer_jax.data.media import Unreadable, read_frames
 from mer_jax.data.sample.generate import SampleSpec, write_sample
-from mer_jax.errors import UsageError
+from mer_jax.errors import DataError, UsageError
 from mer_jax.extract import extract, ready_made
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.store import FeatureStore
 from mer_jax.files import write_whole
+from mer_jax.fusion.folds import make_folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
 from mer_jax.text import lexicon
@@ -55,6 +56,24 @@ def open_dataset(config: Any) -> Dataset:
         folders = {modality: data[f"{modality}_feature"] for modality in MODALITIES}
         return read_folder(root, columns, {modality: folder for modality, folder in folders.items() if folder})
     return read_mer(root, config.variant, labels)
+
+
+def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Positions of the labelled clips, their labels [N], and the fold [N] that holds each out.
+
+    The folds are the same for every stage of a run, and kept as `folds.csv`.
+    """
+    labelled = dataset.split("train")
+    if not labelled:
+        raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
+    clips = [dataset.clips[i] for i in labelled]
+    truth = np.array([dataset.labels.index(clip.label) for clip in clips])
+    groups = np.array([clip.group or clip.name for clip in clips])
+    fold_of = make_folds(truth, config.cv.folds, config.seed, groups)
+    with write_whole(workdir / "folds.csv") as file:
+        file.write("name,fold\n")
+        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
+    return labelled, truth, fold_of
 
 
 def chosen_modalities(config: Any) -> tuple[str, ...]:

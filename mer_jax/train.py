@@ -19,9 +19,7 @@ from mer_jax import cli, results
 from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
 from mer_jax.errors import DataError, UsageError
 from mer_jax.features.standardise import Standardiser
-from mer_jax.files import write_whole
 from mer_jax.fuse import Data, Embeddings, Fusion, table_settings
-from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trained import Shape, save_ensemble
 from mer_jax.progress import progress
 from mer_jax.report import headline, write_predictions, write_probabilities, write_report
@@ -33,6 +31,7 @@ from mer_jax.stages import (
     chosen_modalities,
     encode,
     find_faces,
+    labelled_folds,
     modality_features,
     open_dataset,
     rank_transcripts,
@@ -68,9 +67,7 @@ def train(run: Run) -> None:
     with run.stage("data"):
         dataset = open_dataset(config)
         labels = dataset.labels
-        labelled = dataset.split("train")
-        truth = np.array([labels.index(dataset.clips[i].label) for i in labelled])
-        fold_of = folds_of([dataset.clips[i] for i in labelled], truth, config, workdir)
+        labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
         print(f"  {dataset.name}: {dataset.counts()}, labels {', '.join(labels)}", file=sys.stderr)
 
     with run.stage("faces"):
@@ -123,18 +120,6 @@ def train(run: Run) -> None:
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
-
-
-def folds_of(clips: Sequence[Clip], truth: np.ndarray, config: Any, workdir: Path) -> np.ndarray:
-    """The fold [N] that holds out each labelled clip: the same for every stage, and kept as `folds.csv`."""
-    if not clips:
-        raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
-    groups = np.array([clip.group or clip.name for clip in clips])
-    fold_of = make_folds(truth, config.cv.folds, config.seed, groups)
-    with write_whole(workdir / "folds.csv") as file:
-        file.write("name,fold\n")
-        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
-    return fold_of
 
 
 def fusion_data(

@@ -1,5 +1,6 @@
 """A self-contained html page from the metrics of a run: no script, nothing fetched, the same bytes twice."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -12,13 +13,18 @@ from mer_jax.report.schema import Fold, FoldCurves, Metrics
 
 
 def write_report(metrics: Metrics, path: str | Path) -> None:
-    """Writes the page to `path`. `metrics`, laid out as in `schema`, may come from `metrics.json`."""
-    page = render(metrics)
+    """Writes the page to `path`. `metrics`, laid out as in `schema`, may come from `metrics.json`.
+
+    The strips of `metrics["video"]` are read from `frames/` beside the page.
+    """
+    path = Path(path)
+    page = render(metrics, path.parent)
     with write_whole(path) as file:
         file.write(page)
 
 
-def render(metrics: Metrics) -> str:
+def render(metrics: Metrics, folder: Path = Path()) -> str:
+    """The page as html; `folder` holds the pictures."""
     environment = Environment(
         loader=PackageLoader("mer_jax", "report"),
         autoescape=True,
@@ -27,7 +33,11 @@ def render(metrics: Metrics) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=formats.percent, number=formats.number, duration=formats.duration, listing=formats.listing
+        inline=lambda name: "data:image/jpeg;base64," + b64encode((folder / name).read_bytes()).decode(),
+        percent=formats.percent,
+        number=formats.number,
+        duration=formats.duration,
+        listing=formats.listing,
     )
     environment.globals.update(spread=formats.spread, points=formats.points)
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
@@ -36,6 +46,7 @@ def render(metrics: Metrics) -> str:
         charts=_charts(every_key),
         added=sum(sum(entry["added"].values()) for entry in metrics.get("rounds") or []),
         subsets=tables.subsets_best_first(metrics),
+        faces_and_frames=tables.trained_on(metrics, "image", "video"),
         best_single=tables.best_single(metrics),
         chance_margin=tables.chance_margin,
         problem_groups=tables.problem_groups(metrics.get("problems") or []),

@@ -100,6 +100,14 @@ class Ablation(TypedDict):
     test_waf: float | None
 
 
+class Strip(TypedDict):
+    """Frames of a labelled clip, side by side in `frames/{clip}.jpg` beside the page."""
+
+    clip: str
+    label: str
+    moved: list[float]  # per frame, 1 - cosine of its embeddings without and with prompts
+
+
 class Video(TypedDict):
     """WAF of whole-frame video alone on held-out labelled clips."""
 
@@ -107,6 +115,7 @@ class Video(TypedDict):
     zero_shot: float | None  # frozen CLIP, class names only
     linear_probe: float | None  # frozen CLIP, linear classifier on its features
     tuned: float | None  # EmoVCLIP
+    strips: list[Strip]
 
 
 class Ranking(TypedDict):

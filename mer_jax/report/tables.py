@@ -31,6 +31,12 @@ def best_single(metrics: Metrics) -> SingleModality | None:
     return max(singles, key=_score, default=None)
 
 
+def trained_on(metrics: Metrics, *modalities: str) -> SingleModality | None:
+    """The models trained on exactly these modalities, if any were."""
+    entries = metrics.get("single_modality") or []
+    return next((entry for entry in entries if tuple(entry["modalities"]) == modalities), None)
+
+
 def _score(entry: Subset | SingleModality) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
 

@@ -120,7 +120,7 @@ def fake_metrics():
             }
             for index, (name, self_training, dropout) in enumerate(ablations)
         ],
-        "video": {"mode": "per_fold", "zero_shot": 0.312, "linear_probe": 0.548, "tuned": 0.611},
+        "video": {"mode": "per_fold", "zero_shot": 0.312, "linear_probe": 0.548, "tuned": 0.611, "strips": []},
         "ranking": {
             "top1": 0.542,
             "top2": 0.731,

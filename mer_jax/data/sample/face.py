@@ -1,6 +1,6 @@
 """Draws talking faces: a person, a pose and an expression give a frame and five landmarks.
 
-A head is painted once on a canvas of twice the frame's scale (skin shading, hair, ears). Per frame only eyes,
+A head is painted once on a canvas larger than the frame shows it (skin shading, hair, ears). Per frame only eyes,
 brows, nose and mouth are drawn on a copy of it, which is then warped into the frame.
 """
 
@@ -17,7 +17,8 @@ CANVAS = (256, 300)
 CENTER_X, EYE_Y, BROW_Y, NOSE_Y, MOUTH_Y, CHIN_Y = 128, 146, 127, 178, 201, 236
 HEAD_Y, HEAD_HALF = 149, 87  # the middle and half the height of the skull's outline
 HALF_WIDTH, EYE_X = 61, 29
-HEAD_IN_FRAME = (FRAME[0] / 2, 65.0)  # where the canvas point (CENTER_X, HEAD_Y) sits at rest
+HEAD_IN_FRAME = (FRAME[0] / 2, 62.0)  # where the canvas point (CENTER_X, HEAD_Y) sits at rest
+CLOSE_UP = 0.62  # pixels of the frame per pixel of the canvas: the head fills most of the frame
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Portrait:
         """
         canvas = self._head.copy()
         landmarks = _features(canvas, self.person, self._nose, pose, expression)
-        scale = 0.5 * pose.scale
+        scale = CLOSE_UP * pose.scale
         cos, sin = scale * np.cos(pose.roll), scale * np.sin(pose.roll)
         rotation = np.array([[cos, -sin], [sin, cos]])
         center = np.array([CENTER_X, HEAD_Y])
@@ -197,6 +198,7 @@ def _head(person: Person, light: float) -> tuple[Image.Image, Image.Image]:
         box = (CENTER_X - wide - 17, 52, CENTER_X + wide + 17, bottom)
         paint.rounded_rectangle(box, 62, _shade(hair, 0.75))
         cut.rounded_rectangle(box, 62, 255)
+        cut.rectangle((CENTER_X - 34, CHIN_Y - 40, CENTER_X + 34, CANVAS[1]), 0)  # the neck
     if person.style == "tied":
         ellipse(CENTER_X + 8, 52, 26, 22, _shade(hair, 0.85))
     for side in (-1, 1):

@@ -1,0 +1,1 @@
+"""EmoVCLIP's prompts: trained on whole frames of the labelled clips, on one frozen backbone."""

@@ -1,0 +1,55 @@
+"""Which frames the prompts moved most: strips of a few clips' frames."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from mer_jax.data.clips import Clip
+from mer_jax.features.readers import VideoReader
+from mer_jax.files import write_whole
+from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.models.preprocess import clip_pixels
+
+HEIGHT = 96  # px
+
+
+def write_strips(
+    model: EmoVCLIP, plain: EmoVCLIP, prompts: Sequence[Any], clips: Sequence[Clip], reader: VideoReader, folder: Path
+) -> list[dict[str, Any]]:
+    """Writes `{folder}/{clip}.jpg`, the frames of a clip side by side, for every clip.
+
+    model: gives the backbone; plain: the same network without prompts; prompts: for each clip those that are to
+    be shown, none of whose training has seen it.
+
+    Returns:
+        For each clip `clip`, `label`, and `moved`: per frame, 1 - cosine of its embeddings without and with prompts.
+    """
+    graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+
+    @jax.jit
+    def moved(own: Any, frames: jax.Array) -> jax.Array:
+        pixels = frames[:, None]  # [T, 1, S, S, 3]: each frame is a clip of its own
+        before = plain.encode_video(pixels)
+        after = nnx.merge(graphdef, own, backbone).encode_video(pixels)
+        return 1 - jnp.sum(before * after, -1) / (jnp.linalg.norm(before, axis=-1) * jnp.linalg.norm(after, axis=-1))
+
+    strips = []
+    for own, clip in zip(prompts, clips, strict=True):
+        (chunk,) = reader(clip)
+        shift = moved(own, clip_pixels(*(jnp.asarray(array[None]) for array in (chunk.data, *chunk.side)))[0])
+        seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
+        strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))
+        strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))
+        jpeg = io.BytesIO()
+        strip.save(jpeg, format="JPEG", quality=80)
+        with write_whole(folder / f"{clip.name}.jpg", mode="wb") as file:
+            file.write(jpeg.getvalue())
+        strips.append({"clip": clip.name, "label": clip.label, "moved": np.asarray(shift).round(4).tolist()})
+    return strips

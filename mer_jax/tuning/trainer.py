@@ -1,0 +1,178 @@
+"""Sets of prompts trained side by side, one per fold, none of which sees its own validation clips.
+
+A batch holds as many clips of every fold; each set of prompts trains on those of the other folds. So a clip is
+decoded and sent once for all sets, and nothing is computed in vain.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+
+from mer_jax.data.clips import Clip
+from mer_jax.features.readers import VideoReader
+from mer_jax.fusion.parallel import map_runs
+from mer_jax.metrics import weighted_f1
+from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.models.preprocess import clip_pixels
+from mer_jax.random import stream
+from mer_jax.tuning.batches import Batch, drawing_reader, load
+
+
+class TuneState(NamedTuple):
+    """What an epoch leaves behind; leaves [R, ...] over the sets of prompts."""
+
+    prompts: Any
+    optimizer: Any
+    best_prompts: Any
+    best_waf: jax.Array  # [R]
+    loss: jax.Array  # [R, epochs]
+    waf: jax.Array  # [R, epochs]
+
+
+def prompt_sets(models: Iterable[EmoVCLIP]) -> Any:
+    """The prompts of several models, stacked: leaves [R, ...]."""
+    sets = [nnx.split(model, Prompt, ...)[1] for model in models]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
+
+
+class Tuner:
+    """Trains R sets of prompts side by side.
+
+    model: EmoVCLIP whose backbone all sets share. settings: `config.tune`. seed: of everything random.
+    """
+
+    def __init__(self, model: EmoVCLIP, settings: Any, num_folds: int, seed: int, steps_per_epoch: int):
+        self.settings = settings
+        self.seed = seed
+        folds = np.arange(num_folds)
+        if settings.mode == "per_fold":
+            self.train_folds = np.array([np.delete(folds, fold) for fold in folds])  # [R, G - 1]
+            self.validation_folds = folds[:, None]  # [R, 1]
+        else:  # "all_labelled": one set, which has seen every clip that it is validated on
+            self.train_folds = self.validation_folds = folds[None]
+        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+        self.graphdef: Any = graphdef
+        self.backbone: Any = backbone
+        warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
+        schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
+        self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
+        self.step = map_runs(self._step)
+        self.score = map_runs(self._score)
+        self.resize = jax.jit(clip_pixels)
+
+    def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
+        """Fresh prompts for every set."""
+        runs = len(self.train_folds)
+        prompts = prompt_sets(build(stream(self.seed, "prompts", run)) for run in range(runs))
+        curve = jnp.zeros((runs, self.settings.epochs))
+        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve)
+
+    def _merge(self, prompts: Any, backbone: Any) -> EmoVCLIP:
+        return nnx.merge(self.graphdef, prompts, backbone)
+
+    def _step(self, run: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
+        """One step of one set: run = (prompts, optimizer state, folds to train on [G - 1])."""
+        prompts, state, folds = run
+        pixels, mask, labels, real = (x[folds].reshape(-1, *x.shape[2:]) for x in batch)  # [(G - 1) b, ...]
+        flips = flips[folds].reshape(-1, 1, 1, 1, 1)
+        pixels = jnp.where(flips, pixels[:, :, :, ::-1], pixels)
+
+        def loss_of(prompts: Any) -> jax.Array:
+            logits = self._merge(prompts, backbone)(pixels, mask)
+            targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), self.settings.label_smoothing)
+            return (optax.softmax_cross_entropy(logits, targets) * real).sum() / jnp.maximum(real.sum(), 1)
+
+        loss, gradients = jax.value_and_grad(loss_of)(prompts)
+        updates, state = self.optimizer.update(gradients, state, prompts)
+        return optax.apply_updates(prompts, updates), state, loss
+
+    def _score(self, run: tuple, batch: Batch, backbone: Any) -> jax.Array:
+        """Logits [v, b, C] of one set on the clips it is validated on: run = (prompts, folds [v])."""
+        prompts, folds = run
+        pixels, mask = batch.pixels[folds], batch.mask[folds]
+        logits = self._merge(prompts, backbone)(pixels.reshape(-1, *pixels.shape[2:]), mask.reshape(-1, mask.shape[-1]))
+        return logits.reshape(*pixels.shape[:2], -1)
+
+    def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
+        """Trains on every clip once, scores the held-out ones, keeps each set's best prompts."""
+        prompts, optimizer, losses = state.prompts, state.optimizer, []
+        key = stream(self.seed, "flip", number)
+        for step, batch in enumerate(training):
+            flips = jax.random.bernoulli(stream(key, step), shape=batch.labels.shape)
+            prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
+            losses.append(loss)
+        logits, labels, real = [], [], []
+        for batch in validation:
+            logits.append(self.score((prompts, self.validation_folds), batch, self.backbone))  # [R, v, b, C]
+            labels.append(batch.labels[self.validation_folds])  # [R, v, b]
+            real.append(batch.real[self.validation_folds])
+        runs = len(self.validation_folds)
+        flat = [jnp.concatenate(parts, axis=2).reshape(runs, -1) for parts in (labels, real)]
+        predictions = jnp.concatenate(logits, axis=2).argmax(-1).reshape(runs, -1)
+        num_classes = logits[0].shape[-1]
+        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, num_classes, real))(flat[0], predictions, flat[1])
+        better = waf > state.best_waf
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            prompts,
+            state.best_prompts,
+        )
+        return TuneState(
+            prompts,
+            optimizer,
+            best,
+            jnp.maximum(waf, state.best_waf),
+            state.loss.at[:, number].set(jnp.stack(losses).mean(0)),
+            state.waf.at[:, number].set(waf),
+        )
+
+
+def tune(
+    build: Callable[[jax.Array], EmoVCLIP],
+    clips: Sequence[Clip],
+    labels: np.ndarray,
+    fold_of: np.ndarray,
+    settings: Any,
+    reader: VideoReader,
+    seed: int,
+    folder: Path,
+    advance: Callable[[int], object] = lambda count: None,
+) -> TuneState:
+    """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
+
+    build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int.
+    reader: for validation; training draws its frames at random. folder: of the checkpoints, one per epoch, the last
+    one kept. advance: called with clips done.
+    """
+    folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
+    per_fold = max(1, settings.batch_size // len(folds))
+    steps = -(-max(map(len, folds)) // per_fold)
+    tuner = Tuner(build(stream(seed, "prompts")), settings, len(folds), seed, steps)
+    state = tuner.init(build)
+
+    def batches(order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]) -> Iterator[Batch]:
+        return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames)
+
+    keep_last = ocp.training.preservation_policies.LatestN(1)
+    with ocp.training.Checkpointer(folder.resolve(), preservation_policy=keep_last) as checkpoints:
+        start = 0
+        if checkpoints.latest is not None:
+            start = checkpoints.latest.step + 1
+            state = checkpoints.load(checkpoints.latest, abstract_state=state)
+        advance(start * len(clips))
+        for number in range(start, settings.epochs):
+            draws = np.random.default_rng([seed, number])
+            order = [draws.permutation(fold) for fold in folds]
+            training = batches(order, partial(drawing_reader, reader, seed, number))
+            state = tuner.epoch(state, number, training, batches(folds, lambda position: reader))
+            checkpoints.save(number, state)
+            advance(len(clips))
+    return state
