@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TINY = [
@@ -58,6 +59,11 @@ def read_rows(path):
     return list(csv.DictReader(path.read_text("utf-8").splitlines()))
 
 
+def read_probabilities(folder, split):
+    rows = read_rows(folder / "predictions" / f"{split}_probs.csv")
+    return {row.pop("name"): np.array([float(value) for value in row.values()]) for row in rows}
+
+
 def predictions(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "predictions").iterdir())}
 
@@ -67,7 +73,7 @@ def test_every_candidate_stands_once_in_the_predictions(workdir):
     for split, count in SPLITS.items():
         rows = read_rows(workdir / "predictions" / f"{split}.csv")
         probs = read_rows(workdir / "predictions" / f"{split}_probs.csv")
-        assert len({row["name"] for row in rows}) == len(rows) == len(probs) >= count
+        assert len({row["name"] for row in rows}) == len(rows) == len(probs) == count
         for row, line in zip(rows, probs, strict=True):
             shares = {label: float(line[label]) for label in labels}
             assert row["discrete"] == max(shares, key=shares.__getitem__)
@@ -119,7 +125,11 @@ def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
 def test_eight_devices(workdir, tmp_path):
     eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     run("train", *TINY, f"--workdir={tmp_path}", XLA_FLAGS=eight)
-    assert predictions(tmp_path).keys() == predictions(workdir).keys()
+    for split in SPLITS:
+        ours, theirs = (read_probabilities(folder, split) for folder in (tmp_path, workdir))
+        assert ours.keys() == theirs.keys()
+        # Sums over devices round differently, and training amplifies it; another seed is off by twenty times as much.
+        assert np.mean([np.abs(ours[name] - theirs[name]).max() for name in ours]) < 0.01
 
 
 def test_predict(workdir, cache, tmp_path):

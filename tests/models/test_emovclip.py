@@ -8,6 +8,7 @@ from flax import nnx
 from mer_jax.errors import UsageError
 from mer_jax.models.clip import run_layers
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from tests.models import torch_emovclip
 from tests.models.test_clip import (
     EOS,
     assert_close,
@@ -42,38 +43,9 @@ def videos(batch=2, time=3):
     return np.random.default_rng(0).normal(size=(batch, time, 32, 32, 3)).astype(np.float32)
 
 
-def torch_vision(model, pixels, prompts):
-    tower, batch, (depth, count, _) = model.vision_model, len(pixels), prompts.shape
-    x = tower.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
-    x = tower.pre_layrnorm(torch.cat([x, prompts[0].expand(batch, -1, -1)], dim=1))
-    for index, layer in enumerate(tower.encoder.layers):
-        if 0 < index < depth:
-            x = torch.cat([x[:, :-count], prompts[index].expand(batch, -1, -1)], dim=1)
-        x = layer(x, None)
-    return model.visual_projection(tower.post_layernorm(x[:, 0]))
-
-
-def torch_text(model, ids, prompts):
-    """One text: [SOS] prompts class [EOS]."""
-    tower, (depth, count, _) = model.text_model, prompts.shape
-    words = tower.embeddings.token_embedding(torch.tensor(ids))
-    x = torch.cat([words[:1], prompts[0], words[1:]])
-    x = (x + tower.embeddings.position_embedding.weight[: len(x)])[None]
-    causal = torch.full((1, 1, x.shape[1], x.shape[1]), -torch.inf).triu(1)
-    for index, layer in enumerate(tower.encoder.layers):
-        if 0 < index < depth:
-            x = torch.cat([x[:, :1], prompts[index][None], x[:, 1 + count :]], dim=1)
-        x = layer(x, causal)
-    return model.text_projection(tower.final_layer_norm(x[:, -1]))[0]
-
-
-def torch_logits(model, frames, vision_prompts, text_prompts):
-    video = torch_vision(model, frames.reshape(-1, *frames.shape[2:]), vision_prompts)
-    video = video.reshape(*frames.shape[:2], -1).mean(dim=1)
-    texts = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
-    classes = torch.stack([torch_text(model, ids, text_prompts) for ids in texts])
-    video, classes = (x / x.norm(dim=-1, keepdim=True) for x in (video, classes))
-    return model.logit_scale.exp() * video @ classes.T
+def torch_logits(model, frames, *prompts):
+    ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+    return torch_emovclip.logits(model, frames, ids, *prompts)
 
 
 def torch_prompts(model):

@@ -75,9 +75,9 @@ def draw_poses(seconds: np.ndarray, loudness: np.ndarray, rng: np.random.Generat
     """A head that sways about a resting place, nods as it speaks, and blinks now and then."""
     x, y, roll, yaw, pitch = (
         rng.normal(0, spread) + sway * np.sin(2 * np.pi * (rng.uniform(0.3, 0.9) * seconds + rng.random()))
-        for spread, sway in ((5.0, 3.0), (3.0, 1.5), (0.05, 0.04), (0.25, 0.2), (0.15, 0.15))
+        for spread, sway in ((2.5, 2.0), (1.5, 1.0), (0.04, 0.03), (0.25, 0.2), (0.15, 0.15))
     )
-    scale = np.full(len(seconds), rng.uniform(0.92, 1.08))
+    scale = np.full(len(seconds), rng.uniform(0.94, 1.06))
     blinks = rng.random(len(seconds)) < BLINKS / FRAME_RATE
     columns = (x, y, scale, roll, yaw, pitch + 0.25 * loudness, blinks)
     return [Pose(*values) for values in np.stack(columns, axis=1).tolist()]  # in the order of Pose's fields

@@ -1,0 +1,1 @@
+"""Speed and memory against named peers: each script prints a table and, last, one line of JSON."""

@@ -1,0 +1,230 @@
+"""Cross-validation, self-training's scoring and sweeps against a plain torch loop of the same model.
+
+    python -m benchmarks.fusion [--repeats=3] [--epochs=4]
+
+The peer does as the baseline does: one fold at a time, epoch after epoch of shuffled batches, the validation clips
+and all candidates scored in every epoch. Ours trains the folds side by side in one program and scores the
+candidates once, with each fold's best epoch: the deliverable is the same, the ensemble's predictions of all
+candidates. Random features of the paper's widths; float32; all cores for both; times are per fold and epoch,
+measured over a few epochs in alternation and, for the deliverable, multiplied by the 30 epochs of a training.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.timing import gemm_rate, ratio, seconds, show
+from mer_jax.fusion.ensemble import Members, Scorer
+from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.pool import Hyperparameters, Setting, make_pool, make_runs
+from mer_jax.fusion.trainer import FoldTrainer
+from mer_jax.random import stream
+
+PAPER = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
+SWEEP = {"speech": 1024, "image": 768, "text": 768, "video": 768}
+FOLDS, CLASSES, HIDDEN, BATCH, EPOCHS, SETTINGS = 5, 6, 128, 64, 30, 50
+
+
+class Peer(nn.Module):
+    """The attention model in plain torch."""
+
+    def __init__(self, dims: Mapping[str, int]):
+        super().__init__()
+        self.encoders = nn.ModuleDict({name: mlp(width) for name, width in dims.items()})
+        self.scorer = mlp(HIDDEN * len(dims))
+        self.attention = nn.Linear(HIDDEN, len(dims))
+        self.classifier = nn.Linear(HIDDEN, CLASSES)
+
+    def forward(self, embeddings: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        encoded = []
+        for name, encoder in self.encoders.items():
+            x = embeddings[name]
+            if self.training:
+                x = x * (torch.rand(len(x), 1) >= 0.3)
+            encoded.append(encoder(x))
+        attention = self.attention(self.scorer(torch.cat(encoded, dim=1)))
+        return self.classifier((torch.stack(encoded, dim=2) @ attention[:, :, None])[:, :, 0])
+
+
+def mlp(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Dropout(0.3)]
+    for inputs in (width, HIDDEN, HIDDEN):
+        layers += [nn.Linear(inputs, HIDDEN), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class PlainLoop:
+    """The peer's training of one fold."""
+
+    def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray):
+        self.features = {name: torch.from_numpy(x) for name, x in features.items()}
+        self.labels, self.fold_of = torch.from_numpy(labels), torch.from_numpy(fold_of)
+        self.model = Peer({name: x.shape[1] for name, x in features.items()})
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-4, weight_decay=1e-5)
+
+    def epoch(self, fold: int = 0) -> None:
+        """Trains once over the fold's clips and scores the held-out ones."""
+        self.model.train()
+        train = torch.nonzero(self.fold_of != fold)[:, 0]
+        for index in train[torch.randperm(len(train))].split(BATCH):
+            loss = nn.functional.cross_entropy(self.model(take(self.features, index)), self.labels[index])
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        held_out = torch.nonzero(self.fold_of == fold)[:, 0]
+        self.score(take(self.features, index) for index in held_out.split(256))
+
+    @torch.no_grad()
+    def score(self, batches: Iterator[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+        self.model.eval()
+        return torch.cat([self.model(batch) for batch in batches])
+
+
+def take(features: Mapping[str, torch.Tensor], index: torch.Tensor | slice) -> dict[str, torch.Tensor]:
+    return {name: x[index] for name, x in features.items()}
+
+
+def random_clips(dims: Mapping[str, int], clips: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal((clips, width), np.float32) for name, width in dims.items()}
+
+
+def random_labels(clips: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(CLASSES, size=clips)
+
+
+class Ours:
+    """FoldTrainer on the same clips, warmed up: `train` is a call without compilation."""
+
+    def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray, epochs: int):
+        dims = {name: x.shape[1] for name, x in features.items()}
+        present = {name: np.ones(len(labels), bool) for name in features}
+        self.trainer = FoldTrainer(dims, CLASSES, HIDDEN, BATCH, epochs)
+        self.scorer = Scorer(dims, CLASSES, HIDDEN)
+        self.pool = make_pool(features, present, labels)
+        self.fold_of = fold_of
+
+    def train(self, settings: list[Setting]) -> Members:
+        runs = make_runs(self.fold_of, stream(0, "benchmark"), settings)
+        fitted = jax.block_until_ready(self.trainer.train(self.pool, runs))
+        return Members(fitted.params, runs.fold, runs.sees)
+
+
+def step_flops(dims: Mapping[str, int]) -> float:
+    """Of a training clip's matrix products: forward, to the weights, and to the inputs of all but the first layer."""
+    count = len(dims)
+    first = sum(dims.values()) * HIDDEN
+    inner = (2 * count + count + 2) * HIDDEN**2 + HIDDEN * (count + CLASSES)
+    return 2.0 * (2 * first + 3 * inner)
+
+
+def cross_validation(clips: int, candidates: int, epochs: int, repeats: int) -> dict[str, Any]:
+    """Five folds at the paper's widths; then all candidates."""
+    features, labels = random_clips(PAPER, clips), random_labels(clips)
+    fold_of = make_folds(labels, FOLDS, 0)
+    unlabelled = random_clips(PAPER, candidates)
+    present = {name: np.ones(candidates, bool) for name in PAPER}
+    ours, peer = Ours(features, labels, fold_of, epochs), PlainLoop(features, labels, fold_of)
+    tensors = {name: torch.from_numpy(x) for name, x in unlabelled.items()}
+
+    def score_candidates() -> None:
+        peer.score(take(tensors, slice(start, start + 256)) for start in range(0, candidates, 256))
+
+    compilation = seconds(lambda: ours.train([Setting()]))
+    members = ours.train([Setting()])
+    ours.scorer(members, unlabelled, present)
+    peer.epoch()
+    rows = []
+    for _ in range(repeats):
+        rows.append(
+            (
+                seconds(lambda: ours.train([Setting()])) / (FOLDS * epochs),
+                seconds(lambda: ours.scorer(members, unlabelled, present)),
+                (seconds(peer.epoch) + seconds(peer.epoch)) / 2,
+                seconds(score_candidates),
+            )
+        )
+    train, score, peer_train, peer_score = np.array(rows).T
+    fold_epochs = FOLDS * EPOCHS
+    whole, peer_whole = train * fold_epochs + score, (peer_train + peer_score) * fold_epochs
+    limit = step_flops(PAPER) * clips * (1 - 1 / FOLDS) / gemm_rate()
+    result: dict[str, Any] = {
+        "clips": clips,
+        "candidates": candidates,
+        "fold_epoch_s": float(np.median(train)),
+        "torch_fold_epoch_s": float(np.median(peer_train)),
+        "training_ratio": ratio(peer_train, train),
+        "deliverable_s": float(np.median(whole)),
+        "torch_deliverable_s": float(np.median(peer_whole)),
+        "deliverable_ratio": ratio(peer_whole, whole),
+        "gemm_limit_s": limit,
+        "first_call_s": compilation,
+    }
+    print(
+        f"{clips} clips, widths {'/'.join(map(str, PAPER.values()))}, {FOLDS} folds, batch {BATCH}, {CLASSES} classes"
+    )
+    print(f"  fold-epoch    ours {np.median(train):.3f} s   torch {np.median(peer_train):.3f} s   ", end="")
+    print(f"{show(result['training_ratio'])}   matrix products alone {limit:.3f} s")
+    print(f"  {candidates} candidates, {EPOCHS} epochs   ours {np.median(whole):.0f} s   torch ", end="")
+    print(
+        f"{np.median(peer_whole):.0f} s   {show(result['deliverable_ratio'])}   (compilation {compilation:.0f} s more)"
+    )
+    return result
+
+
+def sweep(clips: int, repeats: int) -> dict[str, Any]:
+    """Fifty settings of five folds in one call."""
+    features, labels = random_clips(SWEEP, clips), random_labels(clips)
+    fold_of = make_folds(labels, FOLDS, 0)
+    rng = np.random.default_rng(2)
+    settings = [
+        Setting(hyperparameters=Hyperparameters(learning_rate=float(rate), modality_dropout=float(drop)))
+        for rate, drop in zip(10 ** rng.uniform(-4, -2.5, SETTINGS), rng.uniform(0, 0.5, SETTINGS), strict=True)
+    ]
+    ours, peer = Ours(features, labels, fold_of, 1), PlainLoop(features, labels, fold_of)
+    ours.train(settings)
+    peer.epoch()
+    rows = [
+        (seconds(lambda: ours.train(settings)) / (SETTINGS * FOLDS), sum(seconds(peer.epoch) for _ in range(5)) / 5)
+        for _ in range(repeats)
+    ]
+    train, peer_train = np.array(rows).T
+    result: dict[str, Any] = {
+        "settings": SETTINGS,
+        "clips": clips,
+        "fold_epoch_s": float(np.median(train)),
+        "torch_fold_epoch_s": float(np.median(peer_train)),
+        "ratio": ratio(peer_train, train),
+        "gemm_limit_s": step_flops(SWEEP) * clips * (1 - 1 / FOLDS) / gemm_rate(),
+    }
+    hours = [np.median(x) * SETTINGS * FOLDS * EPOCHS / 3600 for x in (train, peer_train)]
+    print(f"sweep of {SETTINGS} settings, {clips} clips, widths {'/'.join(map(str, SWEEP.values()))}")
+    print(f"  fold-epoch    ours {np.median(train):.3f} s   torch {np.median(peer_train):.3f} s   ", end="")
+    print(f"{show(result['ratio'])}   matrix products alone {result['gemm_limit_s']:.3f} s")
+    print(f"  the whole sweep, {EPOCHS} epochs: {hours[0]:.2f} h against {hours[1]:.2f} h")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=5030)
+    parser.add_argument("--candidates", type=int, default=20_000)
+    parser.add_argument("--sweep-clips", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=4, help="of ours in a timed call")
+    parser.add_argument("--repeats", type=int, default=3)
+    flags = parser.parse_args()
+    result: dict[str, Any] = {
+        "cross_validation": cross_validation(flags.clips, flags.candidates, flags.epochs, flags.repeats),
+        "sweep": sweep(flags.sweep_clips, flags.repeats),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

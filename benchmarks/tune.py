@@ -1,0 +1,135 @@
+"""One training step of EmoVCLIP against the same step in torch: transformers' CLIP with the prompts inserted.
+
+    python -m benchmarks.tune [--clips=4] [--frames=16] [--repeats=5]
+
+Same random ViT-B/32 weights, same prompts (4 in each of 12 layers of both towers), same pixels, float32, AdamW on the
+prompts alone, as many threads as there are cores; the steps of the two alternate. Both start from the same loss and
+reach the same one after a step, which is checked. The limit is the step's matrix products at the rate of a
+large matrix product in the same process.
+"""
+
+import argparse
+import json
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from ml_collections import ConfigDict
+from transformers import CLIPConfig, CLIPModel
+
+from benchmarks.timing import gemm_rate, ratio, seconds, show
+from mer_jax.models.clip import CLIP
+from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.tuning.batches import Batch
+from mer_jax.tuning.trainer import Tuner
+from tests.models import torch_emovclip
+
+CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
+SETTINGS = ConfigDict(
+    {
+        "mode": "all_labelled",
+        "epochs": 100,
+        "warmup_epochs": 0,
+        "learning_rate": 4e-4,
+        "weight_decay": 1e-3,
+        "label_smoothing": 0.1,
+    }
+)
+
+
+def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
+    """A token per letter: which words they are does not matter for time."""
+    return {"input_ids": [[49406, *(320 + ord(letter) for letter in text), 49407] for text in texts]}
+
+
+def step_flops(config: CLIPConfig, images: int, texts: int, length: int, num_prompts: int = 4) -> float:
+    """Of the matrix products of a step without rematerialisation: forward, and backward to the inputs alone."""
+    vision: Any = config.vision_config
+    text: Any = config.text_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    total = images * 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size  # forward only
+    for tower, sequences, tokens in ((vision, images, 1 + patches + num_prompts), (text, texts, length)):
+        width = tower.hidden_size
+        linear = 2 * tokens * (4 * width**2 + 2 * width * tower.intermediate_size)
+        attention = 2 * 2 * tokens**2 * width
+        total += sequences * tower.num_hidden_layers * (2 * linear + 3 * attention)
+    return float(total)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    flags = parser.parse_args()
+
+    torch.manual_seed(0)
+    peer = CLIPModel(CLIPConfig()).eval().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder:
+        peer.save_pretrained(folder)
+        clip = CLIP.from_pretrained(folder, dtype=jnp.float32)
+    build = lambda key: EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))  # noqa: E731
+    tuner = Tuner(build(jax.random.key(0)), SETTINGS, num_folds=1, seed=0, steps_per_epoch=1)
+    state = tuner.init(build)
+
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(flags.clips, flags.frames, 224, 224, 3)).astype(np.float32)
+    labels = rng.integers(len(CLASSES), size=flags.clips)
+    batch = Batch(
+        jnp.asarray(pixels[None]),
+        jnp.ones((1, flags.clips, flags.frames), bool),
+        jnp.asarray(labels[None]),
+        jnp.ones((1, flags.clips), bool),
+    )
+    flips = jnp.zeros((1, flags.clips), bool)
+    run = (state.prompts, state.optimizer, tuner.train_folds)
+
+    def our_step() -> float:
+        nonlocal run
+        prompts, optimizer, loss = tuner.step(run, batch, flips, tuner.backbone)
+        run = (prompts, optimizer, tuner.train_folds)
+        return float(loss[0])
+
+    prompts = [
+        torch.tensor(np.asarray(state.prompts[name][...][0]), requires_grad=True)
+        for name in ("vision_prompts", "text_prompts")
+    ]
+    optimizer = torch.optim.AdamW(prompts, lr=4e-4, betas=(0.9, 0.98), weight_decay=1e-3)
+    ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+
+    def their_step() -> float:
+        optimizer.zero_grad()
+        logits = torch_emovclip.logits(peer, pixels, ids, *prompts)
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=0.1)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    for _ in range(2):
+        ours, theirs = our_step(), their_step()
+        assert abs(ours - theirs) < 1e-3 * abs(theirs), f"the two differ: loss {ours} and {theirs}"
+    times = np.array([(seconds(our_step), seconds(their_step)) for _ in range(flags.repeats)])
+
+    length = max(map(len, ids)) + 4
+    flops, rate = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), length), gemm_rate()
+    result = {
+        "clips": flags.clips,
+        "frames": flags.frames,
+        "ours_s": float(np.median(times[:, 0])),
+        "torch_s": float(np.median(times[:, 1])),
+        "ratio": ratio(times[:, 1], times[:, 0]),
+        "gflop": flops / 1e9,
+        "gemm_gflops": rate / 1e9,
+        "limit_s": flops / rate,
+    }
+    print(f"a step   ours {result['ours_s']:.2f} s   torch {result['torch_s']:.2f} s   {show(result['ratio'])}")
+    print(f"limit    {flops / rate:.2f} s: {flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
