@@ -12,8 +12,9 @@ from mer_jax.report.paper import TABLE_1
 
 def get_config() -> ConfigDict:
     """Rows of the table that a run of ours can answer."""
-    rows = {
-        row.model.removeprefix("Paper, "): {
+    rows = tuple(
+        {
+            "name": row.model.removeprefix("Paper, "),
             "modalities": "+".join(row.modalities),
             "modality_dropout": 0.0,
             "paper": (row.train_val, row.test),
@@ -21,5 +22,5 @@ def get_config() -> ConfigDict:
         for section in TABLE_1.values()
         for row in section
         if row.modalities
-    }
+    )
     return ConfigDict({"name": "table1", "seeds": 5, "self_training": False, "subsets": False, "rows": rows})

@@ -13,13 +13,14 @@ from mer_jax.report.paper import TABLE_2
 
 def get_config() -> ConfigDict:
     """Rows of the table that a run of ours can answer."""
-    rows = {
-        row.model.removeprefix("Paper").strip(", "): {
+    rows = tuple(
+        {
+            "name": row.model.removeprefix("Paper").strip(", "),
             "modalities": "+".join(row.modalities),
             "modality_dropout": row.modality_dropout,
             "paper": (row.train_val, row.test),
         }
         for row in TABLE_2
         if row.modalities
-    }
+    )
     return ConfigDict({"name": "table2", "seeds": 5, "self_training": True, "subsets": True, "rows": rows})

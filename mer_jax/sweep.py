@@ -87,8 +87,7 @@ def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], 
 def named_rows(plan: Any, modalities: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
     """What each row changes: `modalities` ("+"-joined), fields of `config.fusion`; and `paper`, to compare with."""
     if "search" not in plan:
-        rows = {name: dict(row) for name, row in plan.rows.items()}
-        kept = {name: row for name, row in rows.items() if set(row["modalities"].split("+")) <= set(modalities)}
+        kept = {row["name"]: dict(row) for row in plan.rows if set(row["modalities"].split("+")) <= set(modalities)}
         if not kept:
             raise UsageError(
                 f"{plan.name}: every row needs a modality that the run lacks; it has {'+'.join(modalities)}"
@@ -138,7 +137,7 @@ def sweep(
 
 def fusion_config(config: Any, row: Mapping[str, Any]) -> ConfigDict:
     """`config.fusion` with the row's fields in place of the run's."""
-    changed = {key: value for key, value in row.items() if key not in ("modalities", "paper")}
+    changed = {key: value for key, value in row.items() if key not in ("name", "modalities", "paper")}
     unknown = changed.keys() - config.fusion.keys()
     if unknown:
         raise UsageError(f"unknown field {min(unknown)!r}; config.fusion has {', '.join(config.fusion)}")
