@@ -17,24 +17,22 @@ class Template:
     names: dict[str, str]
 
 
+CHINESE = {"neutral": "中性", "angry": "生气", "happy": "开心", "sad": "难过", "worried": "担心", "surprise": "惊讶"}
+
 TEMPLATES = {
     "zh-1": Template(
         text="情绪从最可能到最不可能：{ranking}。文本：{transcript}",
         separator="、",
-        names={
-            "neutral": "中性",
-            "angry": "生气",
-            "happy": "开心",
-            "sad": "难过",
-            "worried": "担心",
-            "surprise": "惊讶",
-        },
+        names=CHINESE,
     ),
     "en-1": Template(
         text="Emotions from most to least likely: {ranking}. Text: {transcript}",
         separator=", ",
         names={},
     ),
+    # For the local annotator: the transcript comes first, so that the model is asked for the label.
+    "zh-ask-1": Template(text="文本：{transcript}\n说话人的情绪是：{ranking}", separator="、", names=CHINESE),
+    "en-ask-1": Template(text="Text: {transcript}\nThe speaker's emotion: {ranking}", separator=", ", names={}),
 }
 
 
