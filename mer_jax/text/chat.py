@@ -136,7 +136,7 @@ class Session:
                 if not under_way:
                     return
                 done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                yield [answer for task in done if (answer := task.result())]
+                yield [answer for answer in await asyncio.gather(*done) if answer]
         finally:
             for task in under_way:
                 task.cancel()

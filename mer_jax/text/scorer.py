@@ -1,9 +1,9 @@
 """The local annotator: a decoder of ours scores each label by log-likelihood, with no server and no key.
 
-A template of `templates.py` with a single label makes one text per label. A label's score is how much more likely
-transcript and label are together than apart: the log-likelihood of its text from where the labels' texts part, less
-the same without transcript. This takes out how common a label's word is (Holtzman et al. 2021, "Surface Form
-Competition"), and holds for templates that ask for the label as for those that begin with it (Min et al. 2022,
+A template of `templates.py` makes one text per label, whose ranking begins with it. A label's score is how much
+more likely transcript and label are together than apart: the log-likelihood of its text from where the labels' texts
+part, less the same without transcript. This takes out how common a label's word is (Holtzman et al. 2021, "Surface
+Form Competition"), and holds for templates that ask for the label as for those that begin with it (Min et al. 2022,
 "Noisy Channel Language Model Prompting").
 """
 
@@ -87,7 +87,8 @@ class LocalAnnotator:
         """Token ids of each label's text, and how many they begin with in common. Long transcripts are cut."""
         limit = max(self.settings.buckets_tokens)
         while True:
-            rows = self.tokenizer.encode([join([label], transcript, self.prompt) for label in labels])
+            rankings = [sorted(labels, key=lambda other: other != label) for label in labels]
+            rows = self.tokenizer.encode([join(ranking, transcript, self.prompt) for ranking in rankings])
             longest = max(map(len, rows))
             if longest <= limit:
                 break
