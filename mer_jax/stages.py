@@ -1,5 +1,6 @@
 """The steps that the commands share: a data set, its faces, its rankings, its features."""
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +22,7 @@ from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
-from mer_jax.text import lexicon
-
-ANNOTATORS = {"lexicon": lexicon.rank, "none": None}
+from mer_jax.text.annotators import Rankings, make_annotator, rank_all
 
 
 @dataclass(frozen=True)
@@ -111,13 +110,24 @@ def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
     return [replace(clip, faces=found.get(clip.name)) for clip in clips]
 
 
-def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], annotator: str) -> dict[str, list[str]]:
-    """Transcript -> labels, most likely first, for every distinct transcript."""
-    if annotator not in ANNOTATORS:
-        raise UsageError(f"ranking.annotator: unknown {annotator!r}; known: {', '.join(ANNOTATORS)}")
-    rank = ANNOTATORS[annotator]
-    transcripts = sorted({clip.transcript for clip in clips} - {""})
-    return dict(zip(transcripts, rank(transcripts, labels), strict=True)) if rank else {}
+def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], settings: Any, dry_run: bool = False) -> Rankings:
+    """The rankings of every distinct transcript, by the annotator and from the cache of `config.ranking`."""
+    annotator = make_annotator(settings)
+    if annotator is None:
+        return Rankings.none()
+    folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
+    return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
+
+
+def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> None:
+    """Each clip's ranking, or why it has none, as csv."""
+    with write_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "ranking", "reason"))
+        for clip in clips:
+            ranking = ">".join(rankings.ranked.get(clip.transcript, ()))
+            reason = rankings.failures.get(clip.transcript, "") if clip.transcript else "no transcript"
+            writer.writerow((clip.name, ranking, reason))
 
 
 def frame_level_encoder(config: Any, modality: str, rankings: Mapping[str, Sequence[str]]) -> Encoder:
