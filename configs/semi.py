@@ -110,8 +110,8 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "depth": 4,
                 "epochs": 4,
                 "warmup_epochs": 1,
-                "batch_size": 40,
-                "learning_rate": 1e-2,
+                "batch_size": 10,
+                "learning_rate": 5e-3,
                 "remat": False,
             }
         )

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mer_jax.data.clips import SPLITS, Dataset
+from mer_jax.errors import DataError
+from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
@@ -22,6 +25,7 @@ from mer_jax.random import stream
 from mer_jax.report.scores import waf
 from mer_jax.run import dump_json, load_json
 from mer_jax.self_training import Options, PseudoLabels, all_agree, select_round
+from mer_jax.stages import Features
 
 
 class Embeddings(NamedTuple):
@@ -54,6 +58,44 @@ class Data:
     unlabelled_truth: np.ndarray  # [U] int, -1 where unknown
     test: Embeddings
     test_truth: np.ndarray  # [T] int, -1 where unknown
+
+
+def fusion_data(
+    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray, standardise: bool
+) -> tuple[Data, Standardiser]:
+    """Standardises and splits the features.
+
+    A modality that no labelled clip has is left out, and so is a labelled clip without any modality.
+    """
+    labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
+    kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
+    if not kept:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
+    embeddings = {modality: found.embeddings for modality, found in kept.items()}
+    present = {modality: found.present for modality, found in kept.items()}
+    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
+    if standardise:
+        standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
+    everything = Embeddings(standardiser(embeddings), present)
+    usable = np.any([present[labelled] for present in everything.present.values()], axis=0)
+    empty = sorted(set(fold_of) - set(fold_of[usable]))
+    if empty:
+        raise DataError(
+            f"{dataset.name}: no labelled clip of fold {empty[0]} has any modality; lower cv.folds or add clips"
+        )
+    known = np.array(
+        [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
+    )
+    data = Data(
+        labelled=everything.take(labelled[usable]),
+        labels=truth[usable],
+        fold_of=fold_of[usable],
+        unlabelled=everything.take(unlabelled),
+        unlabelled_truth=known[unlabelled],
+        test=everything.take(test),
+        test_truth=known[test],
+    )
+    return data, standardiser
 
 
 class Result(NamedTuple):
@@ -188,9 +230,9 @@ class Fusion:
         logits = self.scorer(members, *clips).logits  # [S * F, N, C]
         return softmax(logits.reshape(-1, self.num_folds, *logits.shape[1:]).mean(axis=1))
 
-    def own(self, result: Result) -> Members:
-        """The networks of the run's own setting, one per fold."""
-        return jax.tree.map(lambda x: x[: self.num_folds], result.members)
+    def own(self, result: Result, i: int = 0) -> Members:
+        """The networks of setting i, one per fold; the first setting is the run's own."""
+        return jax.tree.map(lambda x: x[i * self.num_folds : (i + 1) * self.num_folds], result.members)
 
     def held_out(self, result: Result) -> np.ndarray:
         """Probabilities [L, C] of the run's own setting, each clip's from the fold that held it out."""
@@ -200,9 +242,9 @@ class Fusion:
             probs[mine] = softmax(logits[fold, : mine.sum()])
         return probs
 
-    def waf_given(self, result: Result, modalities: Sequence[str]) -> dict[str, float | None]:
-        """Cross-validated and test WAF of the run's own setting when only some modalities are present."""
-        data, members = self.data, self.own(result)
+    def waf_given(self, result: Result, modalities: Sequence[str], i: int = 0) -> dict[str, float | None]:
+        """Cross-validated and test WAF of setting i when only some modalities are present."""
+        data, members = self.data, self.own(result, i)
         logits = self.scorer(members, *data.labelled.only(modalities)).logits
         folds = [(logits[fold, mine], data.labels[mine]) for fold, mine in self.by_fold()]
         test = self.ensembles(members, data.test.only(modalities))[0]

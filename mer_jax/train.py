@@ -11,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
 from mer_jax import cli, results
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
-from mer_jax.errors import DataError, UsageError
-from mer_jax.features.standardise import Standardiser
-from mer_jax.fuse import Data, Embeddings, Fusion, table_settings
+from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.errors import UsageError
+from mer_jax.fuse import Fusion, fusion_data, table_settings
 from mer_jax.fusion.trained import Shape, save_ensemble
 from mer_jax.progress import progress
 from mer_jax.report import headline, write_predictions, write_probabilities, write_report
@@ -137,44 +135,6 @@ def train(run: Run) -> None:
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
-
-
-def fusion_data(
-    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray, standardise: bool
-) -> tuple[Data, Standardiser]:
-    """Standardises and splits the features.
-
-    A modality that no labelled clip has is left out, and so is a labelled clip without any modality.
-    """
-    labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
-    kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
-    if not kept:
-        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
-    embeddings = {modality: found.embeddings for modality, found in kept.items()}
-    present = {modality: found.present for modality, found in kept.items()}
-    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
-    if standardise:
-        standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
-    everything = Embeddings(standardiser(embeddings), present)
-    usable = np.any([present[labelled] for present in everything.present.values()], axis=0)
-    empty = sorted(set(fold_of) - set(fold_of[usable]))
-    if empty:
-        raise DataError(
-            f"{dataset.name}: no labelled clip of fold {empty[0]} has any modality; lower cv.folds or add clips"
-        )
-    known = np.array(
-        [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
-    )
-    data = Data(
-        labelled=everything.take(labelled[usable]),
-        labels=truth[usable],
-        fold_of=fold_of[usable],
-        unlabelled=everything.take(unlabelled),
-        unlabelled_truth=known[unlabelled],
-        test=everything.take(test),
-        test_truth=known[test],
-    )
-    return data, standardiser
 
 
 def sorted_problems(dataset: Dataset, clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:

@@ -34,6 +34,7 @@ class Setting(NamedTuple):
 
     modalities: tuple[str, ...] = MODALITIES
     hyperparameters: Hyperparameters = Hyperparameters()
+    seed: int = 0
 
 
 class Runs(NamedTuple):
@@ -98,37 +99,31 @@ def make_runs(
     fold_of: np.ndarray,
     key: jax.Array,
     settings: Sequence[Setting] = (Setting(),),
-    seeds: Sequence[int] = (0,),
     room: int = 0,
     extra: Sequence[np.ndarray] | None = None,
 ) -> Runs:
-    """Cross-validates every setting with every seed: runs are settings x seeds x folds, folds fastest.
+    """Cross-validates every setting: runs are settings x folds, folds fastest.
 
     A fold validates its own clips; it trains on the others and on its setting's `extra` ones.
 
     Args:
       fold_of: [L] int, the fold of each labelled clip.
-      key: of the round; seed and fold are folded in. Settings share draws, to differ in nothing else.
+      key: of the round; the setting's seed and the fold are folded in. Settings of one seed share draws, to
+        differ in nothing else.
       settings: what to train.
-      seeds: how often to train it.
       room: the most extra clips of any setting. Shapes depend on it, not on how many there are, so that
         rounds of self-training share a compilation.
       extra: for each setting, positions in the pool of its pseudo-labelled clips.
     """
     extra = [np.zeros(0, int)] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
-    grid = [
-        (setting, clips, seed, fold)
-        for setting, clips in zip(settings, extra, strict=True)
-        for seed in seeds
-        for fold in folds
-    ]
-    train = [np.append(np.flatnonzero(fold_of != fold), clips) for _, clips, _, fold in grid]
-    validation = [np.flatnonzero(fold_of == fold) for _, _, _, fold in grid]
+    grid = [(setting, clips, fold) for setting, clips in zip(settings, extra, strict=True) for fold in folds]
+    train = [np.append(np.flatnonzero(fold_of != fold), clips) for _, clips, fold in grid]
+    validation = [np.flatnonzero(fold_of == fold) for _, _, fold in grid]
     smallest = min(map(len, validation))
     return Runs(
-        key=jnp.stack([stream(key, seed, int(fold)) for _, _, seed, fold in grid]),
-        fold=np.array([fold for _, _, _, fold in grid], np.int32),
+        key=jnp.stack([stream(key, setting.seed, int(fold)) for setting, _, fold in grid]),
+        fold=np.array([fold for _, _, fold in grid], np.int32),
         train=_pad_rows(train, len(fold_of) - smallest + room),
         validation=_pad_rows(validation, max(map(len, validation))),
         sees=np.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),

@@ -14,7 +14,7 @@ from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
 from mer_jax.fusion.trainer import FoldTrainer
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.fusion import AttentionFusion
+from mer_jax.models.fusion import MODALITIES, AttentionFusion
 from mer_jax.random import stream
 
 DIMS = {"speech": 12, "text": 9}
@@ -99,8 +99,10 @@ def test_company_changes_nothing_and_settings_are_traced(trainer, fast):
     fold_of = make_folds(labels, 3, seed=0)
     pool = make_pool(features, present, labels)
     other = Setting(("text",), Hyperparameters(1e-3, 1e-2, 0.1, 0.6, 0.2))
-    together = trainer.train(pool, make_runs(fold_of, KEY, [fast, other], seeds=(0, 1)))
-    alone = trainer.train(pool, make_runs(fold_of, KEY, [other], seeds=(1,)))
+    together = trainer.train(
+        pool, make_runs(fold_of, KEY, [fast, fast._replace(seed=1), other, other._replace(seed=1)])
+    )
+    alone = trainer.train(pool, make_runs(fold_of, KEY, [other._replace(seed=1)]))
     assert_trees_close(jax.tree.map(lambda x: x[-3:], together), alone, atol=1e-5)
     assert np.abs(together.train_loss[:3] - together.train_loss[3:6]).max() > 1e-3  # seeds differ
 
@@ -154,7 +156,8 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
 
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
-    runs = make_runs(fold_of, KEY, [Setting(), Setting(("image",))], seeds=(3, 4), room=4, extra=[[7, 8], [9]])
+    settings = [Setting(seen, seed=seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
+    runs = make_runs(fold_of, KEY, settings, room=4, extra=[[7, 8], [7, 8], [9], [9]])
     np.testing.assert_array_equal(runs.fold, [0, 1, 2] * 4)
     assert runs.train.shape == (12, 9)
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *runs[1:4], strict=True):
