@@ -14,7 +14,7 @@ from mer_jax.text.annotators import make_annotator, rank_all
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
 from mer_jax.text.ranking import Usage
-from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, expected
+from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"
 
@@ -203,6 +203,20 @@ def test_a_refused_key_ends_the_run_without_telling_it(serve, tmp_path, monkeypa
     monkeypatch.setattr("tests.text.chat_server.Handler.answer", lambda self, *_: self.send(401, refuse))
     with pytest.raises(DataError, match=r"HTTP 401 \(wrong key \[key\]\)"):
         rank_all(texts(50), LABELS, annotator, tmp_path)
+
+
+def test_a_key_that_expires_loses_nothing(serve, tmp_path, monkeypatch):
+    server, annotator = serve({"concurrency": 2})
+    usual = "tests.text.chat_server.Handler.answer"
+    with monkeypatch.context() as patch:
+        answer = Handler.answer
+        expired = lambda self: self.send(401, "{}")  # noqa: E731
+        patch.setattr(usual, lambda self, *a: expired(self) if len(server.paid) > 9 else answer(self, *a))
+        rankings = rank_all(texts(100), LABELS, annotator, tmp_path)
+    check(rankings, texts(100))
+    assert len(rankings.ranked) in (10, 11) and server.stats()["requests"] < 60
+    assert not rank_all(texts(100), LABELS, ChatAnnotator(annotator.settings), tmp_path).failures
+    assert not server.stats()["paid_twice"]
 
 
 def test_settings_that_cannot_work(monkeypatch):
