@@ -106,12 +106,12 @@ def fault_run(folder: Path, count: int, faults: float, latency: float, concurren
         writer = csv.writer(file)
         writer.writerow(("name", "label", "text"))
         writer.writerows((f"clip{i}", LABELS[i % 6], transcript(i)) for i in range(count))
-    with Server(latency=latency, faults=faults, late=2.1) as server:
+    with Server(latency=latency, faults=faults, late=4.1) as server:
         command = [
             *(sys.executable, "-m", "mer_jax.annotate", f"--config=configs/semi.py:folder,root={data}"),
             *(f"--workdir={folder}/run", f"--config.ranking.cache={folder}/cache", "--config.ranking.annotator=openai"),
             *(f"--config.ranking.openai.base_url={server.url}", f"--config.ranking.openai.concurrency={concurrency}"),
-            "--config.ranking.openai.timeout_s=2.0",
+            "--config.ranking.openai.timeout_s=4.0",
         ]
         starts = [start(command, server, concurrency, kill_at, sign) for kill_at in (count / 3, count * 2 / 3, None)]
         stats = server.stats()
@@ -161,8 +161,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--transcripts", type=int, default=5000)
     parser.add_argument("--faults", type=float, default=0.3)
-    parser.add_argument("--latency", type=float, default=0.25)
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--latency", type=float, default=1.0)
+    parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--kill", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--skip-sweep", action="store_true")
     main(**vars(parser.parse_args()))
