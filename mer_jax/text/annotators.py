@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.ranking import Annotator
 from mer_jax.text.templates import join
-from mer_jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mer_jax.text.tokenizer import Tokenizer
 
 ANNOTATORS = ("lexicon", "local", "openai", "none")
 
@@ -81,7 +83,7 @@ def rank_all(
     return Rankings(who, ranked, failures)
 
 
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: Tokenizer, template: str) -> dict[str, float]:
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", template: str) -> dict[str, float]:
     """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
     bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
     joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])

@@ -188,8 +188,10 @@ class Session:
                     if status in (400, 422) and structured:  # perhaps JSON schemas are not known here
                         structured = False
                         continue
-                    if status in (401, 403, 404) and not self.answered:
-                        raise DataError(f"annotator openai: {reason}: check the key, base_url and model") from None
+                    if status in (401, 403, 404):  # not this transcript's fault
+                        if not self.answered:
+                            raise DataError(f"annotator openai: {reason}: check the key, base_url and model") from None
+                        break
                     if status < 500 and status not in (408, 409, 425, 429):
                         raise Refused(reason) from None
                     stated = retry_after(error.response.headers)

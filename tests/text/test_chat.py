@@ -1,5 +1,8 @@
 """The annotator behind a server, against one that misbehaves."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +14,7 @@ from mer_jax.text.annotators import make_annotator, rank_all
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
 from mer_jax.text.ranking import Usage
-from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, expected
+from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"
 
@@ -82,6 +85,37 @@ def test_replies_that_cannot_be_used_are_asked_once_more(serve, tmp_path, kind):
     requests = server.stats()["requests"]
     assert rank_all(transcripts, LABELS, annotator, tmp_path) == rankings  # a paid reply is not asked for again
     assert server.stats()["requests"] == requests
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from configs.semi import LABELS, get_config
+from mer_jax.text.annotators import make_annotator, rank_all
+settings = get_config().ranking
+settings.annotator = "openai"
+settings.openai.update({"base_url": sys.argv[1], "concurrency": 8, "timeout_s": 0.5})
+rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, make_annotator(settings), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("sign", "lost"), [(signal.SIGKILL, 2 * 8), (signal.SIGTERM, 0)])
+def test_killed_twice_among_faults(serve, tmp_path, sign, lost):
+    kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind]
+    server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds, late=0.6)
+    command = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path)]
+    for answered in (30, 60):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while len(server.paid) < answered:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(sign)
+        assert process.wait() == -sign
+    transcripts = texts(100)
+    rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
+    check(rankings, transcripts)
+    assert len(rankings.ranked) > 85 and rankings.failures
+    assert server.stats()["paid_twice"] <= lost  # what was under way when it was killed; a SIGTERM waits for that
 
 
 @pytest.mark.parametrize("kind", ["429", "429 date"])
@@ -155,7 +189,7 @@ def test_a_dry_run_asks_nothing(serve, tmp_path, capsys):
 def test_a_dead_server_is_left_alone(serve, tmp_path, monkeypatch):
     monkeypatch.setattr("mer_jax.text.chat.LONGEST_BACKOFF", 0.01)
     server, annotator = serve({"attempts": 2, "concurrency": 4}, faults=1.0, kinds=("500",))
-    transcripts = texts(400)
+    transcripts = texts(120)
     rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
     check(rankings, transcripts)
     assert server.stats()["requests"] < 100 and "HTTP 500 (no luck)" in rankings.failures[transcripts[-1]]
@@ -169,6 +203,20 @@ def test_a_refused_key_ends_the_run_without_telling_it(serve, tmp_path, monkeypa
     monkeypatch.setattr("tests.text.chat_server.Handler.answer", lambda self, *_: self.send(401, refuse))
     with pytest.raises(DataError, match=r"HTTP 401 \(wrong key \[key\]\)"):
         rank_all(texts(50), LABELS, annotator, tmp_path)
+
+
+def test_a_key_that_expires_loses_nothing(serve, tmp_path, monkeypatch):
+    server, annotator = serve({"concurrency": 2})
+    usual = "tests.text.chat_server.Handler.answer"
+    with monkeypatch.context() as patch:
+        answer = Handler.answer
+        expired = lambda self: self.send(401, "{}")  # noqa: E731
+        patch.setattr(usual, lambda self, *a: expired(self) if len(server.paid) > 9 else answer(self, *a))
+        rankings = rank_all(texts(100), LABELS, annotator, tmp_path)
+    check(rankings, texts(100))
+    assert len(rankings.ranked) in (10, 11) and server.stats()["requests"] < 60
+    assert not rank_all(texts(100), LABELS, ChatAnnotator(annotator.settings), tmp_path).failures
+    assert not server.stats()["paid_twice"]
 
 
 def test_settings_that_cannot_work(monkeypatch):
