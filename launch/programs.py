@@ -89,7 +89,7 @@ def all_programs(config: Any, devices: np.ndarray) -> list[Program]:
         hubert_extraction(encoders.speech, data),
         emovclip_step(config.tune, encoders.video, one),
         baichuan_forward(encoders.text, tensor_parallel),
-        fusion_step(config, one, devices.size),
+        fusion_step(config, one),
     ]
 
 
@@ -282,9 +282,8 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     )
 
 
-def fusion_step(config: Any, mesh: Mesh, devices: int) -> Program:
+def fusion_step(config: Any, mesh: Mesh) -> Program:
     """The fold trainer's share of one device. XLA counts one epoch of one step and one batch of validation."""
-    folds = -(-config.cv.folds // devices) if devices < config.cv.folds else config.cv.folds
     fusion, classes = config.fusion, len(config.data.labels)
     trainer = FoldTrainer(DIMS, classes, fusion.hidden, fusion.batch_size, fusion.epochs, fusion.keep_one)
     fold_of = np.arange(LABELLED) % config.cv.folds
