@@ -24,7 +24,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.timing import seconds
+from benchmarks.timing import seconds_of
 from configs.semi import get_config
 from mer_jax.text.chat import ChatAnnotator
 from mer_jax.text.ranking import Usage
@@ -137,7 +137,7 @@ def throughput(concurrency: int, latency: float, duration: float) -> dict:
         settings.update({"base_url": server.url, "concurrency": concurrency})
         texts = [transcript(i) for i in range(count)]
         annotator = ChatAnnotator(settings)
-        took = seconds(lambda: list(annotator.rank(texts, LABELS, Usage())))
+        took = seconds_of(lambda: list(annotator.rank(texts, LABELS, Usage())))
     limit = concurrency / latency
     return {"concurrency": concurrency, "latency_s": latency, "per_s": count / took, "limit_per_s": limit}
 

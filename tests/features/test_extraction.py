@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder
@@ -83,3 +85,29 @@ def test_nothing_is_computed_twice(tmp_path, encoder):
     extract(CLIPS, encoder, FeatureStore(tmp_path), shard_size=50)
     never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("loaded the encoder for nothing")})
     extract(CLIPS, never, FeatureStore(tmp_path), shard_size=50)
+
+
+def test_worker_processes_read_the_same(tmp_path, encoder):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain looks at its own flags
+    for folder, workers in (("threads", 0), ("processes", 2)):
+        extract(CLIPS, encoder, FeatureStore(tmp_path / folder), shard_size=7, workers=workers)
+    threads, processes = (
+        [path.read_bytes() for path in sorted((tmp_path / folder).iterdir())] for folder in ("threads", "processes")
+    )
+    assert threads == processes and len(threads) == 3
+
+
+def test_hosts_share_the_work_and_the_store(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for host in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        extract(CLIPS, encoder, FeatureStore(tmp_path / "both"), shard_size=4)
+    names = [path.name for path in sorted((tmp_path / "both").iterdir())]
+    assert [name[:3] for name in names] == ["000"] * 3 + ["001"] * 3
+    monkeypatch.undo()
+    never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("a clip was left out")})
+    extract(CLIPS, never, FeatureStore(tmp_path / "both"), shard_size=4)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "one"), shard_size=4)
+    both, one = (read_all(tmp_path / folder, encoder)[0] for folder in ("both", "one"))
+    np.testing.assert_allclose(both, one, atol=1e-6)
