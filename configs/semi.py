@@ -2,6 +2,8 @@
 
     python -m mer_jax.train --config=configs/semi.py                        the bundled sample
     python -m mer_jax.train --config=configs/semi.py:mer2024,root=DIR      also mer2025, mer2026
+    python -m mer_jax.train --config=configs/semi.py:processed,root=DIR    what the challenge's baseline makes of them
+    python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR     what mer_jax.prepare has made of any of these
     python -m mer_jax.train --config=configs/semi.py:folder,root=DIR       any folder with clips.csv
 
 Arguments of every variant but the sample: `encoders=paper` (the default for the challenges) takes the paper's
@@ -15,16 +17,19 @@ from mer_jax.errors import UsageError
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 NOUNS = {"angry": "anger", "happy": "happiness", "sad": "sadness", "worried": "worry"}
 CHALLENGES = ("mer2024", "mer2025", "mer2026")
-FOLDER_ARGUMENTS = {
-    "label_column": "label",
-    "split_column": "split",
-    "group_column": "group",
-    "text_column": "text",
+READY_MADE = {
     "modalities": "",  # "+"-joined; empty: all that the folder can give
     "speech_feature": "",
     "image_feature": "",
     "text_feature": "",
     "video_feature": "",
+}
+FOLDER_ARGUMENTS = {
+    "label_column": "label",
+    "split_column": "split",
+    "group_column": "group",
+    "text_column": "text",
+    **READY_MADE,
 }
 
 
@@ -57,7 +62,19 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 },
                 "local": local_annotator(encoders),
             },
-            "extraction": {"shard_clips": 512, "workers": 0},  # workers: processes; 0: threads
+            "extraction": {
+                "shard_clips": 512,
+                "workers": 0,  # processes that decode; 0: one per core
+                "time_limit": 60.0,  # seconds that a clip may take to decode, and one more for each MiB of its file
+                "most_face_frames": 4096,  # of a longer clip every second, third, ... frame is searched for faces
+            },
+            "corruptions": {"training": corruption(), "evaluation": corruption()},  # of train clips, of test clips
+            "prepare": {  # what mer_jax.prepare keeps of a clip, beside its sound
+                "shard_clips": 256,
+                "frames": 48,  # an odd multiple of num_frames holds just the frames that inference takes
+                "frame_side": 256,  # px of a frame's shorter side; 0: as it is
+                "jpeg_quality": 95,
+            },
             "cv": {"folds": 5},
             "tune": {
                 "mode": "per_fold",  # or "all_labelled": prompts that have seen the validation clips
@@ -124,12 +141,16 @@ def parse(argument: str) -> tuple[str, dict[str, str]]:
     variant, *pairs = argument.split(",")
     if variant == "sample":
         known = {}
-    elif variant in CHALLENGES:
+    elif variant in CHALLENGES or variant == "prepared":
         known = {"root": None, "encoders": "paper"}
+    elif variant == "processed":
+        known = {"root": None, "encoders": "paper", **READY_MADE}
     elif variant == "folder":
         known = {"root": None, "encoders": "bundled", **FOLDER_ARGUMENTS}
     else:
-        raise UsageError(f"unknown variant {variant!r}; known: sample, {', '.join(CHALLENGES)}, folder")
+        raise UsageError(
+            f"unknown variant {variant!r}; known: sample, {', '.join(CHALLENGES)}, processed, prepared, folder"
+        )
     given = dict(pair.partition("=")[::2] for pair in pairs)
     unknown = sorted(given.keys() - known.keys())
     if unknown:
@@ -158,6 +179,18 @@ def local_annotator(encoders: dict) -> dict:
         "dtype": "bfloat16",
         "buckets_tokens": (64, 128, 512),
         "batch_tokens": 16384,
+    }
+
+
+def corruption() -> dict:
+    """What happens to inputs, as in MER-NOISE; with probability 0, nothing."""
+    return {
+        "probability": 0.0,  # that a clip is corrupted at all
+        "snr_db": (5.0, 10.0),  # range of the noise added to the sound; (): none
+        "blur": 0.0,  # standard deviation as a share of a frame's shorter side
+        "downsample": 1.0,  # factor by which frames are shrunk and enlarged again
+        "drop": "",  # "+"-joined modalities that a corrupted clip may lose
+        "drop_probability": 0.5,
     }
 
 

@@ -46,7 +46,7 @@ def extract_features(run: Run) -> None:
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
-        clips = find_faces(dataset.clips, workdir / "faces") if encoded else list(dataset.clips)
+        clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
     rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
     for modality in wanted:
         with run.stage(modality):

@@ -101,7 +101,7 @@ def features_of(
             features[modality] = encode(config, scratch, clips, encoder)
         else:
             if modality == "image":
-                clips = find_faces(clips, scratch / "faces")
+                clips = find_faces(clips, scratch / "faces", config)
             features[modality] = modality_features(config, scratch, clips, modality, rankings)
         if not features[modality].present.any():  # nothing has told the width
             nothing = np.zeros((len(clips), width), np.float32)

@@ -2,8 +2,9 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from jax.experimental import multihost_utils
 
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.detect import FaceDetector
+from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import read_folder, read_mer
-from mer_jax.data.media import Unreadable, read_frames
+from mer_jax.data.prepared import read_prepared
+from mer_jax.data.reading import time_limit
 from mer_jax.data.sample.generate import SampleSpec, write_sample
+from mer_jax.data.workers import map_in_workers
 from mer_jax.errors import DataError, UsageError
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import extract
@@ -26,6 +30,8 @@ from mer_jax.fusion.folds import make_folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
 from mer_jax.text.annotators import Rankings, make_annotator, rank_all
+
+FACE_SIZE = 128  # pixels
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,14 @@ def open_dataset(config: Any) -> Dataset:
             write_sample(root, spec, bar.update)
         return read_mer(root, "mer2024", labels, name="bundled sample")
     root = Path(data.root).expanduser()
+    if config.variant == "prepared":
+        return read_prepared(root)
+    folders = {modality: data.get(f"{modality}_feature") for modality in MODALITIES}
+    features = {modality: folder for modality, folder in folders.items() if folder}
     if config.variant == "folder":
         columns = {column: data[f"{column}_column"] for column in ("label", "split", "group", "text")}
-        folders = {modality: data[f"{modality}_feature"] for modality in MODALITIES}
-        return read_folder(root, columns, {modality: folder for modality, folder in folders.items() if folder})
-    return read_mer(root, config.variant, labels)
+        return read_folder(root, columns, features)
+    return read_mer(root, config.variant, labels, features)
 
 
 def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
@@ -88,29 +97,36 @@ def chosen_modalities(config: Any) -> tuple[str, ...]:
     return tuple(modality for modality in MODALITIES if modality in chosen)
 
 
-def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
+def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
     """Clips with their aligned face crops: the data set's own where it has any, else detected into `folder`.
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face.
     """
-    wanting = [(clip.name, clip.media) for clip in clips if clip.media is not None]
+    wanting = [clip for clip in clips if clip.media is not None]  # a prepared clip brings its crops
     if not wanting or any(clip.faces for clip in clips):
         return list(clips)
-    found: dict[str, Path] = {}
-    detector = FaceDetector()
+    paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in wanting}
+    missing = [clip for clip in wanting if not paths[clip.name].exists()]
     with progress("faces", len(wanting), "clip") as bar:
-        for name, media in wanting:
-            path = folder / name / f"{name}.npy"
+        bar.update(len(wanting) - len(missing))
+        for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
-            if not path.exists():
-                try:
-                    crops, _ = detector.crop_faces(read_frames(media))
-                except Unreadable:
-                    continue
-                with write_whole(path, mode="wb") as file:
-                    np.save(file, crops[..., ::-1], allow_pickle=False)
-            found[name] = path
-    return [replace(clip, faces=found.get(clip.name)) for clip in clips]
+            if not isinstance(found, str):
+                with write_whole(paths[clip.name], mode="wb") as file:
+                    np.save(file, found[0][..., ::-1], allow_pickle=False)
+    return [replace(clip, faces=path if (path := paths.get(clip.name)) and path.exists() else None) for clip in clips]
+
+
+def cut_faces(clips: Sequence[Clip], config: Any) -> Iterator[tuple[np.ndarray, int] | str]:
+    """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or a reason."""
+    settings = config.extraction
+    return map_in_workers(
+        partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames),
+        clips,
+        lambda clip: time_limit(clip, settings.time_limit),
+        count=settings.workers,
+        answer=FaceDetector().find,
+    )
 
 
 def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], settings: Any, dry_run: bool = False) -> Rankings:
@@ -154,6 +170,7 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
             FeatureStore(folder),
             shard_size=settings.shard_clips,
             workers=settings.workers,
+            time_limit=settings.time_limit,
             advance=bar.update,
         )
     if jax.process_count() > 1:

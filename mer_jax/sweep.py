@@ -72,7 +72,7 @@ def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], 
     wanted = chosen_modalities(config)
     clips = list(dataset.clips)
     if "image" in wanted and not config.data.get("image_feature"):
-        clips = find_faces(clips, workdir / "faces")
+        clips = find_faces(clips, workdir / "faces", config)
     rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
     features = {
         modality: encode(config, workdir, clips, prompted_encoder(config, workdir, dataset.labels))

@@ -16,7 +16,9 @@ from ml_collections import config_flags
 
 from mer_jax import cli, results
 from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.data.check import summary
 from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.corruptions import corrupt
 from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
 from mer_jax.fusion.trained import Shape, save_ensemble
@@ -68,14 +70,14 @@ def train(run: Run) -> None:
     run.announce(["data", "faces", *["ranking"] * reads_text, *wanted, "fusion", "report"])
 
     with run.stage("data"):
-        dataset = open_dataset(config)
+        dataset = corrupt(open_dataset(config), config.corruptions, config.seed)
         labels = dataset.labels
         labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
-        print(f"  {dataset.name}: {dataset.counts()}, labels {', '.join(labels)}", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)
 
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
-        clips = find_faces(dataset.clips, workdir / "faces") if encoded else list(dataset.clips)
+        clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
 
     rankings, tokens = Rankings.none(), {}
     if reads_text:

@@ -36,7 +36,7 @@ def test_folder_arguments():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("mer2023", "unknown variant 'mer2023'; known: sample, mer2024, mer2025, mer2026, folder"),
+        ("mer2023", "unknown variant 'mer2023'; known: sample, mer2024, mer2025, mer2026, processed, prepared, folder"),
         ("mer2024", "needs its folder"),
         ("folder,root=/d,colour=red", "unknown argument 'colour'.*label_column"),
         ("sample,root=/d", "unknown argument 'root'"),

@@ -1,11 +1,27 @@
 """Clips and data sets: what every layout is read into and every later stage works on."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 SPLITS = ("train", "unlabeled", "test")
+
+
+class Absent(Exception):
+    """The clip lacks the modality, or it cannot be read. The message is the reason."""
+
+
+class Prepared(Protocol):
+    """A clip's sound, frames and faces in a prepared data set (mer_jax/data/prepared.py)."""
+
+    def identity(self) -> str: ...
+    def sound(self, sample_rate: int) -> np.ndarray: ...
+    def frames(self, choose: Callable[[int], np.ndarray]) -> np.ndarray: ...
+    def faces(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -15,11 +31,13 @@ class Clip:
     name: str
     split: str  # one of SPLITS
     media: Path | None = None  # video or sound file
-    faces: Path | None = None  # uint8 BGR [T, 112, 112, 3] crops, .npy
+    faces: Path | None = None  # uint8 BGR [T, 112, 112, 3] crops, .npy; or a folder of aligned images
     transcript: str = ""  # "" when there is none
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split
     features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy
+    prepared: Prepared | None = None  # stands for media and faces
+    corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
 
 
 @dataclass(frozen=True, order=True)
@@ -29,7 +47,7 @@ class Problem:
     name: str
     split: str
     modality: str | None  # None: it concerns the clip as a whole
-    reason: str
+    reason: str  # what is in parentheses at its end concerns this clip alone
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Dataset:
     clips: tuple[Clip, ...]
     truth: Mapping[str, str]  # clip name -> label of unlabeled and test clips, where known
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()  # what a user of this data set should know before trusting a score
 
     def split(self, name: str) -> list[int]:
         """Positions in `clips` of one split."""

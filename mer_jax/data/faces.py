@@ -1,13 +1,19 @@
 """Faces as the image branch sees them: the main face of each frame, aligned the way OpenFace aligns it.
 
-Pixel coordinates are (x, y) with pixel centres at integers. Needs only numpy and Pillow: the sample's workers
-import this.
+Pixel coordinates are (x, y) with pixel centres at integers. Nothing here imports JAX: the frames stay in the
+process that decodes them, and it asks for detections (mer_jax/data/workers.py).
 """
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Generator, Iterable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from mer_jax.data.clips import Clip
+from mer_jax.data.media import at_most, frame_blocks
 
 # Left eye, right eye, nose tip, left and right mouth corner of OpenFace's mean face: x, y of the mean shape
 # in its In-the-wild_aligned_PDM_68 model, in the model's units, y down. An eye is the mean of its six contour
@@ -16,6 +22,8 @@ from PIL import Image
 MEAN_FACE = np.array(
     [(-32.935, -38.287), (32.788, -38.765), (1.227, -8.415), (-28.916, 28.613), (28.794, 28.080)], np.float64
 )
+LONG_SIDE = 320  # pixels; frames are resized to this for detection
+SHORT_SIDES = (192, 256, 320)  # and padded to one of these: 16:9, 4:3, square
 UNITS_ACROSS = 160.0  # width of a crop: 112 px / scale 0.7 (OpenFace's default) = 128 px / scale 0.8
 
 
@@ -55,25 +63,109 @@ def align(frame: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarr
     return np.asarray(crop)
 
 
-def track_main_face(boxes: Sequence[np.ndarray]) -> Iterator[int | None]:
+def to_jpeg(image: np.ndarray, short_side: int = 0, quality: int = 95) -> bytes:
+    """uint8 RGB [H, W, 3] -> a JPEG file without chroma subsampling; shrunk to `short_side` where that is given."""
+    picture = Image.fromarray(image)
+    scale = short_side / min(picture.size)
+    if 0 < scale < 1:
+        size = tuple(max(short_side, round(side * scale)) for side in picture.size)
+        picture = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
+
+
+class Faces(NamedTuple):
+    """The n faces of one frame, best first; pixels of that frame."""
+
+    boxes: np.ndarray  # [n, 4] float32 x1, y1, x2, y2
+    scores: np.ndarray  # [n] float32
+    landmarks: np.ndarray  # [n, 5, 2] float32 left eye, right eye, nose, left and right mouth corner
+
+
+class MainFace:
     """Follows one face through a clip: the largest first, then always the nearest to where it was last seen.
 
+    A face further away than the main face is large, for every frame since it was last seen, is somebody else's.
+    """
+
+    def __init__(self) -> None:
+        self.centre = np.zeros(2)
+        self.reach = np.inf  # pixels
+        self.unseen = 1  # frames
+
+    def choose(self, boxes: np.ndarray) -> int | None:
+        """Index of the main face among the boxes [n, 4] (x1, y1, x2, y2) of the next frame, None if it is not there."""
+        sides = boxes[:, 2:] - boxes[:, :2]
+        centres = boxes[:, :2] + sides / 2
+        if len(boxes) and np.isinf(self.reach):
+            main = int(np.prod(sides, axis=1).argmax())
+        elif len(boxes):
+            distances = np.hypot(*(centres - self.centre).T)
+            main = int(distances.argmin())
+            if distances[main] > self.reach * self.unseen:
+                main = -1
+        else:
+            main = -1
+        if main < 0:
+            self.unseen += 1
+            return None
+        self.centre, self.reach, self.unseen = centres[main], float(sides[main].max()), 1
+        return main
+
+
+def fit(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Brings frames [T, H, W, 3] to one of few sizes, so that the detector is compiled at most once for each.
+
+    Returns:
+      uint8 [T, h, w, 3], grey at the right or below, and (x, y) frame pixels per pixel of these.
+    """
+    height, width = frames.shape[1:3]
+    scale = LONG_SIDE / max(height, width)
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    across, down = (LONG_SIDE if n == LONG_SIDE else min(s for s in SHORT_SIDES if s >= n) for n in small)
+    fitted = np.full((len(frames), down, across, 3), 127, np.uint8)
+    for target, frame in zip(fitted, frames, strict=True):
+        resized = Image.fromarray(frame).resize(small, Image.Resampling.BILINEAR)
+        target[: small[1], : small[0]] = np.asarray(resized)
+    return fitted, np.array([width / small[0], height / small[1]], np.float32)
+
+
+def unfit(found: Faces, to_frame: np.ndarray) -> Faces:
+    """Faces in a fitted frame -> faces in the frame itself."""
+    boxes = (found.boxes.reshape(-1, 2, 2) + 0.5) * to_frame - 0.5
+    return Faces(boxes.reshape(-1, 4), found.scores, (found.landmarks + 0.5) * to_frame - 0.5)
+
+
+def crop_main_face(
+    blocks: Iterable[np.ndarray], size: int
+) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
+    """Cuts a clip's main face out of its frames, a block at a time.
+
     Args:
-      boxes: per frame [n, 4] (x1, y1, x2, y2), n may be 0.
+      blocks: uint8 RGB [T, H, W, 3] each.
+      size: width and height of a crop in pixels.
 
     Yields:
-      Per frame the index of the main face, or None where there is no face.
+      Fitted frames (see `fit`), and is to be sent one `Faces` for each.
+
+    Returns:
+      Aligned crops uint8 [N, size, size, 3], and the number of frames without that face, which give none.
     """
-    last = None
-    for frame_boxes in boxes:
-        if not len(frame_boxes):
-            yield None
-            continue
-        top_left, bottom_right = frame_boxes[:, :2], frame_boxes[:, 2:]
-        centres = (top_left + bottom_right) / 2
-        if last is None:
-            main = int(np.prod(bottom_right - top_left, axis=1).argmax())
-        else:
-            main = int(np.square(centres - last).sum(axis=1).argmin())
-        last = centres[main]
-        yield main
+    main_face, crops, missing = MainFace(), [], 0
+    for frames in blocks:
+        fitted, to_frame = fit(frames)
+        for frame, found in zip(frames, (yield fitted), strict=True):
+            faces = unfit(found, to_frame)
+            main = main_face.choose(faces.boxes)
+            if main is None:
+                missing += 1
+            else:
+                crops.append(align(frame, faces.landmarks[main], size))
+    return np.array(crops, np.uint8).reshape(-1, size, size, 3), missing
+
+
+def crop_clip(clip: Clip, size: int, most_frames: int) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
+    """`crop_main_face` of a clip's frames; every second, third, ... one where there are more than `most_frames`."""
+    assert clip.media
+    return (yield from crop_main_face(frame_blocks(clip.media, partial(at_most, most_frames)), size))

@@ -2,16 +2,31 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
+from mer_jax.data.clips import Absent
+
 SILENCE = 33  # int16 peak below which a track holds no speech: -60 dB of full scale
+RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 kHz, aliases below -80 dB
+MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 
 
-class Unreadable(Exception):
+class Unreadable(Absent):
     """The media file has no such stream, or it cannot be decoded. The message is the reason."""
+
+
+class Probe(NamedTuple):
+    """What a media file says it holds."""
+
+    seconds: float | None
+    video: str | None  # "512x512 h264"
+    sound: str | None  # "16000 Hz mono aac"
 
 
 @contextmanager
@@ -24,54 +39,160 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
 
 
-def read_sound(path: Path, sample_rate: int) -> np.ndarray:
-    """The first sound track as mono int16 [S] at `sample_rate` Hz, any channel layout and rate in."""
+def probe(path: Path) -> Probe:
+    """Reads the headers and the first frame of each kind, which tells whether there is anything to decode."""
     with opened(path) as container:
-        if not container.streams.audio:
+        described = {}
+        for kind in ("video", "audio"):
+            stream = container.streams.best(kind)
+            if stream is None:
+                continue
+            container.seek(0)
+            frame = next(iter(container.decode(stream)), None)
+            if isinstance(frame, av.VideoFrame):
+                described[kind] = f"{frame.width}x{frame.height} {stream.codec_context.name}"
+            elif isinstance(frame, av.AudioFrame):
+                described[kind] = f"{frame.sample_rate} Hz {frame.layout.name} {stream.codec_context.name}"
+        if not described:
+            raise Unreadable("neither sound nor frames in it")
+        seconds = container.duration / av.time_base if container.duration else None
+    return Probe(seconds, described.get("video"), described.get("audio"))
+
+
+def read_sound(path: Path, sample_rate: int) -> np.ndarray:
+    """The sound track that FFmpeg thinks best as mono int16 [S] at `sample_rate` Hz, any channels and rate in.
+
+    A track that breaks off gives the sound before the break.
+    """
+    blocks: list[np.ndarray] = []
+    with opened(path) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
             raise Unreadable("no sound track")
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
-        blocks = []
-        for frame in container.decode(container.streams.audio[0]):
-            blocks += [block.to_ndarray()[0] for block in resampler.resample(frame)]
-        blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
+        try:
+            for block in resampled(decoded(container, stream), sample_rate):
+                blocks.append(block)
+        except av.FFmpegError:
+            if not blocks:
+                raise
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+
+
+def resampled(frames: Iterator[av.AudioFrame], sample_rate: int) -> Iterator[np.ndarray]:
+    """Frames -> mono int16 blocks [S]. A stream may change its format on the way."""
+    for form, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        graph = resampling_graph(*form, sample_rate)
+        for frame in chain(alike, [None]):
+            yield from pulled(graph, frame)
+
+
+def resampling_graph(sample_format: str, layout: str, rate: int, sample_rate: int) -> av.filter.Graph:
+    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass."""
+    graph = av.filter.Graph()
+    nodes = [
+        graph.add_abuffer(sample_rate=rate, format=sample_format, layout=layout, time_base=Fraction(1, rate)),
+        graph.add("aresample", f"{sample_rate}:{RESAMPLING}"),
+        graph.add("aformat", f"sample_fmts=s16:sample_rates={sample_rate}:channel_layouts=mono"),
+        graph.add("abuffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def pulled(graph: av.filter.Graph, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
+    """Pushes one frame, or the end, and takes what is ready."""
+    if frame is not None:
+        frame.pts = None  # damaged time stamps must not make silence
+    graph.push(frame)
+    while True:
+        try:
+            yield graph.pull().to_ndarray()[0]
+        except (av.BlockingIOError, av.EOFError):
+            return
 
 
 def is_silent(waveform: np.ndarray) -> bool:
     """Whether an int16 waveform [S] never rises above the noise floor."""
-    return waveform.size == 0 or int(np.abs(waveform.astype(np.int32)).max()) < SILENCE
+    return waveform.size == 0 or max(int(waveform.max()), -int(waveform.min())) < SILENCE
 
 
-def count_frames(path: Path) -> int:
-    """Number of video frames, from the packets alone: nothing is decoded."""
+def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+    """A stream's frames. Clips are decoded side by side, so that each needs one thread only."""
+    stream.codec_context.thread_count = 1
+    return container.decode(stream)
+
+
+def frame_times(path: Path) -> np.ndarray:
+    """When each video frame is shown, sorted, in the stream's ticks: from the packets alone, nothing is decoded.
+
+    Frames' numbers where the file has no time stamps.
+    """
     with opened(path) as container:
-        if not container.streams.video:
+        stream = container.streams.best("video")
+        if stream is None:
             raise Unreadable("no video stream")
-        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+        times = [packet.pts for packet in container.demux(stream) if packet.size]
+    return np.arange(len(times)) if None in times else np.sort(np.array(times, np.int64))
+
+
+def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Numbers of the frames on show at evenly spaced moments: at a variable rate some are chosen twice or never.
+
+    times: [T] sorted. choose: T -> sorted positions among T moments spread evenly over the clip.
+    """
+    positions = choose(len(times))
+    if len(times) < 3 or times[0] == times[-1]:
+        return positions
+    tick = (times[-1] - times[0]) / (len(times) - 1)
+    return np.searchsorted(times, times[0] + (positions + 0.5) * tick, "right") - 1
+
+
+def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[np.ndarray]:
+    """Chosen video frames as uint8 RGB [T, H, W, 3], upright, at most `size` in a block.
+
+    choose: see `choose_frames`. Only these are converted to RGB. A clip that breaks off gives the frames before
+    the break; frames whose size differs from the first one's are resized to it.
+    """
+    wanted = choose_frames(frame_times(path), choose)
+    with opened(path) as container:
+        frames = chosen(decoded(container, container.streams.best("video")), wanted)
+        first = next(frames, None)
+        if first is None:
+            raise Unreadable("no frame can be decoded")
+        if first.width * first.height > MOST_PIXELS:
+            raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
+        block = [upright(first, first.width, first.height)]
+        for frame in frames:
+            if len(block) == size:
+                yield np.stack(block)
+                block = []
+            block.append(upright(frame, first.width, first.height))
+        yield np.stack(block)
+
+
+def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.VideoFrame]:
+    """The frames with the `wanted` numbers (sorted, may repeat), until the stream ends or breaks off."""
+    counts = dict(zip(*np.unique(wanted, return_counts=True), strict=True))
+    found = False
+    try:
+        for number, frame in enumerate(islice(frames, int(wanted[-1]) + 1 if len(wanted) else 0)):
+            for _ in range(counts.get(number, 0)):
+                found = True
+                yield frame
+    except av.FFmpegError:
+        if not found:
+            raise
+
+
+def upright(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """A frame as uint8 RGB, turned as its display matrix says (phones film sideways)."""
+    rgb = frame.reformat(width, height, "rgb24").to_ndarray()
+    return np.rot90(rgb, round(frame.rotation / 90))
 
 
 def read_frames(path: Path, choose: Callable[[int], np.ndarray] = np.arange) -> np.ndarray:
-    """Chosen video frames as uint8 RGB [T, H, W, 3].
-
-    choose: number of frames in the clip -> sorted positions of those wanted. Only these are converted to RGB.
-    A clip that breaks off gives the frames before the break.
-    """
-    wanted = choose(count_frames(path))
-    frames: list[np.ndarray] = []
-    with opened(path) as container:
-        stream = container.streams.video[0]
-        try:
-            for position, frame in enumerate(container.decode(stream)):
-                if position > wanted[-1]:
-                    break
-                if position == wanted[len(frames)]:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-        except av.FFmpegError:
-            if not frames:
-                raise
-    if not frames:
-        raise Unreadable("no frame can be decoded")
-    return np.stack(frames)
+    """All blocks of `frame_blocks` in one array."""
+    return np.concatenate(list(frame_blocks(path, choose)))
 
 
 def segment_centres(num_frames: int, total: int) -> np.ndarray:
@@ -87,3 +208,8 @@ def segment_draws(num_frames: int, total: int, rng: np.random.Generator) -> np.n
         return np.arange(total)
     edges = np.arange(num_frames + 1) * total // num_frames
     return rng.integers(edges[:-1], edges[1:])
+
+
+def at_most(most: int, total: int) -> np.ndarray:
+    """All frames, or every second, third, ... where there would be more than `most`."""
+    return np.arange(0, total, -(-total // most) or 1)

@@ -4,7 +4,11 @@ import csv
 import io
 from pathlib import Path
 
+from mer_jax.data.clips import Problem
 from mer_jax.errors import DataError
+
+UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
+LONGEST_NAME = 200  # bytes
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -27,6 +31,9 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     except csv.Error as error:
         raise DataError(f"{path}: not a well-formed csv ({error})") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
+    doubled = [column for column in columns if header.count(column) > 1]
+    if doubled:
+        raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
     missing = [column for column in columns if column not in header]
     if missing:
         raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}")
@@ -36,19 +43,40 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     ]
 
 
-def read_mapping(path: Path, key: str, value: str, known: tuple[str, ...] | None = None) -> dict[str, str]:
-    """One column of a csv keyed by another.
+def read_mapping(
+    path: Path, key: str, value: str, problems: list[Problem], known: tuple[str, ...] | None = None
+) -> dict[str, str]:
+    """One column of a csv keyed by another, a clip's name.
 
-    Raises DataError on an empty or doubled key, and on values outside `known` when it is given.
+    Rows whose name is empty, doubled or cannot name a file, and rows whose value is not among `known` where that is
+    given, are left out and noted in `problems`. Raises DataError when no row is left of those there are.
     """
     mapping: dict[str, str] = {}
-    for number, row in enumerate(read_table(path, (key, value)), start=2):
-        name = row[key]
-        if not name:
-            raise DataError(f"{path}, row {number}: empty {key!r}")
-        if name in mapping:
-            raise DataError(f"{path}, row {number}: {name!r} stands twice; each {key} must be unique")
-        if known is not None and row[value] not in known:
-            raise DataError(f"{path}, row {number}: unknown {value} {row[value]!r}; expected one of {', '.join(known)}")
-        mapping[name] = row[value]
+    rows = read_table(path, (key, value))
+    before = len(problems)
+    for number, row in enumerate(rows, start=2):
+        name, place = row[key], f"{path.name}, row {number}"
+        reason = unusable(name)
+        if not reason and name in mapping:
+            same = "the same" if row[value] == mapping[name] else "another"
+            reason = f"the name stands twice, the first row counts ({place}, with {same} {value})"
+        elif not reason and known is not None and row[value] not in known:
+            reason = f"unknown {value} ({place}: {row[value]!r}; expected one of {', '.join(known)})"
+        elif reason:
+            reason = f"{reason} ({place})"
+        if reason:
+            problems.append(Problem(name or "?", "none", None, reason))
+        else:
+            mapping[name] = row[value]
+    if rows and not mapping:
+        raise DataError(f"{path}: none of its {len(rows)} rows can be used: {problems[before].reason}")
     return mapping
+
+
+def unusable(name: str) -> str:
+    """Why a clip cannot have this name; empty if it can."""
+    if not name:
+        return "empty name"
+    if len(name.encode()) > LONGEST_NAME or name in (".", "..") or not UNUSABLE.isdisjoint(name):
+        return "the name cannot be a file's"
+    return ""

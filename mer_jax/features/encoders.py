@@ -49,7 +49,9 @@ class Encoder:
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""
-        return hashlib.blake2b(f"{clip.name}|{self.reader.identity(clip)}".encode(), digest_size=16).hexdigest()
+        corrupted = f"|{clip.corruption}" if clip.corruption else ""
+        name = f"{clip.name}|{self.reader.identity(clip)}{corrupted}"
+        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
     def bucket(self, chunk: Chunk) -> int:
         """The smallest bucket that holds a chunk."""

@@ -1,26 +1,21 @@
 """Clips -> features: one encoder over a list of clips, into the feature store.
 
-Workers read and decode while the device computes; a batch holds chunks of one length bucket, so that few
+Worker processes decode while the device computes; a batch holds chunks of one length bucket, so that few
 programs are compiled; only pooled embeddings come back.
 """
 
-import os
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import islice
-from multiprocessing import parent_process
 
-import grain.python as grain
 import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
-from mer_jax.features.readers import Chunk, read_or_reason
+from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
@@ -33,13 +28,14 @@ def extract(
     *,
     shard_size: int,
     workers: int = 0,
+    time_limit: float = 60.0,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Computes what the store lacks, a shard at a time; an interrupted run continues at the next shard.
 
     Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of
     several hosts each takes every n-th clip and writes shards of its own.
-    workers: processes that read and decode; 0 uses threads of this one. advance: called with clips done.
+    workers, time_limit: see readers.read_all. advance: called with clips done.
     """
     own = clips[jax.process_index() :: jax.process_count()]
     missing = [clip for clip in own if encoder.key(clip) not in store]
@@ -47,7 +43,8 @@ def extract(
     if not missing:
         return
     embed = encoder.load()
-    with closing(read_ahead(missing, encoder, workers)) as contents:
+    pairs = [(encoder.reader, clip) for clip in missing]
+    with closing(read_all(pairs, workers, time_limit)) as contents:
         for start in range(0, len(missing), shard_size):
             shard = missing[start : start + shard_size]
             rows = encode_shard(shard, islice(contents, len(shard)), encoder, embed, advance)
@@ -104,28 +101,6 @@ def merge(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:
     """A clip's embedding from those of its chunks."""
     counts, embeddings = zip(*pieces, strict=True)
     return embeddings[0] if len(pieces) == 1 else merge_mean_variance(np.array(counts), np.stack(embeddings))
-
-
-def read_ahead(clips: Sequence[Clip], encoder: Encoder, workers: int) -> grain.DatasetIterator:
-    """Each clip's chunks or the reason why it has none, in order, read before they are needed."""
-    source = grain.MapDataset.source(list(clips)).map(partial(read_or_reason, encoder.reader))
-    dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=16))
-    if workers:
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=8)
-        dataset = dataset.mp_prefetch(options, worker_init_fn=end_with_parent)
-    return iter(dataset)
-
-
-def end_with_parent(index: int, count: int) -> None:
-    """Makes a worker process end when its parent is killed; it would wait for ever otherwise."""
-
-    def wait() -> None:
-        parent = parent_process()
-        if parent is not None:  # there always is one; type checkers cannot know
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def collate(chunks: Sequence[Chunk], bucket: int, batch_size: int) -> list[np.ndarray]:

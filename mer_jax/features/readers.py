@@ -1,28 +1,28 @@
-"""From a clip's files to arrays for the device: one reader per modality, numpy only, usable in any worker.
+"""From a clip's files to arrays for the device: one reader per modality.
 
-A reader gives a clip as chunks of bounded length, raises Absent when the clip does not have the modality, and
-names what it would read (`identity`), so that the feature store notices a changed file.
+A reader has two halves. `read` takes a clip to what is decoded from its files; where that means decoding media
+(`decodes`), it can be sent to a worker process. `chunks` cuts that into pieces of bounded length. Either raises
+Absent when the clip does not have the modality. `identity` names what would be read, so that the feature store
+notices a changed file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import grain.python as grain
 import numpy as np
 
-from mer_jax.data.clips import Clip
-from mer_jax.data.media import Unreadable, is_silent, read_frames, read_sound, segment_centres
+from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.media import is_silent, segment_centres
+from mer_jax.data.reading import clip_faces, clip_frames, clip_sound, identity, read_with, time_limit
+from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import resize_and_crop_weights
 from mer_jax.text.templates import join
 
 SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, 3840)  # px, frames are padded to these
 SHORTEST_SOUND = 400  # samples: HuBERT's receptive field at 16 kHz
-
-
-class Absent(Exception):
-    """The clip lacks the modality. The message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,36 +33,31 @@ class Chunk:
     side: tuple[Any, ...] = ()  # arrays of one shape for all chunks
 
 
-def identity(path: Path | None) -> str:
-    """Names a file's content cheaply: name, size and time of the last change."""
-    if path is None:
-        return "none"
-    stat = path.stat()
-    return f"{path.name}|{stat.st_size}|{stat.st_mtime_ns}"
-
-
 @dataclass(frozen=True)
 class SpeechReader:
     """Sound as int16 chunks [S]; beside each the whole clip's mean and 1 / standard deviation (spec: Speech)."""
 
     sample_rate: int
     chunk_seconds: float
+    decodes: ClassVar[bool] = True
 
     def identity(self, clip: Clip) -> str:
-        return identity(clip.media)
+        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
-    def __call__(self, clip: Clip) -> list[Chunk]:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        waveform = read_sound(clip.media, self.sample_rate)
+    @property
+    def read(self) -> Callable[[Clip], np.ndarray]:
+        return partial(clip_sound, sample_rate=self.sample_rate)
+
+    def chunks(self, waveform: np.ndarray) -> list[Chunk]:
         if is_silent(waveform):
             raise Absent("silent")
         if waveform.size < SHORTEST_SOUND:
             raise Absent("sound shorter than one frame")
-        scaled = waveform / 32768
-        side = (np.float32(scaled.mean()), np.float32(1 / np.sqrt(scaled.var() + 1e-7)))
         step = int(self.chunk_seconds * self.sample_rate)
         pieces = [waveform[start : start + step] for start in range(0, waveform.size, step)]
+        mean = waveform.mean(dtype=np.float64)
+        squares = sum(float(np.square(piece - mean).sum()) for piece in pieces)
+        side = (np.float32(mean / 32768), np.float32(1 / np.sqrt(squares / waveform.size / 32768**2 + 1e-7)))
         return [Chunk(piece, side) for piece in pieces if piece.size >= SHORTEST_SOUND]
 
 
@@ -72,22 +67,17 @@ class FaceReader:
 
     image_size: int
     chunk_frames: int
+    decodes: ClassVar[bool] = False
 
     def identity(self, clip: Clip) -> str:
-        return identity(clip.faces)
+        return clip.prepared.identity() if clip.prepared else identity(clip.faces)
 
-    def __call__(self, clip: Clip) -> list[Chunk]:
-        if clip.faces is None:
-            raise Absent("no face")
-        try:
-            crops = np.load(clip.faces, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise Absent(f"face crops cannot be read: {error}") from error
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
-            raise Absent(f"face crops are {crops.dtype} {list(crops.shape)}, expected uint8 [T, H, W, 3]")
-        if len(crops) == 0:
-            raise Absent("no face")
-        chunk = frame_chunk(crops[..., ::-1], self.image_size)
+    @property
+    def read(self) -> Callable[[Clip], np.ndarray]:
+        return clip_faces
+
+    def chunks(self, crops: np.ndarray) -> list[Chunk]:
+        chunk = frame_chunk(crops, self.image_size)
         starts = range(0, len(crops), self.chunk_frames)
         return [Chunk(chunk.data[start : start + self.chunk_frames], chunk.side) for start in starts]
 
@@ -102,14 +92,16 @@ class VideoReader:
     image_size: int
     num_frames: int
     choose: Callable[[int, int], np.ndarray] = segment_centres
+    decodes: ClassVar[bool] = True
 
     def identity(self, clip: Clip) -> str:
-        return identity(clip.media)
+        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
-    def __call__(self, clip: Clip) -> list[Chunk]:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        frames = read_frames(clip.media, partial(self.choose, self.num_frames))
+    @property
+    def read(self) -> Callable[[Clip], np.ndarray]:
+        return partial(clip_frames, choose=partial(self.choose, self.num_frames))
+
+    def chunks(self, frames: np.ndarray) -> list[Chunk]:
         return [frame_chunk(frames, self.image_size)]
 
 
@@ -138,6 +130,7 @@ class TextReader:
     rankings: Mapping[str, Sequence[str]]  # transcript -> labels, most likely first; may lack some
     template: str
     max_tokens: int
+    decodes: ClassVar[bool] = False
 
     def text(self, clip: Clip) -> str:
         return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
@@ -145,16 +138,43 @@ class TextReader:
     def identity(self, clip: Clip) -> str:
         return self.text(clip)
 
-    def __call__(self, clip: Clip) -> list[Chunk]:
+    def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
             raise Absent("no transcript")
+        if clip.corruption:
+            clip.corruption.check("text")
         (tokens,) = self.tokenize([self.text(clip)])
-        return [Chunk(np.array(tokens[: self.max_tokens], np.int32))]
+        return np.array(tokens[: self.max_tokens], np.int32)
+
+    def chunks(self, tokens: np.ndarray) -> list[Chunk]:
+        return [Chunk(tokens)]
 
 
-def read_or_reason(reader: Callable[[Clip], list[Chunk]], clip: Clip) -> list[Chunk] | str:
-    """A clip's chunks, or why it has none: one bad clip never stops a run."""
+def read_or_reason(read: Callable[[Clip], np.ndarray], clip: Clip) -> np.ndarray | str:
+    """What a reader's `read` gives, or why there is nothing."""
     try:
-        return reader(clip)
-    except (Absent, Unreadable, OSError) as reason:
+        return read(clip)
+    except (Absent, OSError) as reason:
         return str(reason)
+
+
+def read_all(
+    pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
+) -> Generator[list[Chunk] | str, None, None]:
+    """Each (reader, clip)'s chunks, or why there are none, in order and read before they are needed.
+
+    Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit);
+    what needs no decoder is read by threads.
+    """
+    arrays: Iterator[np.ndarray | str]
+    if any(reader.decodes and not clip.prepared for reader, clip in pairs):
+        jobs = ((reader.read, clip) for reader, clip in pairs)
+        arrays = map_in_workers(read_with, jobs, lambda job: time_limit(job[1], seconds), count=workers)
+    else:
+        source = grain.MapDataset.source(pairs).map(lambda pair: read_or_reason(pair[0].read, pair[1]))
+        arrays = iter(source.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=16)))
+    for (reader, _), array in zip(pairs, arrays, strict=True):
+        try:
+            yield array if isinstance(array, str) else reader.chunks(array)
+        except Absent as reason:
+            yield str(reason)

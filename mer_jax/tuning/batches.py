@@ -5,14 +5,13 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-import grain.python as grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mer_jax.data.clips import Clip
 from mer_jax.data.media import segment_draws
-from mer_jax.features.readers import Chunk, VideoReader, read_or_reason
+from mer_jax.features.readers import Chunk, VideoReader, read_all
 
 
 class Batch(NamedTuple):
@@ -39,20 +38,18 @@ def load(
     resize: Callable[..., jax.Array],
     num_frames: int,
 ) -> Iterator[Batch]:
-    """Batches of `per_fold` clips of each fold, in the order given for each fold, read ahead by threads."""
+    """Batches of `per_fold` clips of each fold, in the order given for each fold."""
     steps = -(-max(map(len, order)) // per_fold)
     padded = np.full((len(order), steps * per_fold), -1)
     for fold, positions in enumerate(order):
         padded[fold, : len(positions)] = positions
     grid = padded.reshape(len(order), steps, per_fold).swapaxes(0, 1)  # [steps, G, b]
 
-    def read(position: int) -> Chunk | None:
-        chunks = read_or_reason(reader_of(position), clips[position]) if position >= 0 else "padding"
-        return None if isinstance(chunks, str) else chunks[0]
-
-    source = grain.MapDataset.source(grid.reshape(-1)).map(read).batch(grid[0].size, batch_fn=list)
-    ahead = source.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
-    for positions, chunks in zip(grid, ahead, strict=True):
+    positions_read = grid[grid >= 0].tolist()
+    read = read_all([(reader_of(position), clips[position]) for position in positions_read])
+    for positions in grid:
+        found = [next(read) if position >= 0 else "padding" for position in positions.reshape(-1)]
+        chunks = [None if isinstance(clip, str) else clip[0] for clip in found]
         data, mask, rows, columns = stack_chunks(chunks, num_frames)
         real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
         pixels = resize(data, rows, columns)

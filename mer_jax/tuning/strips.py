@@ -42,7 +42,7 @@ def write_strips(
 
     strips = []
     for own, clip in zip(prompts, clips, strict=True):
-        (chunk,) = reader(clip)
+        (chunk,) = reader.chunks(reader.read(clip))
         shift = moved(own, clip_pixels(*(jnp.asarray(array[None]) for array in (chunk.data, *chunk.side)))[0])
         seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
         strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))

@@ -25,6 +25,17 @@ def write_video(path, frames, sound=None, rate=8, sample_rate=16_000):
             container.mux(audio.encode())
 
 
+def write_sound(path, tracks, codec, layout, sample_rate=16_000):
+    """tracks: packed int16 [1, S * channels] each."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=sample_rate, layout=layout) for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            block = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+            block.sample_rate, block.pts = sample_rate, 0  # without a time stamp the encoder's lead-in would stay
+            container.mux(stream.encode(block))
+            container.mux(stream.encode())
+
+
 def numbered_frames(count, height=64, width=96):
     """Frames whose brightness tells their number: 10, 20, ..."""
     levels = 10 * (np.arange(count, dtype=np.uint8) + 1)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_jax.data.faces import MEAN_FACE, align, similarity, track_main_face
+from mer_jax.data.faces import MEAN_FACE, MainFace, align, similarity
 
 TEMPLATE = MEAN_FACE * 0.8 + 64  # OpenFace's scale at 128 pixels
 
@@ -63,11 +63,21 @@ def test_align_is_black_outside_the_frame():
 def test_main_face_is_the_largest_first_then_the_nearest():
     left, right = np.array([10, 10, 40, 40.0]), np.array([200, 10, 290, 100.0])
     none = np.zeros((0, 4))
+    main_face = MainFace()
     boxes = [
         none,
         np.stack([left, right]),
         np.stack([right + 5, left * 3]),
         none,
         np.stack([left, right + 9]),
+        left[None],  # too far away to be the same face
+        np.stack([left, right]),
     ]
-    assert list(track_main_face(boxes)) == [None, 1, 0, None, 1]
+    assert [main_face.choose(frame) for frame in boxes] == [None, 1, 0, None, 1, None, 1]
+
+
+def test_a_face_that_stays_away_is_replaced_in_the_end():
+    main_face = MainFace()
+    near, far = np.array([[0, 0, 10, 10.0]]), np.array([[95, 0, 105, 10.0]])
+    assert main_face.choose(near) == 0
+    assert [main_face.choose(far) for _ in range(11)] == [None] * 9 + [0, 0]

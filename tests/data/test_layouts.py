@@ -49,10 +49,29 @@ def test_mer2024(mer2024):
     }
 
 
-def test_mer2024_refuses_a_name_that_is_both(mer2024):
+def test_mer2024_takes_a_name_that_is_both_as_labelled(mer2024):
     (mer2024 / "video-unlabeled" / "a.mp4").touch()
-    with pytest.raises(DataError, match="both labelled and candidates"):
-        read_mer(mer2024, "mer2024", LABELS)
+    dataset = read_mer(mer2024, "mer2024", LABELS)
+    assert [clip.split for clip in dataset.clips if clip.name == "a"] == ["train"]
+    assert any(problem.name == "a" and "both" in problem.reason for problem in dataset.problems)
+
+
+def test_the_baselines_processed_layout(tmp_path):
+    for folder in ("video", "features/hubert-UTT", "openface_face/a/a_aligned"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.mp4", "u.mp4", "u.wav"):
+        (tmp_path / "video" / name).touch()
+    (tmp_path / "label-6way.csv").write_text("name,discrete\na,happy\n")
+    (tmp_path / "transcription-merge.csv").write_text("name,chinese,english\na,你好,hi\nelse,好,good\n", "utf-8")
+    np.save(tmp_path / "features" / "hubert-UTT" / "u.npy", np.zeros(3))
+    dataset = read_mer(tmp_path, "processed", LABELS, {"speech": "hubert-UTT"})
+    a, u = dataset.clips
+    assert (a.label, a.transcript, a.faces.name) == ("happy", "你好", "a_aligned")
+    assert (u.split, u.media.name, list(u.features)) == ("unlabeled", "u.mp4", ["speech"])
+    assert [(problem.name, problem.reason) for problem in dataset.problems] == [
+        ("u", "two files (u.mp4 is read, u.wav is not)")
+    ]
+    assert dataset.warnings == ("1 transcripts belong to no clip, 'else' first",)
 
 
 def test_mer2025_reads_candidates_from_their_csv(tmp_path):
@@ -102,17 +121,28 @@ def test_folder(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("name,label\na,x\na,y\n", "stands twice"),
         ("name,label\na,x\nb,x\n", "holds 1 labels"),
         ("name,other\na,x\n", "no column 'label'"),
         ("name,label,split\na,x,dev\nb,y,train\n", "unknown split 'dev'"),
-        ("name,label,split\na,x,\nb,y,\nc,,train\n", "no label"),
     ],
 )
 def test_folder_errors(tmp_path, rows, message):
     (tmp_path / "clips.csv").write_text(rows)
     with pytest.raises(DataError, match=message):
         read_folder(tmp_path, COLUMNS, {})
+
+
+def test_folder_rows_that_cannot_be_taken_as_they_are(tmp_path):
+    (tmp_path / "clips.csv").write_text("name,label,split\na,x,\nb,y,\na,y,\nc,,train\n")
+    dataset = read_folder(tmp_path, COLUMNS, {})
+    assert [(clip.name, clip.split, clip.label) for clip in dataset.clips] == [
+        ("a", "train", "x"),
+        ("b", "train", "y"),
+        ("c", "unlabeled", None),
+    ]
+    reasons = {(problem.name, problem.reason) for problem in dataset.problems}
+    assert ("c", "in the train split without a label: taken as unlabeled") in reasons
+    assert any(name == "a" and "stands twice" in reason for name, reason in reasons)
 
 
 def test_folder_features_that_are_not_there(tmp_path):

@@ -1,7 +1,9 @@
 """Decoding: which frames, which samples, and reasons instead of crashes."""
 
+from fractions import Fraction
 from functools import partial
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,19 +11,23 @@ from hypothesis import strategies as st
 
 from mer_jax.data.media import (
     Unreadable,
-    count_frames,
+    at_most,
+    frame_blocks,
+    frame_times,
     is_silent,
     read_frames,
     read_sound,
+    resampled,
     segment_centres,
     segment_draws,
+    upright,
 )
-from tests.data.media_files import numbered_frames, tone, write_video
+from tests.data.media_files import numbered_frames, tone, write_sound, write_video
 
 
 def test_chosen_frames_are_the_ones_asked_for(tmp_path):
     write_video(tmp_path / "v.mp4", numbered_frames(12))
-    assert count_frames(tmp_path / "v.mp4") == 12
+    assert len(frame_times(tmp_path / "v.mp4")) == 12
     frames = read_frames(tmp_path / "v.mp4", partial(segment_centres, 4))
     assert frames.shape == (4, 64, 96, 3) and frames.dtype == np.uint8
     np.testing.assert_allclose(frames.mean((1, 2, 3)), [20, 50, 80, 110], atol=2)
@@ -35,6 +41,88 @@ def test_sound_is_resampled_to_mono(tmp_path, sample_rate):
     assert waveform.dtype == np.int16 and abs(waveform.size - 16_000) < 3_000
     spectrum = np.abs(np.fft.rfft(waveform[2_000:14_000]))
     assert abs(spectrum.argmax() * 16_000 / 12_000 - 440) < 2
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_resampling_is_as_good_as_soxr(rate):
+    """Flat up to 7 kHz, and what does not fit into 8 kHz is gone (soxr: -80 dB)."""
+    time = np.arange(rate) / rate
+
+    def level(frequency):
+        sine = (10_000 * np.sin(2 * np.pi * frequency * time)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(sine[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        waveform = np.concatenate(list(resampled(iter([frame]), 16_000)))
+        assert abs(waveform.size - 16_000) < 50
+        return 20 * np.log10(max(waveform[2_000:14_000].std(), 1e-3) * np.sqrt(2) / 10_000)
+
+    for frequency in (440, 3_000, 7_000):
+        if frequency < rate / 2:
+            assert abs(level(frequency)) < 0.1
+    for frequency in (9_000, 12_000, 20_000):
+        if frequency < rate / 2:
+            assert level(frequency) < -80
+
+
+def test_sound_keeps_its_place_and_its_channels_are_mixed(tmp_path):
+    burst = np.zeros(16_000, np.int16)
+    burst[8_000:9_000] = tone(1.0, 1_000)[:1_000]
+    for suffix, codec in ((".mp4", "aac"), (".mkv", "aac"), (".flac", "flac"), (".wav", "pcm_s16le")):
+        write_sound(tmp_path / f"s{suffix}", [burst[None]], codec, "mono")
+        loud = np.flatnonzero(np.abs(read_sound(tmp_path / f"s{suffix}", 16_000)) > 2_000)
+        assert abs(loud[0] - 8_000) < 20, suffix  # no encoder's lead-in
+    channels = np.zeros((6, 16_000), np.int16)
+    channels[2] = tone(1.0)  # the centre of 5.1
+    write_sound(tmp_path / "surround.flac", [channels.T.reshape(1, -1)], "flac", "5.1")
+    assert not is_silent(read_sound(tmp_path / "surround.flac", 16_000))
+
+
+def test_one_of_several_tracks_is_read(tmp_path):
+    write_sound(tmp_path / "two.mkv", [tone(0.5)[None], tone(0.5, 880.0)[None]], "flac", "mono")
+    spectrum = np.abs(np.fft.rfft(read_sound(tmp_path / "two.mkv", 16_000)))
+    assert spectrum.argmax() == 220  # of 2 Hz: the first
+
+
+def test_a_variable_frame_rate_is_read_by_time(tmp_path):
+    """The first half of the time shows one frame, the second eleven: half the choices fall on the one."""
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv444p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for i, array in enumerate(numbered_frames(12)):
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = (0 if i == 0 else 1000 + 100 * (i - 1)), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    levels = read_frames(tmp_path / "v.mkv", partial(segment_centres, 4)).mean((1, 2, 3))
+    assert abs(levels[0] - 10) < 2 and abs(levels[1] - 10) < 2 and levels[2] > 30 and levels[3] > 90
+
+
+def test_frames_are_turned_upright(tmp_path):
+    class Turned:
+        width, height, rotation = 96, 64, 90
+
+        def reformat(self, *_):
+            return self
+
+        def to_ndarray(self):
+            return np.broadcast_to(np.arange(96, dtype=np.uint8)[None, :, None], (64, 96, 3))
+
+    frame = upright(Turned(), 96, 64)
+    assert frame.shape == (96, 64, 3) and (frame[0] == 95).all()  # the right edge is on top: anticlockwise
+
+
+@pytest.mark.parametrize("size", [(48, 50), (99, 33)])
+def test_odd_sizes(tmp_path, size):
+    write_video(tmp_path / "v.mp4", numbered_frames(3, *size))
+    assert read_frames(tmp_path / "v.mp4").shape == (3, *size, 3)
+
+
+def test_blocks_are_bounded_and_whole(tmp_path):
+    write_video(tmp_path / "v.mp4", numbered_frames(12))
+    blocks = list(frame_blocks(tmp_path / "v.mp4", partial(at_most, 6), size=4))
+    assert [len(block) for block in blocks] == [4, 2]
+    np.testing.assert_allclose(np.concatenate(blocks).mean((1, 2, 3)), 10 + 20 * np.arange(6), atol=2)
 
 
 def test_missing_streams_and_broken_files_give_reasons(tmp_path):

@@ -28,9 +28,10 @@ def test_short_rows_are_filled_with_empty_cells(tmp_path):
     [
         ("name,other\na,b\n", "no column 'discrete'"),
         ("", "no column 'name', 'discrete'"),
-        ("name,discrete\na,happy\na,sad\n", r"row 3: 'a' stands twice"),
-        ("name,discrete\n,happy\n", "row 2: empty 'name'"),
-        ("name,discrete\na,jolly\n", r"row 2: unknown discrete 'jolly'; expected one of happy, sad"),
+        ("name,discrete,discrete\na,happy,sad\n", "'discrete' stands twice"),
+        ("name,discrete\n,happy\n", "none of its 1 rows.*empty name.*row 2"),
+        ("name,discrete\n../a,happy\n", "the name cannot be a file's.*row 2"),
+        ("name,discrete\na,jolly\n", r"row 2: 'jolly'; expected one of happy, sad"),
         ('name,discrete\n"a,happy\n', "not a well-formed csv"),
     ],
 )
@@ -38,7 +39,7 @@ def test_errors_name_file_and_place(tmp_path, content, message):
     path = tmp_path / "labels.csv"
     path.write_text(content, "utf-8")
     with pytest.raises(DataError, match=message) as error:
-        read_mapping(path, "name", "discrete", ("happy", "sad"))
+        read_mapping(path, "name", "discrete", [], ("happy", "sad"))
     assert str(path) in str(error.value)
 
 
@@ -48,3 +49,15 @@ def test_missing_and_binary_files(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"name\xff\xff\xff\x81")
     with pytest.raises(DataError, match="neither UTF-8 nor GB18030"):
         read_table(tmp_path / "b.csv", ("name",))
+
+
+def test_rows_that_cannot_be_used_are_noted_and_left_out(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("name,discrete\na,happy\na,sad\nb,jolly\n,sad\nc,sad\n", "utf-8")
+    problems = []
+    assert read_mapping(path, "name", "discrete", problems, ("happy", "sad")) == {"a": "happy", "c": "sad"}
+    assert [(problem.name, problem.reason) for problem in problems] == [
+        ("a", "the name stands twice, the first row counts (labels.csv, row 3, with another discrete)"),
+        ("b", "unknown discrete (labels.csv, row 4: 'jolly'; expected one of happy, sad)"),
+        ("?", "empty name (labels.csv, row 5)"),
+    ]

@@ -1,11 +1,13 @@
-"""The three networks against torch, with the bundled weights."""
+"""The three networks and the whole cascade against torch, with the bundled weights."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from mer_jax.data.detect import load_mtcnn
+from mer_jax.data.detect import FaceDetector, load_mtcnn
+from mer_jax.data.faces import fit
+from tests.data.test_detect import PLACES, draw_face
+from tests.models.torch_mtcnn import TorchMTCNN
 
 
 @pytest.fixture(scope="module")
@@ -13,33 +15,13 @@ def model():
     return load_mtcnn()
 
 
+@pytest.fixture(scope="module")
+def reference():
+    return TorchMTCNN()
+
+
 def pixels(size, batch=3):
     return np.random.default_rng(0).uniform(-1, 1, (batch, *size, 3)).astype(np.float32)
-
-
-def tensor(param):
-    return torch.from_numpy(np.array(param[...]))
-
-
-def prelu(layer, x):
-    return F.prelu(x, tensor(layer.slope))
-
-
-def conv(layer, x):
-    return F.conv2d(x, tensor(layer.kernel).permute(3, 2, 0, 1), tensor(layer.bias))
-
-
-def dense(layer, x):
-    return F.linear(x, tensor(layer.kernel).T, tensor(layer.bias))
-
-
-def pool(x, window):
-    """Caffe's and facenet-pytorch's pooling: a last, partial window counts."""
-    return F.max_pool2d(x, window, 2, ceil_mode=True)
-
-
-def flatten(x):
-    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def assert_equal(ours, torchs):
@@ -47,31 +29,21 @@ def assert_equal(ours, torchs):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(12, 12), (30, 44), (31, 45)])
-def test_pnet_equals_torch(model, size):
-    net, x = model.pnet, pixels(size)
-    y = torch.from_numpy(x).permute(0, 3, 1, 2)
-    y = pool(prelu(net.prelu1, conv(net.conv1, y)), 2)
-    y = prelu(net.prelu3, conv(net.conv3, prelu(net.prelu2, conv(net.conv2, y))))
-    assert_equal(net(x), (conv(net.face, y).softmax(1)[:, 1], conv(net.box, y).permute(0, 2, 3, 1)))
+@pytest.mark.parametrize(
+    ("net", "size"),
+    [("pnet", (12, 12)), ("pnet", (30, 44)), ("pnet", (31, 45)), ("rnet", (24, 24)), ("onet", (48, 48))],
+)
+def test_nets_equal_torch(model, reference, net, size):
+    x = pixels(size)
+    assert_equal(getattr(model, net)(x), getattr(reference, net)(torch.from_numpy(x).permute(0, 3, 1, 2)))
 
 
-def test_rnet_equals_torch(model):
-    net, x = model.rnet, pixels((24, 24))
-    y = torch.from_numpy(x).permute(0, 3, 1, 2)
-    y = pool(prelu(net.prelu1, conv(net.conv1, y)), 3)
-    y = pool(prelu(net.prelu2, conv(net.conv2, y)), 3)
-    y = flatten(prelu(net.prelu3, conv(net.conv3, y)))
-    y = prelu(net.prelu4, dense(net.dense, y))
-    assert_equal(net(x), (dense(net.face, y).softmax(1)[:, 1], dense(net.box, y)))
-
-
-def test_onet_equals_torch(model):
-    net, x = model.onet, pixels((48, 48))
-    y = torch.from_numpy(x).permute(0, 3, 1, 2)
-    y = pool(prelu(net.prelu1, conv(net.conv1, y)), 3)
-    y = pool(prelu(net.prelu2, conv(net.conv2, y)), 3)
-    y = pool(prelu(net.prelu3, conv(net.conv3, y)), 2)
-    y = flatten(prelu(net.prelu4, conv(net.conv4, y)))
-    y = prelu(net.prelu5, dense(net.dense, y))
-    assert_equal(net(x), (dense(net.face, y).softmax(1)[:, 1], dense(net.box, y), dense(net.landmarks, y)))
+def test_the_cascade_equals_torch(reference):
+    two = np.concatenate([draw_face(80, 90, 0.8)[:, :160], draw_face(240, 90, 0.7)[:, 160:]], axis=1)
+    frames, _ = fit(np.stack([*(draw_face(*place) for place in PLACES), two, np.full_like(two, 90)]))
+    ours = FaceDetector(batch_size=4).find(frames)
+    assert [len(found.scores) for found in ours] == [1, 1, 1, 1, 1, 2, 0]
+    for found, (boxes, scores, landmarks) in zip(ours, reference.detect(frames), strict=True):
+        np.testing.assert_allclose(found.boxes + 0.5, boxes, atol=0.01)  # px; 0.5 is asked for
+        np.testing.assert_allclose(found.landmarks + 0.5, landmarks, atol=0.01)
+        np.testing.assert_allclose(found.scores, scores, atol=1e-4)

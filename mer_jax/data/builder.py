@@ -1,0 +1,277 @@
+"""A TFDS data set of prepared clips: ArrayRecord files that are built and read without TensorFlow.
+
+A clip's record holds its sound, sampled whole frames and aligned face crops. Shards are written one by one and
+whole, so that a build that was killed goes on where it ended; Apache Beam runs the same function on each shard.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
+
+from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
+from mer_jax.data.detect import FaceDetector
+from mer_jax.data.faces import Faces, crop_main_face, to_jpeg
+from mer_jax.data.media import at_most, frame_blocks, frame_times, read_sound, segment_centres
+from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS, SAMPLE_RATE
+from mer_jax.data.reading import clip_faces, identity, time_limit
+from mer_jax.data.workers import map_in_workers
+from mer_jax.errors import UsageError
+from mer_jax.files import write_whole
+
+FEATURES = tfds.features.FeaturesDict(
+    {
+        "id": tfds.features.Text(),
+        "waveform": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),  # mono, 16 kHz
+        "frames": tfds.features.Sequence(tfds.features.Scalar(np.object_)),  # JPEG files, evenly spaced
+        "faces": tfds.features.Sequence(tfds.features.Scalar(np.object_)),  # JPEG files, aligned, one per frame
+        "frames_without_face": tfds.features.Scalar(np.int32),
+        "transcript": tfds.features.Text(),
+        "label": tfds.features.Text(),  # "" unless the clip is in the train split
+        "absent": tfds.features.Text(),  # JSON: modality -> reason
+        "provenance": tfds.features.Text(),  # JSON: file, bytes, sha256
+    }
+)
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What is kept of a clip (`config.prepare`), and how it is decoded (`config.extraction`)."""
+
+    frames: int
+    frame_side: int  # px of the shorter side; 0: as they are
+    jpeg_quality: int
+    face_size: int
+    most_face_frames: int
+    workers: int
+    time_limit: float
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Those that the records depend on."""
+        return {key: value for key, value in asdict(self).items() if key not in ("workers", "time_limit")}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some clips, and the file that shall hold their records."""
+
+    clips: tuple[Clip, ...]
+    path: Path
+    settings: PrepareSettings
+
+
+def prepare_clip(clip: Clip, settings: PrepareSettings) -> Generator[np.ndarray, list[Faces], dict[str, Any]]:
+    """A clip's record: a worker's job, which asks for the faces in its frames."""
+    example: dict[str, Any] = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
+    absent = {}
+    try:
+        if clip.media is None:
+            raise Absent("row without a clip")
+        example["waveform"] = read_sound(clip.media, SAMPLE_RATE)
+    except Absent as reason:
+        absent["speech"] = str(reason)
+    jpeg = partial(to_jpeg, quality=settings.jpeg_quality)
+    try:
+        if clip.media is None:
+            raise Absent("row without a clip")
+        total = len(frame_times(clip.media))
+        sampled = segment_centres(settings.frames, total)
+        watched = at_most(settings.most_face_frames if clip.faces is None else 1, total)
+        positions = np.union1d(sampled, watched)
+        blocks = frame_blocks(clip.media, lambda total: positions)
+
+        def passing() -> Generator[np.ndarray, None, None]:
+            number = 0
+            for block in blocks:
+                chosen = np.isin(positions[number : number + len(block)], sampled)
+                example["frames"] += [jpeg(frame, settings.frame_side) for frame in block[chosen]]
+                number += len(block)
+                yield block
+
+        if clip.faces is None:
+            crops, example["frames_without_face"] = yield from crop_main_face(passing(), settings.face_size)
+        else:
+            for _ in passing():
+                pass
+    except Absent as reason:
+        absent["video"] = str(reason)
+        crops = np.zeros((0, 1, 1, 3), np.uint8)
+    try:
+        if clip.faces is not None:
+            crops = clip_faces(clip)
+        elif not len(crops):
+            raise Absent("no face")
+        example["faces"] = [jpeg(crop) for crop in crops]
+    except Absent as reason:
+        absent["image"] = str(reason)
+    return example | {"absent": json.dumps(absent, ensure_ascii=False), "provenance": provenance(clip.media)}
+
+
+def provenance(media: Path | None) -> str:
+    """Where a record comes from."""
+    if media is None:
+        return "{}"
+    with open(media, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return json.dumps({"file": media.name, "bytes": media.stat().st_size, "sha256": digest}, ensure_ascii=False)
+
+
+@cache
+def detector() -> FaceDetector:
+    """One for all shards that this process writes."""
+    return FaceDetector()
+
+
+def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> int:
+    """Writes one file of records, whole or not at all, unless it is there; returns the number of its clips."""
+    if shard.path.exists():
+        advance(len(shard.clips))
+        return len(shard.clips)
+    settings = shard.settings
+    examples = map_in_workers(
+        partial(prepare_clip, settings=settings),
+        shard.clips,
+        lambda clip: time_limit(clip, settings.time_limit),
+        count=settings.workers,
+        answer=detector().find,
+    )
+    shard.path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}.tmp")
+    try:
+        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        for clip, example in zip(shard.clips, examples, strict=True):
+            if isinstance(example, str):
+                example = lost(example)
+            known = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
+            writer.write(FEATURES.serialize_example(known | example))
+            advance(1)
+        writer.close()
+        os.replace(temporary, shard.path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(shard.clips)
+
+
+def lost(reason: str) -> dict[str, Any]:
+    """The record of a clip whose worker has died."""
+    absent = json.dumps(dict.fromkeys(("speech", "image", "video"), reason), ensure_ascii=False)
+    nothing = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
+    return nothing | {"absent": absent, "provenance": "{}"}
+
+
+def clip_fingerprint(clip: Clip, settings: PrepareSettings) -> str:
+    """Of all that a clip's record depends on."""
+    parts = [clip.name, clip.label, clip.transcript, identity(clip.media), identity(clip.faces), settings.content]
+    return hashlib.blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=8).hexdigest()
+
+
+class Mer(FileReaderBuilder):
+    """Builds `mer/{name}/1.0.0` in `data_dir` from a manual download folder, which `read` makes a Dataset of.
+
+    advance: called with numbers of clips as they get done.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir is the data set's folder, in one of the layouts of mer_jax."
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[Path], Dataset],
+        settings: PrepareSettings,
+        shard_clips: int,
+        data_dir: Path,
+        advance: Callable[[int], object] = lambda count: None,
+    ):
+        self.read = read
+        self.settings = settings
+        self.shard_clips = shard_clips
+        self.advance = advance
+        self.parts = data_dir / ".parts" / name  # shards that are finished, until all are
+        config = tfds.core.BuilderConfig(name=name)
+        super().__init__(data_dir=str(data_dir), config=config, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        dataset = self.read(Path(dl_manager.manual_dir))
+        prints = {clip.name: clip_fingerprint(clip, self.settings) for clip in dataset.clips}
+        shards = {split: self.plan(dataset, split, prints) for split in SPLITS if dataset.split(split)}
+        everything = [shard for split in shards.values() for shard in split]
+        if download_config and download_config.beam_runner:
+            run_beam(everything, download_config)
+        for shard in everything:
+            write_shard(shard, self.advance)
+        infos = []
+        for split, own in shards.items():
+            template = self._get_filename_template(split)
+            for index, shard in enumerate(own):
+                os.link(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(own)))
+            infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[len(shard.clips) for shard in own],
+                    num_bytes=sum(shard.path.stat().st_size for shard in own),
+                    filename_template=template,
+                )
+            )
+        self.info.set_splits(tfds.core.SplitDict(infos))
+        write_index(Path(self.data_path), dataset, prints)
+
+    def plan(self, dataset: Dataset, split: str, prints: Mapping[str, str]) -> list[Shard]:
+        """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
+        clips = [dataset.clips[i] for i in dataset.split(split)]
+        shards = []
+        for start in range(0, len(clips), self.shard_clips):
+            own = tuple(clips[start : start + self.shard_clips])
+            digest = hashlib.blake2b("".join(prints[clip.name] for clip in own).encode(), digest_size=8).hexdigest()
+            path = self.parts / f"{split}-{start // self.shard_clips:05d}-{digest}.array_record"
+            shards.append(Shard(own, path, self.settings))
+        return shards
+
+    def build(self, manual_dir: Path, beam_runner: str | None = None) -> Path:
+        """Builds what is not there yet; returns the folder of the data set."""
+        self.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
+        )
+        shutil.rmtree(self.parts, ignore_errors=True)
+        return Path(self.data_path)
+
+
+def run_beam(shards: Sequence[Shard], download_config: Any) -> None:
+    """Writes the shards on a Beam runner, which must see the same folders; one decoding process each."""
+    try:
+        import apache_beam as beam
+    except ImportError as error:
+        raise UsageError("--beam needs Apache Beam: pip install 'mer_jax[beam]'") from error
+    with beam.Pipeline(runner=download_config.beam_runner, options=download_config.beam_options) as pipeline:
+        _ = pipeline | beam.Create(shards) | beam.Reshuffle() | beam.Map(write_shard)
+
+
+def write_index(folder: Path, dataset: Dataset, prints: Mapping[str, str]) -> None:
+    """What is known of the clips without opening their records, in the order of the records."""
+    with write_whole(folder / INDEX) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(INDEX_COLUMNS)
+        for split in SPLITS:
+            for i in dataset.split(split):
+                clip = dataset.clips[i]
+                truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
+                writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+    with write_whole(folder / DESCRIPTION) as file:
+        problems = [asdict(problem) for problem in dataset.problems]
+        known = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
+        json.dump(known, file, ensure_ascii=False, indent=1)

@@ -1,0 +1,108 @@
+"""Looking a data set over before any work: counts, classes, and everything that is wrong with it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
+from mer_jax.data.media import Probe, probe
+from mer_jax.data.reading import time_limit
+from mer_jax.data.workers import map_in_workers
+
+IMBALANCE = 10.0  # largest class / smallest class from which a warning is given
+FEWEST = 10  # labelled clips of a class below which a warning is given
+SHOWN = 5  # names per reason
+
+
+def probe_clip(clip: Clip) -> Probe:
+    """What the clip's media file holds: a worker's job."""
+    assert clip.media
+    return probe(clip.media)
+
+
+def probe_media(
+    clips: Sequence[Clip], workers: int, seconds: float, advance: Callable[[int], object]
+) -> Iterator[Problem]:
+    """Opens every media file and decodes its first sound and frame; a problem for each that lacks one or both."""
+    wanting = [clip for clip in clips if clip.media is not None]
+    found = map_in_workers(probe_clip, wanting, lambda clip: time_limit(clip, seconds), count=workers)
+    for clip, result in zip(wanting, found, strict=True):
+        advance(1)
+        if isinstance(result, str):
+            yield Problem(clip.name, clip.split, None, result)
+            continue
+        if result.sound is None:
+            yield Problem(clip.name, clip.split, "speech", "no sound track")
+        if result.video is None:
+            yield Problem(clip.name, clip.split, "video", "no video stream")
+
+
+def summary(dataset: Dataset) -> list[str]:
+    """The data set in a few lines: what `train` prints."""
+    lines = [f"{dataset.name}: {len(dataset.clips)} clips, {len(dataset.labels)} labels"]
+    for split, classes in dataset.classes().items():
+        clips = [clip for clip in dataset.clips if clip.split == split]
+        if clips:
+            known = ", ".join(f"{label} {count}" for label, count in classes.items())
+            lines.append(f"{split}: {len(clips)} clips ({known if sum(classes.values()) else 'labels unknown'})")
+    lines += [f"warning: {text}" for text in warnings(dataset)]
+    reasons = Counter(problem.reason for problem in dataset.problems)
+    if reasons:
+        lines.append(f"{len(dataset.problems)} problems; `python -m mer_jax.prepare --check` lists them")
+    return lines
+
+
+def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
+    """Everything there is to say about a data set, line by line. problems: those that the probe has found."""
+    lines = [f"{dataset.name}: {len(dataset.clips)} clips"]
+    header = ("split", "clips", "media", "faces", "text", "groups", *dataset.labels, "unknown")
+    rows = [header]
+    for split, classes in dataset.classes().items():
+        clips = [clip for clip in dataset.clips if clip.split == split]
+        given = (
+            sum(clip.media is not None or clip.prepared is not None for clip in clips),
+            sum(clip.faces is not None for clip in clips),
+            sum(clip.transcript != "" for clip in clips),
+            len({clip.group for clip in clips} - {None}),
+        )
+        counts = (*classes.values(), len(clips) - sum(classes.values()))
+        rows.append((split, *map(str, (len(clips), *given, *counts))))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines += [f"warning: {text}" for text in warnings(dataset)]
+
+    grouped = defaultdict(list)
+    silent = [Problem(c.name, c.split, "text", "empty transcript") for c in dataset.clips if not c.transcript]
+    for problem in [*dataset.problems, *silent, *problems]:
+        kind = problem.reason.partition(" (")[0]  # what is in parentheses is the one clip's
+        grouped[problem.modality or "clip", kind].append(problem)
+    for (modality, kind), found in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        lines.append(f"{len(found):7d} x {modality}: {kind}")
+        for problem in found[:SHOWN]:
+            lines.append(f"          {problem.name}, {problem.split}{problem.reason.removeprefix(kind)}")
+        if len(found) > SHOWN:
+            lines.append(f"          and {len(found) - SHOWN} more")
+    if not grouped:
+        lines.append("no problems found")
+    return lines
+
+
+def warnings(dataset: Dataset) -> list[str]:
+    """What does not stop a run, but will colour its scores."""
+    found = list(dataset.warnings)
+    counts = dataset.classes()["train"]
+    smallest, largest = (pick(counts, key=counts.__getitem__) for pick in (min, max))
+    if counts[largest] >= IMBALANCE * max(counts[smallest], 1):
+        found.append(
+            f"classes are imbalanced: {counts[largest]} labelled clips are {largest}, {counts[smallest]} {smallest}"
+        )
+    few = [label for label, count in counts.items() if count < FEWEST]
+    if few:
+        found.append(f"fewer than {FEWEST} labelled clips: {', '.join(few)}")
+    splits: dict[str, set[str]] = defaultdict(set)
+    for clip in dataset.clips:
+        if clip.group:
+            splits[clip.group].add(clip.split)
+    shared = sum(len(own & {SPLITS[0], SPLITS[2]}) == 2 for own in splits.values())
+    if shared:
+        found.append(f"{shared} groups are in the train and in the test split: the test score knows them")
+    return found

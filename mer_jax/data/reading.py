@@ -1,0 +1,94 @@
+"""A clip's sound, frames and face crops, wherever they come from: media files, crops on disk, or prepared records.
+
+Nothing here imports JAX, so that worker processes start fast (mer_jax/data/workers.py).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.media import read_frames, read_sound
+
+IMAGE_SUFFIXES = (".bmp", ".jpg", ".png")
+SECONDS_PER_BYTE = 1 / 2**20  # a clip may take `time_limit` seconds, and one more for each MiB of its file
+
+
+def time_limit(clip: Clip, seconds: float) -> float:
+    """Seconds after which decoding a clip is given up."""
+    return seconds + (clip.media.stat().st_size * SECONDS_PER_BYTE if clip.media and clip.media.exists() else 0.0)
+
+
+def identity(path: Path | None) -> str:
+    """Names a file's content cheaply: name, size and time of the last change."""
+    if path is None or not path.exists():
+        return "none"
+    stat = path.stat()
+    return f"{path.name}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
+    """Mono int16 [S] at `sample_rate` Hz."""
+    if clip.prepared:
+        waveform = clip.prepared.sound(sample_rate)
+    elif clip.media is None:
+        raise Absent("row without a clip")
+    else:
+        waveform = read_sound(clip.media, sample_rate)
+    return clip.corruption.sound(waveform) if clip.corruption else waveform
+
+
+def clip_frames(clip: Clip, choose: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Chosen whole frames, uint8 RGB [T, H, W, 3]. choose: see media.choose_frames."""
+    if clip.prepared:
+        frames = clip.prepared.frames(choose)
+    elif clip.media is None:
+        raise Absent("row without a clip")
+    else:
+        frames = read_frames(clip.media, choose)
+    return clip.corruption.frames(frames, "video") if clip.corruption else frames
+
+
+def clip_faces(clip: Clip) -> np.ndarray:
+    """Aligned crops of the main face, uint8 RGB [T, H, W, 3], T > 0."""
+    if clip.prepared:
+        crops = clip.prepared.faces()
+    elif clip.faces is None:
+        raise Absent("no face")
+    elif clip.faces.is_dir():
+        crops = read_images(clip.faces)
+    else:
+        crops = read_crops(clip.faces)
+    if len(crops) == 0:
+        raise Absent("no face")
+    return clip.corruption.frames(crops, "image") if clip.corruption else crops
+
+
+def read_crops(path: Path) -> np.ndarray:
+    """The baseline's crops, uint8 BGR [T, H, W, 3] in a .npy file -> RGB."""
+    try:
+        crops = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise Absent(f"face crops cannot be read: {error}") from error
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
+        raise Absent(f"face crops are {crops.dtype} {list(crops.shape)}, expected uint8 [T, H, W, 3]")
+    return crops[..., ::-1]
+
+
+def read_images(folder: Path) -> np.ndarray:
+    """OpenFace's folder of aligned images, `frame_det_00_000001.bmp`, ...: those of its first face."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    faces = sorted({path.stem.rpartition("_")[0] for path in paths})
+    try:
+        images = [np.asarray(Image.open(p).convert("RGB")) for p in paths if p.stem.rpartition("_")[0] == faces[0]]
+        return np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
+    except (ValueError, OSError, UnidentifiedImageError) as error:
+        raise Absent(f"face images cannot be read: {error}") from error
+
+
+def read_with(job: tuple[Callable[[Clip], np.ndarray], Clip]) -> np.ndarray:
+    """(one of the functions above, clip) -> what it gives: a worker's job."""
+    read, clip = job
+    return read(clip)

@@ -1,0 +1,170 @@
+"""Work in processes that can be lost: a clip that crashes, hangs or eats memory costs itself and nothing else.
+
+Each process is a fresh Python that imports only what the function it is sent needs (not JAX, unless that does).
+An alarm that the process sets for itself kills it when a clip takes too long, even inside a codec and even when
+this process is gone. Processes are kept for the next call.
+"""
+
+import atexit
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from mer_jax.data.clips import Absent
+
+MEMORY = 4 * 2**30  # bytes that a worker may allocate
+IDLE: list["Worker"] = []  # kept from earlier calls
+
+
+class Worker:
+    """One process, busy with at most one item."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", f"from mer_jax.data.workers import serve; serve({theirs.fileno()})"]
+        with theirs:
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+        self.connection = Connection(ours.detach())
+
+    def close(self) -> int:
+        """Ends the process whatever it is doing; returns its exit code."""
+        self.connection.close()
+        self.process.kill()
+        return self.process.wait()
+
+
+@atexit.register
+def dismiss() -> None:
+    """Ends the processes that wait for work."""
+    while IDLE:
+        IDLE.pop().close()
+
+
+class Task:
+    """An item on its way through a worker."""
+
+    def __init__(self, worker: Worker, function: Callable[[Any], Any], item: Any, seconds: float):
+        self.worker = worker
+        self.seconds = seconds
+        self.done = False
+        self.result: Any = None
+        self.worker.connection.send((function, item, seconds))
+
+    def step(self, answer: Callable[[Any], Any]) -> None:
+        """Takes the worker's next message: a question, the result, or silence because it has died."""
+        try:
+            kind, self.result = self.worker.connection.recv()
+        except (EOFError, OSError):
+            self.done, self.result = True, cause_of_death(self.worker.process.wait(), self.seconds)
+            return
+        if kind == "question":
+            self.worker.connection.send(answer(self.result))
+        else:
+            self.done = True
+            IDLE.append(self.worker)
+
+
+def idle_worker() -> Worker:
+    """One that has finished earlier work, or a new one."""
+    while IDLE:
+        worker = IDLE.pop()
+        if worker.process.poll() is None:
+            return worker
+    return Worker()
+
+
+def cause_of_death(code: int, seconds: float) -> str:
+    """Why a worker is gone, from its exit code."""
+    if code == -signal.SIGALRM:
+        return f"not done within {seconds:.3g} s"
+    return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"crashed (exit code {code})"
+
+
+def map_in_workers(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    seconds: Callable[[Any], float],
+    *,
+    count: int = 0,
+    answer: Callable[[Any], Any] = lambda question: None,
+) -> Iterator[Any]:
+    """Each item's result in order, or a str that says why there is none: see `attempt`.
+
+    Args:
+      function: importable by name. It returns the result, or is a generator that yields questions, is sent
+        what `answer` makes of each in this process, and returns the result.
+      seconds: how long an item may take, or a generator between two questions.
+      count: processes; 0 for one per core.
+
+    At most two items per process are under way or waiting to be taken.
+    """
+    count = count or os.cpu_count() or 1
+    items, tasks = iter(items), deque[Task]()
+    try:
+        more = True
+        while more or tasks:
+            while more and len(tasks) < 2 * count and sum(not task.done for task in tasks) < count:
+                for item in items:
+                    tasks.append(Task(idle_worker(), function, item, seconds(item)))
+                    break
+                else:
+                    more = False
+            if tasks and tasks[0].done:
+                yield tasks.popleft().result
+            elif tasks:
+                busy: dict[Any, Task] = {task.worker.connection: task for task in tasks if not task.done}
+                for connection in wait(list(busy)):
+                    busy[connection].step(answer)
+    finally:
+        for task in tasks:
+            if not task.done:
+                task.worker.close()
+
+
+def serve(descriptor: int) -> None:
+    """A worker's life: one item after the other, until its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    with Connection(descriptor) as parent:
+        try:
+            while True:
+                function, item, seconds = parent.recv()
+                for message in attempt(function, item, seconds, parent.recv):
+                    parent.send(message)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def attempt(
+    function: Callable[[Any], Any], item: Any, seconds: float, receive: Callable[[], Any]
+) -> Generator[tuple[str, Any], None, None]:
+    """Messages to the parent: questions, then the result or the reason why there is none."""
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        result = function(item)
+        if isinstance(result, Generator):
+            question = next(result)
+            while True:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                yield "question", question
+                reply = receive()
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                question = result.send(reply)
+    except StopIteration as stop:
+        result = stop.value
+    except Absent as reason:
+        result = str(reason)
+    except MemoryError:
+        result = f"needs more than {MEMORY / 2**30:.0f} GiB of memory"
+    except Exception as error:  # whatever a damaged file makes of a decoder
+        result = f"{type(error).__name__}: {error}"
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    yield "result", result

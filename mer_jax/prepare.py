@@ -1,0 +1,103 @@
+"""A data set looked over, or prepared once so that every later run reads it fast.
+
+    python -m mer_jax.prepare --config=configs/semi.py:mer2024,root=DIR --check          what is wrong with it
+    python -m mer_jax.prepare --config=configs/semi.py:mer2024,root=DIR --preview=PNG    the faces that would be cut
+    python -m mer_jax.prepare --config=configs/semi.py:mer2024,root=DIR --output=DIR     clips -> TFDS (ArrayRecord)
+    python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR/mer/NAME/1.0.0    trains on what came out
+
+Interrupted, preparing goes on with the next shard.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from mer_jax import cli
+from mer_jax.data import check
+from mer_jax.data.clips import Dataset
+from mer_jax.data.preview import contact_sheet
+from mer_jax.data.reading import clip_faces
+from mer_jax.errors import UsageError
+from mer_jax.features.readers import read_or_reason
+from mer_jax.progress import progress
+from mer_jax.stages import FACE_SIZE, cut_faces, open_dataset
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
+CHECK = flags.DEFINE_bool("check", False, "Open every media file, and report all that is wrong with the data set.")
+PREVIEW = flags.DEFINE_string("preview", None, "PNG file for a contact sheet of a few clips' face crops.")
+PREVIEW_CLIPS = flags.DEFINE_integer("preview_clips", 8, "Clips on the contact sheet.")
+OUTPUT = flags.DEFINE_string("output", None, "TFDS data folder to prepare the data set into.")
+BEAM = flags.DEFINE_string("beam", None, "Apache Beam runner that prepares, such as DirectRunner.")
+
+
+def main() -> None:
+    """The command."""
+    config = CONFIG.value
+    if config is None:
+        raise UsageError("--config is missing: try --config=configs/semi.py")
+    if not (CHECK.value or PREVIEW.value or OUTPUT.value):
+        raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
+    dataset = open_dataset(config)
+    if CHECK.value:
+        print_check(dataset, config.extraction)
+    if PREVIEW.value:
+        preview(dataset, config, Path(PREVIEW.value), PREVIEW_CLIPS.value)
+    if OUTPUT.value:
+        prepare(dataset, config, Path(OUTPUT.value).expanduser(), BEAM.value)
+
+
+def print_check(dataset: Dataset, settings: Any) -> None:
+    """The report of `--check`, on standard output."""
+    with progress("media files", sum(clip.media is not None for clip in dataset.clips), "file") as bar:
+        problems = list(check.probe_media(dataset.clips, settings.workers, settings.time_limit, bar.update))
+    print("\n".join(check.report(dataset, problems)))
+
+
+def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
+    """The contact sheet of `--preview`: evenly spaced ones of the clips that have media or crops."""
+    clips = [clip for clip in dataset.clips if clip.media or clip.faces or clip.prepared]
+    clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))] if clips else []
+    rows: dict[str, tuple[str, np.ndarray]] = {}
+    nothing = np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
+    for clip in clips:
+        if clip.faces or clip.prepared:
+            crops = read_or_reason(clip_faces, clip)
+            rows[clip.name] = (crops, nothing) if isinstance(crops, str) else (f"{len(crops)} crops", crops)
+    searched = [clip for clip in clips if clip.name not in rows]
+    for clip, found in zip(searched, cut_faces(searched, config) if searched else [], strict=True):
+        if isinstance(found, str):
+            rows[clip.name] = found, nothing
+        else:
+            rows[clip.name] = f"{len(found[0])} crops, {found[1]} frames without the face", found[0]
+    contact_sheet(path, [(f"{clip.name}: {rows[clip.name][0]}", rows[clip.name][1]) for clip in clips], FACE_SIZE)
+    print("\n".join(f"{clip.name}: {rows[clip.name][0]}" for clip in clips))
+
+
+def prepare(dataset: Dataset, config: Any, output: Path, beam_runner: str | None) -> None:
+    """Clips -> TFDS; prints the folder to train from."""
+    from mer_jax.data.builder import Mer, PrepareSettings  # brings tensorflow_datasets
+
+    print("\n".join(check.summary(dataset)), file=sys.stderr)
+    name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
+    extraction, kept = config.extraction, config.prepare
+    settings = PrepareSettings(
+        kept.frames,
+        kept.frame_side,
+        kept.jpeg_quality,
+        FACE_SIZE,
+        extraction.most_face_frames,
+        extraction.workers,
+        extraction.time_limit,
+    )
+    with progress("prepared", len(dataset.clips), "clip") as bar:
+        builder = Mer(name, lambda root: dataset, settings, kept.shard_clips, output, bar.update)
+        print(builder.build(Path(config.data.get("root", ".")), beam_runner))
+
+
+if __name__ == "__main__":
+    cli.run(main)

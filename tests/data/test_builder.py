@@ -1,0 +1,127 @@
+"""Prepared data sets: what comes out of TFDS is what went in, and a build goes on where it was killed."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from mer_jax.data.builder import Mer, PrepareSettings
+from mer_jax.data.layouts import read_folder
+from mer_jax.data.prepared import read_prepared
+from mer_jax.data.reading import clip_faces, clip_frames, clip_sound
+from mer_jax.features.readers import SpeechReader, VideoReader, read_all
+from tests.data.media_files import numbered_frames, tone, write_video
+
+COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+SETTINGS = PrepareSettings(
+    frames=6, frame_side=0, jpeg_quality=95, face_size=64, most_face_frames=100, workers=1, time_limit=30.0
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    (root / "media").mkdir()
+    write_video(root / "media" / "a.mp4", numbered_frames(12), tone(0.5))
+    write_video(root / "media" / "b.mp4", numbered_frames(3))
+    write_video(root / "media" / "u.m4a", None, tone(0.5))
+    (root / "media" / "broken.mp4").write_bytes(b"no media")
+    crops = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    (root / "openface_face" / "b").mkdir(parents=True)
+    np.save(root / "openface_face" / "b" / "b.npy", crops)
+    rows = ["name,label,split,group,text", "a,x,,g,你好", "b,y,,,", "u,,,,hi", "broken,x,test,,", "gone,y,,,"]
+    (root / "clips.csv").write_text("\n".join(rows), "utf-8")
+    return root
+
+
+def build(folder, output, **changes):
+    done = []
+    settings = {"name": "tiny", "settings": SETTINGS, "shard_clips": 2, "advance": done.append, **changes}
+    builder = Mer(read=lambda root: read_folder(root, COLUMNS, {}), data_dir=output, **settings)
+    return builder.build(folder), sum(done)
+
+
+@pytest.fixture(scope="module")
+def built(folder, tmp_path_factory):
+    path, done = build(folder, tmp_path_factory.mktemp("tfds"))
+    assert done == 5
+    return path
+
+
+def test_the_same_clips_come_back(folder, built):
+    before, after = read_folder(folder, COLUMNS, {}), read_prepared(built)
+    assert "tensorflow" not in sys.modules
+    assert (after.labels, after.truth, after.counts()) == (before.labels, before.truth, before.counts())
+    assert set(after.problems) == set(before.problems)
+    then = {clip.name: clip for clip in before.clips}
+    assert sorted(clip.name for clip in after.clips) == sorted(then)
+    for clip in after.clips:
+        old = then[clip.name]
+        assert (clip.split, clip.label, clip.group, clip.transcript) == (
+            old.split,
+            old.label,
+            old.group,
+            old.transcript,
+        )
+
+
+def test_sound_frames_and_faces_come_back(folder, built):
+    before = {clip.name: clip for clip in read_folder(folder, COLUMNS, {}).clips}
+    after = {clip.name: clip for clip in read_prepared(built).clips}
+    np.testing.assert_array_equal(clip_sound(after["a"], 16_000), clip_sound(before["a"], 16_000))
+    reader = VideoReader(32, 2)  # 6 stored frames are an odd multiple of 2
+    frames, originals = reader.read(after["a"]), reader.read(before["a"])
+    np.testing.assert_allclose(frames.astype(int), originals, atol=6)
+    assert len(clip_frames(after["b"], np.arange)) == 3
+    np.testing.assert_allclose(clip_faces(after["b"]).astype(int), clip_faces(before["b"]), atol=24)
+
+
+def test_absences_are_those_of_the_media(folder, built):
+    for reader in (SpeechReader(16_000, 10.0), VideoReader(32, 2)):
+        reasons = [
+            {clip.name: chunks for clip, chunks in zip(clips, read_all([(reader, c) for c in clips]), strict=True)}
+            for clips in (read_folder(folder, COLUMNS, {}).clips, read_prepared(built).clips)
+        ]
+        assert [{name: r for name, r in found.items() if isinstance(r, str)} for found in reasons[:1]] == [
+            {name: r for name, r in found.items() if isinstance(r, str)} for found in reasons[1:]
+        ]
+
+
+def shards(path):
+    return {file.name: file.read_bytes() for file in path.glob("*.array_record*")}
+
+
+def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(folder, built, tmp_path):
+    def interrupt(count):
+        seen.append(count)
+        if sum(seen) == 3:
+            raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, tmp_path, advance=interrupt)
+    finished = list((tmp_path / ".parts" / "tiny").glob("*.array_record"))
+    assert len(finished) == 1
+    stamp = finished[0].stat().st_ino
+    path, _ = build(folder, tmp_path)
+    assert shards(path) == shards(built)
+    assert stamp in [file.stat().st_ino for file in path.iterdir()]
+    assert not (tmp_path / ".parts" / "tiny").exists()
+
+
+def test_tfds_reads_it_without_us(built):
+    import tensorflow_datasets as tfds
+
+    source = tfds.data_source("mer/tiny", split="train", data_dir=str(built.parents[2]))
+    records = [source[i] for i in range(len(source))]
+    assert [record["id"] for record in records] == [b"a", b"b", b"gone"]
+    assert records[0]["transcript"].decode() == "你好" and records[0]["label"] == b"x"
+    assert json.loads(records[0]["provenance"])["file"] == "a.mp4"
+    assert json.loads(records[2]["absent"])["speech"] == "row without a clip"
+
+
+def test_beam_writes_the_same_bytes(folder, built, tmp_path):
+    pytest.importorskip("apache_beam", reason="an optional extra")
+    builder = Mer("tiny", lambda root: read_folder(root, COLUMNS, {}), SETTINGS, 2, tmp_path)
+    assert shards(builder.build(folder, "DirectRunner")) == shards(built)

@@ -1,0 +1,55 @@
+"""The report on a data set: everything counted, every defect named."""
+
+from mer_jax.data.check import probe_media, report, summary
+from mer_jax.data.layouts import read_folder
+from tests.data.media_files import numbered_frames, tone, write_video
+
+COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+
+
+def broken_folder(root):
+    (root / "media").mkdir()
+    write_video(root / "media" / "whole.mp4", numbered_frames(3), tone(0.5))
+    write_video(root / "media" / "mute.mp4", numbered_frames(3))
+    (root / "media" / "sound.wav").touch()
+    write_video(root / "media" / "sound.m4a", None, tone(0.5))
+    (root / "media" / "broken.mp4").write_bytes(b"no media")
+    (root / "media" / "orphan.mp4").write_bytes(b"")
+    rows = ["name,label,split,group,text", "whole,x,train,g,hello", "mute,x,train,,", "sound,y,train,,hi"]
+    rows += ["broken,,,,", "gone,,,,", "test,x,test,g,yes", "whole,y,train,g,", *(f"more{i},x,,," for i in range(20))]
+    (root / "clips.csv").write_text("\n".join(rows), "utf-8")
+    return read_folder(root, COLUMNS, {})
+
+
+def test_report_names_every_defect(tmp_path):
+    dataset = broken_folder(tmp_path)
+    done = []
+    problems = list(probe_media(dataset.clips, 1, 30.0, done.append))
+    assert sum(done) == 4
+    lines = report(dataset, problems)
+    text = "\n".join(lines)
+    table = [line.split() for line in lines[1:5]]
+    assert table[0] == ["split", "clips", "media", "faces", "text", "groups", "x", "y", "unknown"]
+    assert table[1] == ["train", "23", "3", "0", "2", "1", "22", "1", "0"]
+    assert table[2] == ["unlabeled", "2", "1", "0", "0", "0", "0", "0", "2"]
+    assert "22 labelled clips are x, 1 y" in text and "fewer than 10 labelled clips: y" in text
+    assert "1 groups are in the train and in the test split" in text
+    for defect in (
+        "22 x clip: row without a clip",
+        "23 x text: empty transcript",
+        "and 18 more",
+        "1 x clip: the name stands twice",
+        "whole, none (clips.csv, row 8, with another name)",
+        "1 x clip: clip without a row in clips.csv",
+        "1 x clip: two files",
+        "1 x clip: cannot decode",
+        "1 x speech: no sound track",
+    ):
+        assert defect in text, (defect, text)
+
+
+def test_summary_is_short(tmp_path):
+    lines = summary(broken_folder(tmp_path))
+    assert lines[1] == "train: 23 clips (x 22, y 1)"
+    assert lines[2] == "unlabeled: 2 clips (labels unknown)"
+    assert "problems" in lines[-1] and len(lines) < 10

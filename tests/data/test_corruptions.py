@@ -1,0 +1,52 @@
+"""Corruptions: as strong as asked for, the same every time, and on the clips they are meant for."""
+
+import numpy as np
+import pytest
+
+from configs.semi import get_config
+from mer_jax.data.clips import Absent, Clip, Dataset
+from mer_jax.data.corruptions import Corruption, corrupt
+from tests.data.media_files import tone
+
+NOTHING = {"snr_db": None, "blur": 0.0, "downsample": 1.0, "dropped": ()}
+
+
+def corruption(**changes):
+    return Corruption(seed=1, **(NOTHING | changes))
+
+
+@pytest.mark.parametrize("snr", [5.0, 10.0])
+def test_noise_has_the_asked_for_ratio(snr):
+    clean = tone(2.0)
+    noisy = corruption(snr_db=snr).sound(clean)
+    noise = noisy.astype(float) - clean
+    ratio = 10 * np.log10(np.square(clean.astype(float)).mean() / np.square(noise).mean())
+    assert noisy.dtype == np.int16 and ratio == pytest.approx(snr, abs=0.1)
+    np.testing.assert_array_equal(noisy, corruption(snr_db=snr).sound(clean))
+
+
+def test_blur_and_downsampling_take_detail_away_and_keep_the_mean():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
+    for change in ({"blur": 0.05}, {"downsample": 4.0}):
+        worse = corruption(**change).frames(frames, "video")
+        assert worse.shape == frames.shape and worse.dtype == np.uint8
+        assert worse.std() < 0.5 * frames.std() and abs(worse.mean() - frames.mean()) < 3
+    assert corruption().frames(frames, "image") is frames
+
+
+def test_dropped_modalities_are_absent():
+    with pytest.raises(Absent, match="on purpose"):
+        corruption(dropped=("image",)).frames(np.zeros((1, 2, 2, 3), np.uint8), "image")
+
+
+def test_only_the_chosen_split_is_corrupted_and_always_alike():
+    clips = tuple(Clip(f"{split}{i}", split) for split in ("train", "unlabeled", "test") for i in range(200))
+    dataset = Dataset("d", ("a", "b"), clips, {})
+    settings = get_config().corruptions
+    assert corrupt(dataset, settings, 0) == dataset  # by default nothing
+    settings.training.probability = 0.5
+    first, second = corrupt(dataset, settings, 0), corrupt(dataset, settings, 0)
+    assert first == second != corrupt(dataset, settings, 1)
+    hit = [clip for clip in first.clips if clip.corruption]
+    assert {clip.split for clip in hit} == {"train"} and 70 < len(hit) < 130
+    assert all(5 <= clip.corruption.snr_db <= 10 for clip in hit)

@@ -1,0 +1,73 @@
+"""Workers: order, questions, and items that crash, hang or eat memory."""
+
+import ctypes
+import os
+import signal
+import time
+
+import numpy as np
+
+from mer_jax.data.clips import Absent
+from mer_jax.data.workers import IDLE, map_in_workers
+
+
+def misbehave(item):
+    if item == "hang":
+        time.sleep(1000)
+    if item == "spin":
+        while True:
+            pass
+    if item == "crash":
+        ctypes.string_at(0)
+    if item == "exit":
+        os._exit(3)
+    if item == "memory":
+        return np.ones(2**33)
+    if item == "error":
+        raise ValueError("odd")
+    if item == "absent":
+        raise Absent("nothing here")
+    return np.full(3, len(item))
+
+
+def ask(count):
+    total = 0
+    for question in range(count):
+        total += yield question
+    return total
+
+
+def test_a_bad_item_costs_itself_and_nothing_else():
+    items = ["fine", "hang", "crash", "exit", "memory", "error", "absent", "spin", "also fine"]
+    results = list(map_in_workers(misbehave, items, lambda item: 0.5, count=2))
+    assert results[1:-1] == [
+        "not done within 0.5 s",
+        "crashed (SIGSEGV)",
+        "crashed (exit code 3)",
+        "needs more than 4 GiB of memory",
+        "ValueError: odd",
+        "nothing here",
+        "not done within 0.5 s",
+    ]
+    assert [results[i].tolist() for i in (0, -1)] == [[4] * 3, [9] * 3]
+
+
+def test_generators_are_answered_by_the_parent():
+    results = map_in_workers(ask, range(5), lambda item: 30.0, count=2, answer=lambda question: 10 * question)
+    assert list(results) == [0, 0, 10, 30, 60]
+
+
+def test_a_worker_that_was_killed_while_idle_is_replaced():
+    assert list(map_in_workers(ask, [0], lambda item: 30.0, count=1)) == [0]
+    for worker in IDLE:
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+    assert list(map_in_workers(ask, [0, 0], lambda item: 30.0, count=1)) == [0, 0]
+
+
+def test_leaving_early_ends_the_busy_workers():
+    results = map_in_workers(misbehave, ["fine", *["hang"] * 3], lambda item: 100.0, count=2)
+    next(results)
+    results.close()
+    assert all(worker.process.poll() is None for worker in IDLE)
+    assert list(map_in_workers(ask, [0], lambda item: 30.0, count=2)) == [0]
