@@ -172,7 +172,7 @@ def paper_encoders() -> dict:
             "chunk_seconds": 10.0,
             "keep_layers": 4,
             "buckets_seconds": (2.0, 3.0, 4.0, 6.0),
-            "batch_seconds": 160.0,
+            "batch_seconds": 160.0,  # of a device's batch, padding included
         },
         "image": {
             "source": clip,
@@ -186,6 +186,7 @@ def paper_encoders() -> dict:
             "keep_layers": 4,
             "buckets_tokens": (64, 128, 512),
             "batch_tokens": 8192,
+            "model_parallel": 1,  # devices that share one copy; 13B wants 8 of 16 GB
         },
         "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 512},
     }
@@ -215,6 +216,7 @@ def bundled_encoders() -> dict:
             "keep_layers": 4,
             "buckets_tokens": (48, 64, 256),
             "batch_tokens": 4096,
+            "model_parallel": 1,
         },
         "video": {"source": "bundled/clip", "dtype": "float32", "num_frames": 4, "batch_frames": 256},
     }

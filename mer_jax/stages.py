@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.detect import FaceDetector
@@ -15,8 +17,9 @@ from mer_jax.data.layouts import read_folder, read_mer
 from mer_jax.data.media import Unreadable, read_frames
 from mer_jax.data.sample.generate import SampleSpec, write_sample
 from mer_jax.errors import DataError, UsageError
-from mer_jax.extract import extract, ready_made
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.extraction import extract
+from mer_jax.features.ready_made import ready_made
 from mer_jax.features.store import FeatureStore
 from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
@@ -142,17 +145,20 @@ def frame_level_encoder(config: Any, modality: str, rankings: Mapping[str, Seque
 
 def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) -> Features:
     """Features of every clip, from the store where they are there already. Zeros with a reason where absent."""
-    store = FeatureStore(workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}")
+    folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
     settings = config.extraction
     with progress(f"{encoder.modality} features", len(clips), "clip") as bar:
         extract(
             clips,
             encoder,
-            store,
+            FeatureStore(folder),
             shard_size=settings.shard_clips,
             workers=settings.workers,
             advance=bar.update,
         )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(folder.name)  # the other hosts' shards are there as well
+    store = FeatureStore(folder)
     keys = [encoder.key(clip) for clip in clips]
     embeddings, present = store.read(keys)
     reasons = {i: store.reasons[key] for i, key in enumerate(keys) if not present[i]}

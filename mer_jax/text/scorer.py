@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.errors import UsageError
-from mer_jax.features.encoders import data_sharding, frozen_program
+from mer_jax.features.encoders import frozen_program, local_mesh
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.text.ranking import Answer, Usage
 from mer_jax.text.templates import TEMPLATES, join
@@ -71,7 +72,7 @@ class LocalAnnotator:
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:
         """See `Annotator`."""
         transcripts = iter(transcripts)
-        model = Baichuan.from_pretrained(self.settings.source, dtype=self.settings.dtype, lm_head=True)
+        model = Baichuan.from_pretrained(self.settings.source, self.settings.dtype, local_mesh(), lm_head=True)
         program = frozen_program(model, log_likelihood)
         without = self._score([""], labels, program)
         for group in takewhile(bool, iter(lambda: list(islice(transcripts, GROUP)), None)):
@@ -113,6 +114,7 @@ class LocalAnnotator:
                 for i, position in enumerate(batch):
                     row, starts[i] = texts[position]
                     ids[i, : len(row)], lengths[i] = row, len(row)
-                found = program(*jax.device_put((ids, starts, lengths), data_sharding()))
+                sharding = NamedSharding(local_mesh(), PartitionSpec("data"))
+                found = program(*jax.device_put((ids, starts, lengths), sharding))
                 scores[batch] = np.asarray(found)[: len(batch)]
         return scores.reshape(len(transcripts), len(labels))

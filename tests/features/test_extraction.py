@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Clip
-from mer_jax.extract import extract, ready_made
 from mer_jax.features.encoders import Encoder
+from mer_jax.features.extraction import extract
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Absent, Chunk
 from mer_jax.features.store import FeatureStore
@@ -83,23 +83,3 @@ def test_nothing_is_computed_twice(tmp_path, encoder):
     extract(CLIPS, encoder, FeatureStore(tmp_path), shard_size=50)
     never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("loaded the encoder for nothing")})
     extract(CLIPS, never, FeatureStore(tmp_path), shard_size=50)
-
-
-def test_ready_made_features(tmp_path):
-    def clip(name, array):
-        path = tmp_path / f"{name}.npy"
-        np.save(path, array)
-        return Clip(name, "train", features={"speech": path})
-
-    clips = [
-        clip("flat", np.arange(4.0)),
-        clip("frames", np.array([[0.0, 2.0], [4.0, 2.0]])),
-        clip("narrow", np.zeros(3)),
-        clip("infinite", np.array([np.inf, 0, 0, 0])),
-        Clip("missing", "train"),
-        clip("objects", np.array([{}], object)),
-    ]
-    embeddings, reasons = ready_made(clips, "speech")
-    np.testing.assert_array_equal(embeddings[:2], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert sorted(reasons) == [2, 3, 4, 5] and not embeddings[2:].any()
-    assert "wide" in reasons[2] and "finite" in reasons[3] and "cannot be read" in reasons[5]
