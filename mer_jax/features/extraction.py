@@ -12,6 +12,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from multiprocessing import parent_process
+from typing import Any
 
 import grain.python as grain
 import jax
@@ -119,8 +120,10 @@ def read_ahead(clips: Sequence[Clip], encoder: Encoder, workers: int) -> grain.D
 def end_with_parent(index: int, count: int) -> None:
     """Makes a worker process end when its parent is killed; it would wait for ever otherwise."""
 
+    parent: Any = parent_process()  # never None in a worker
+
     def wait() -> None:
-        parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
