@@ -55,16 +55,16 @@ def clip_pixels(frames: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.A
     """uint8 frames [B, T, H, W, 3] -> normalised float32 pixels [B, T, size, size, 3].
 
     rows [B, size, H], columns [B, size, W]: each clip's weights, zero beside frames that were padded to H x W.
-    One clip at a time is widened to float32, so that large frames do not multiply by the batch.
+    One frame of each clip at a time is widened to float32, so that large frames do not multiply by their number.
+    Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """
 
-    def one_clip(clip: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        frames, rows, columns = clip
-        x = as_bytes(jnp.einsum("thwc,sw->thsc", frames.astype(jnp.float32), columns))
-        x = as_bytes(jnp.einsum("thsc,zh->tzsc", x, rows))
+    def one_moment(frames: jax.Array) -> jax.Array:
+        x = as_bytes(jnp.einsum("bhwc,bsw->bhsc", frames.astype(jnp.float32), columns))
+        x = as_bytes(jnp.einsum("bhsc,bzh->bzsc", x, rows))
         return (x / 255 - MEAN) / STD
 
-    return jax.lax.map(one_clip, (frames, rows, columns))
+    return jax.lax.map(one_moment, frames.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def as_bytes(x: jax.Array) -> jax.Array:
