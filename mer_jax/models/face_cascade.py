@@ -17,7 +17,7 @@ MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
 THRESHOLDS = (0.6, 0.7, 0.7)  # least score after P-Net, R-Net, O-Net
 PER_LEVEL, KEPT = 64, 128
-CHUNK = 64  # crops per step of R-Net and O-Net
+CHUNK = 16  # crops per step of R-Net and O-Net
 WINDOW, STRIDE = 12, 2  # P-Net's
 
 
@@ -43,7 +43,16 @@ def cascade(model: MTCNN, frames: jax.Array) -> tuple[jax.Array, jax.Array, jax.
 
 
 def propose(pnet, pixels):
-    """The best windows of each pyramid level: scores [B, L, PER_LEVEL], boxes [B, L, PER_LEVEL, 4].
+    """The best windows of each pyramid level: scores [B, L, PER_LEVEL], boxes [B, L, PER_LEVEL, 4]."""
+    # On a CPU one frame after the other: what P-Net makes of it then fits into the caches.
+    at_once = 1 if jax.default_backend() == "cpu" else len(pixels)
+    parts = pixels.reshape(-1, at_once, *pixels.shape[1:])
+    results = jax.lax.map(partial(propose_at_once, pnet), parts)
+    return jax.tree.map(lambda x: x.reshape(len(pixels), *x.shape[2:]), results)
+
+
+def propose_at_once(pnet, pixels):
+    """`propose` for frames that are computed together.
 
     All levels lie on one canvas, so that P-Net is compiled and run once; windows across two are not read.
     """

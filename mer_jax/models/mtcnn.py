@@ -45,11 +45,27 @@ class PNet(nnx.Module):
         self.face = Conv(32, 2, (1, 1), rngs=rngs)
 
     def __call__(self, pixels):
-        """[B, H, W, 3] -> scores [B, h, w], box offsets [B, h, w, 4] with h = ceil((H - 2) / 2) - 4."""
-        x = max_pool(self.prelu1(self.conv1(pixels)), 2, "SAME")
-        x = self.prelu2(self.conv2(x))
+        """[B, H, W, 3], H and W even -> scores [B, h, w], box offsets [B, h, w, 4] with h = (H - 2) / 2 - 4."""
+        x = self.prelu2(self.conv2(self.conv1_and_pool(pixels)))
         x = self.prelu3(self.conv3(x))
         return face_probability(self.face(x)), self.box(x)
+
+    def conv1_and_pool(self, pixels):
+        """The largest of each 2x2 of prelu1(conv1(pixels)), as one convolution over 2x2 blocks of pixels.
+
+        The four become channels: on a CPU a convolution with as few channels as conv1's takes twice as long.
+        """
+        batch, height, width, _ = pixels.shape
+        blocks = pixels.reshape(batch, height // 2, 2, width // 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
+        kernel = self.conv1.kernel[...]  # [3, 3, 3, F]
+        shifts = [((y, 1 - y), (x, 1 - x), (0, 0), (0, 0)) for y in range(2) for x in range(2)]
+        four = jnp.stack([jnp.pad(kernel, shift) for shift in shifts], axis=-1)  # [4, 4, 3, F, 4]
+        four = four.reshape(2, 2, 2, 2, 3, -1).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 12, -1)
+        x = jax.lax.conv_general_dilated(
+            blocks.reshape(*blocks.shape[:3], 12), four, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        x = x.reshape(*x.shape[:3], -1, 4) + self.conv1.bias[...][:, None]
+        return jnp.where(x > 0, x, self.prelu1.slope[...][:, None] * x).max(axis=-1)
 
 
 class RNet(nnx.Module):

@@ -31,7 +31,7 @@ def assert_equal(ours, torchs):
 
 @pytest.mark.parametrize(
     ("net", "size"),
-    [("pnet", (12, 12)), ("pnet", (30, 44)), ("pnet", (31, 45)), ("rnet", (24, 24)), ("onet", (48, 48))],
+    [("pnet", (12, 12)), ("pnet", (30, 44)), ("rnet", (24, 24)), ("onet", (48, 48))],
 )
 def test_nets_equal_torch(model, reference, net, size):
     x = pixels(size)
