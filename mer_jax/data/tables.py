@@ -58,8 +58,8 @@ def read_mapping(
         name, place = row[key], f"{path.name}, row {number}"
         reason = unusable(name)
         if not reason and name in mapping:
-            same = "the same" if row[value] == mapping[name] else "another"
-            reason = f"the name stands twice, the first row counts ({place}, with {same} {value})"
+            other = "" if value == key else f", with {'the same' if row[value] == mapping[name] else 'another'} {value}"
+            reason = f"the name stands twice, the first row counts ({place}{other})"
         elif not reason and known is not None and row[value] not in known:
             reason = f"unknown {value} ({place}: {row[value]!r}; expected one of {', '.join(known)})"
         elif reason:

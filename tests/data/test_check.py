@@ -39,13 +39,13 @@ def test_report_names_every_defect(tmp_path):
         "23 x text: empty transcript",
         "and 18 more",
         "1 x clip: the name stands twice",
-        "whole, none (clips.csv, row 8, with another name)",
+        "whole, none (clips.csv, row 8)",
         "1 x clip: clip without a row in clips.csv",
         "1 x clip: two files",
         "1 x clip: cannot decode",
         "1 x speech: no sound track",
     ):
-        assert defect in text, (defect, text)
+        assert defect in text, f"{defect}\n{text}"
 
 
 def test_summary_is_short(tmp_path):
