@@ -40,7 +40,7 @@ PROGRAMS = flags.DEFINE_multi_string("program", [], "Only programs whose name co
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip of a TPU generation (cloud.google.com/tpu/docs/system-architecture-tpu-vm)."""
+    """One chip of a TPU generation: peak, bandwidth and memory as published, the clock inferred from the peak."""
 
     accelerator: str  # TPU_ACCELERATOR_TYPE without the number of cores
     peak: float  # bf16 FLOP/s
