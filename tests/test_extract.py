@@ -44,7 +44,8 @@ CLIPS = [Clip(str(number), "train") for number in range(1, 20)]
 
 
 def read_all(folder, encoder):
-    return FeatureStore(folder).read([encoder.key(clip) for clip in CLIPS])
+    rows, present = FeatureStore(folder).rows([encoder.key(clip) for clip in CLIPS])
+    return np.asarray(rows), present
 
 
 def test_every_clip_gets_its_own_statistics(tmp_path, encoder):
@@ -99,7 +100,13 @@ def test_ready_made_features(tmp_path):
         Clip("missing", "train"),
         clip("objects", np.array([{}], object)),
     ]
-    embeddings, reasons = ready_made(clips, "speech")
-    np.testing.assert_array_equal(embeddings[:2], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert sorted(reasons) == [2, 3, 4, 5] and not embeddings[2:].any()
-    assert "wide" in reasons[2] and "finite" in reasons[3] and "cannot be read" in reasons[5]
+    keys = ready_made(clips, "speech", FeatureStore(tmp_path / "store"), shard_size=2)
+    (tmp_path / "flat.npy").touch()  # read already
+    store = FeatureStore(tmp_path / "store")
+    assert ready_made(clips[1:], "speech", store, shard_size=2) == keys[1:]
+    embeddings, present = store.rows(keys)
+    np.testing.assert_array_equal(embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
+    assert present.tolist() == [True, True, False, False, False, False] and not embeddings[..., 2:, :].any()
+    reasons = [store.reasons[key] for key in keys[2:]]
+    for reason, part in zip(reasons, ("wide", "finite", "no ready-made", "cannot be read"), strict=True):
+        assert part in reason
