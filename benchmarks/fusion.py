@@ -10,7 +10,6 @@ measured over a few epochs in alternation and, for the deliverable, multiplied b
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.timing import gemm_rate, ratio, seconds, show
+from benchmarks.timing import against_peak, ratio, seconds_of, show
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.pool import Hyperparameters, Setting, make_pool, make_runs
@@ -124,7 +123,7 @@ def step_flops(dims: Mapping[str, int]) -> float:
     return 2.0 * (2 * first + 3 * inner)
 
 
-def cross_validation(clips: int, candidates: int, epochs: int, repeats: int) -> dict[str, Any]:
+def cross_validation(clips: int, candidates: int, epochs: int, repeats: int) -> list[dict[str, Any]]:
     """Five folds at the paper's widths; then all candidates."""
     features, labels = random_clips(PAPER, clips), random_labels(clips)
     fold_of = make_folds(labels, FOLDS, 0)
@@ -136,7 +135,7 @@ def cross_validation(clips: int, candidates: int, epochs: int, repeats: int) -> 
     def score_candidates() -> None:
         peer.score(take(tensors, slice(start, start + 256)) for start in range(0, candidates, 256))
 
-    compilation = seconds(lambda: ours.train([Setting()]))
+    compilation = seconds_of(lambda: ours.train([Setting()]))
     members = ours.train([Setting()])
     ours.scorer(members, unlabelled, present)
     peer.epoch()
@@ -144,41 +143,36 @@ def cross_validation(clips: int, candidates: int, epochs: int, repeats: int) -> 
     for _ in range(repeats):
         rows.append(
             (
-                seconds(lambda: ours.train([Setting()])) / (FOLDS * epochs),
-                seconds(lambda: ours.scorer(members, unlabelled, present)),
-                (seconds(peer.epoch) + seconds(peer.epoch)) / 2,
-                seconds(score_candidates),
+                seconds_of(lambda: ours.train([Setting()])) / (FOLDS * epochs),
+                seconds_of(lambda: ours.scorer(members, unlabelled, present)),
+                (seconds_of(peer.epoch) + seconds_of(peer.epoch)) / 2,
+                seconds_of(score_candidates),
             )
         )
     train, score, peer_train, peer_score = np.array(rows).T
     fold_epochs = FOLDS * EPOCHS
     whole, peer_whole = train * fold_epochs + score, (peer_train + peer_score) * fold_epochs
-    limit = step_flops(PAPER) * clips * (1 - 1 / FOLDS) / gemm_rate()
-    result: dict[str, Any] = {
-        "clips": clips,
-        "candidates": candidates,
-        "fold_epoch_s": float(np.median(train)),
-        "torch_fold_epoch_s": float(np.median(peer_train)),
-        "training_ratio": ratio(peer_train, train),
-        "deliverable_s": float(np.median(whole)),
-        "torch_deliverable_s": float(np.median(peer_whole)),
-        "deliverable_ratio": ratio(peer_whole, whole),
-        "gemm_limit_s": limit,
-        "first_call_s": compilation,
+    limit = step_flops(PAPER) * clips * (1 - 1 / FOLDS) / against_peak({}, repeats=5)[1]
+    return [
+        row(f"training, {clips} clips: a fold-epoch", train, peer_train, limit, f"first call {compilation:.0f} s"),
+        row(f"{candidates} candidates predicted", whole, peer_whole, limit * fold_epochs),
+    ]
+
+
+def row(name: str, ours: np.ndarray, theirs: np.ndarray, limit: float, note: str = "") -> dict[str, Any]:
+    """Of paired times: medians, ratio and spread."""
+    faster, low, high = ratio({"ours": list(ours), "torch": list(theirs)}, "ours", "torch")
+    return {
+        "": name,
+        "ours, s": round(float(np.median(ours)), 3),
+        "torch, s": round(float(np.median(theirs)), 3),
+        "torch / ours": f"{faster:.2f} ({low:.2f} to {high:.2f})",
+        "matrix products alone, s": round(limit, 3),
+        "note": note,
     }
-    print(
-        f"{clips} clips, widths {'/'.join(map(str, PAPER.values()))}, {FOLDS} folds, batch {BATCH}, {CLASSES} classes"
-    )
-    print(f"  fold-epoch    ours {np.median(train):.3f} s   torch {np.median(peer_train):.3f} s   ", end="")
-    print(f"{show(result['training_ratio'])}   matrix products alone {limit:.3f} s")
-    print(f"  {candidates} candidates, {EPOCHS} epochs   ours {np.median(whole):.0f} s   torch ", end="")
-    print(
-        f"{np.median(peer_whole):.0f} s   {show(result['deliverable_ratio'])}   (compilation {compilation:.0f} s more)"
-    )
-    return result
 
 
-def sweep(clips: int, repeats: int) -> dict[str, Any]:
+def sweep(clips: int, repeats: int) -> list[dict[str, Any]]:
     """Fifty settings of five folds in one call."""
     features, labels = random_clips(SWEEP, clips), random_labels(clips)
     fold_of = make_folds(labels, FOLDS, 0)
@@ -191,24 +185,17 @@ def sweep(clips: int, repeats: int) -> dict[str, Any]:
     ours.train(settings)
     peer.epoch()
     rows = [
-        (seconds(lambda: ours.train(settings)) / (SETTINGS * FOLDS), sum(seconds(peer.epoch) for _ in range(5)) / 5)
+        (
+            seconds_of(lambda: ours.train(settings)) / (SETTINGS * FOLDS),
+            sum(seconds_of(peer.epoch) for _ in range(5)) / 5,
+        )
         for _ in range(repeats)
     ]
     train, peer_train = np.array(rows).T
-    result: dict[str, Any] = {
-        "settings": SETTINGS,
-        "clips": clips,
-        "fold_epoch_s": float(np.median(train)),
-        "torch_fold_epoch_s": float(np.median(peer_train)),
-        "ratio": ratio(peer_train, train),
-        "gemm_limit_s": step_flops(SWEEP) * clips * (1 - 1 / FOLDS) / gemm_rate(),
-    }
+    limit = step_flops(SWEEP) * clips * (1 - 1 / FOLDS) / against_peak({}, repeats=5)[1]
     hours = [np.median(x) * SETTINGS * FOLDS * EPOCHS / 3600 for x in (train, peer_train)]
-    print(f"sweep of {SETTINGS} settings, {clips} clips, widths {'/'.join(map(str, SWEEP.values()))}")
-    print(f"  fold-epoch    ours {np.median(train):.3f} s   torch {np.median(peer_train):.3f} s   ", end="")
-    print(f"{show(result['ratio'])}   matrix products alone {result['gemm_limit_s']:.3f} s")
-    print(f"  the whole sweep, {EPOCHS} epochs: {hours[0]:.2f} h against {hours[1]:.2f} h")
-    return result
+    note = f"the whole sweep of {EPOCHS} epochs: {hours[0]:.2f} h against {hours[1]:.2f} h"
+    return [row(f"sweep of {SETTINGS} settings, {clips} clips: a fold-epoch", train, peer_train, limit, note)]
 
 
 def main() -> None:
@@ -219,11 +206,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of ours in a timed call")
     parser.add_argument("--repeats", type=int, default=3)
     flags = parser.parse_args()
-    result: dict[str, Any] = {
-        "cross_validation": cross_validation(flags.clips, flags.candidates, flags.epochs, flags.repeats),
-        "sweep": sweep(flags.sweep_clips, flags.repeats),
-    }
-    print(json.dumps(result))
+    rows = cross_validation(flags.clips, flags.candidates, flags.epochs, flags.repeats)
+    show(rows + sweep(flags.sweep_clips, flags.repeats), benchmark="fusion")
 
 
 if __name__ == "__main__":

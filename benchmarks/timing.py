@@ -1,7 +1,10 @@
-"""What the benchmarks share: a clock, the machine's matrix-product rate, ratios with their spread."""
+"""Timing of rivals in one run, alternating, and the table that shows it."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,29 +12,51 @@ import numpy as np
 import torch
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], Any]) -> float:
     """How long one call takes."""
     start = time.perf_counter()
-    run()
+    jax.block_until_ready(call())
     return time.perf_counter() - start
 
 
-def gemm_rate(size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of a large square float32 matrix product: the faster library's best of some repeats."""
-    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
-    ours, theirs = jnp.asarray(a), torch.from_numpy(a)
-    product = jax.jit(jnp.matmul)
-    runs = (lambda: product(ours, ours).block_until_ready(), lambda: theirs @ theirs)
-    for run in runs:
-        run()
-    return 2 * size**3 / min(seconds(run) for run in runs for _ in range(repeats))
+def alternate(rivals: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, one of every rival in turn, after one unmeasured round."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for repeat in range(repeats + 1):
+        for name, call in rivals.items():
+            elapsed = seconds_of(call)
+            if repeat:
+                seconds[name].append(elapsed)
+    return seconds
 
 
-def ratio(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
-    """Of paired times: median and extremes of theirs / ours."""
-    values = np.asarray(theirs) / np.asarray(ours)
-    return {"median": float(np.median(values)), "low": float(values.min()), "high": float(values.max())}
+def ratio(seconds: Mapping[str, Sequence[float]], ours: str, peer: str) -> tuple[float, float, float]:
+    """How many times as fast as the peer: median, lowest and highest over the rounds."""
+    found = [theirs / own for own, theirs in zip(seconds[ours], seconds[peer], strict=True)]
+    return median(found), min(found), max(found)
 
 
-def show(ratio: dict[str, float]) -> str:
-    return f"{ratio['median']:.2f}x ({ratio['low']:.2f} to {ratio['high']:.2f})"
+def matrix_products(size: int = 2048) -> tuple[float, dict[str, Callable[[], Any]]]:
+    """FLOPs of a float32 product of two square matrices, and the rivals that compute it."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((size, size), np.float32) for _ in range(2))
+    product, x, y = jax.jit(jnp.matmul), jnp.asarray(a), jnp.asarray(b)
+    tensors = torch.tensor(a), torch.tensor(b)
+    return 2.0 * size**3, {"product, XLA": lambda: product(x, y), "product, torch": lambda: torch.matmul(*tensors)}
+
+
+def against_peak(rivals: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, list[float]], float]:
+    """Seconds of the rivals, and the peak: the median rate of the faster plain product, in turn with them, FLOP/s."""
+    flops, products = matrix_products()
+    seconds = alternate({**rivals, **products}, repeats)
+    return seconds, flops / min(median(seconds[name]) for name in products)
+
+
+def show(rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
+    """A table of the rows, and the same as one JSON line."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, *[[str(row.get(column, "")) for column in columns] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(json.dumps({**more, "rows": list(rows)}), flush=True)

@@ -9,8 +9,8 @@ large matrix product in the same process.
 """
 
 import argparse
-import json
 import tempfile
+from statistics import median
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from transformers import CLIPConfig, CLIPModel
 
-from benchmarks.timing import gemm_rate, ratio, seconds, show
+from benchmarks.timing import against_peak, ratio, show
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.tuning.batches import Batch
@@ -112,23 +112,21 @@ def main() -> None:
     for _ in range(2):
         ours, theirs = our_step(), their_step()
         assert abs(ours - theirs) < 1e-3 * abs(theirs), f"the two differ: loss {ours} and {theirs}"
-    times = np.array([(seconds(our_step), seconds(their_step)) for _ in range(flags.repeats)])
-
+    seconds, peak = against_peak({"ours": our_step, "torch": their_step}, flags.repeats)
     length = max(map(len, ids)) + 4
-    flops, rate = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), length), gemm_rate()
-    result = {
+    flops = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), length)
+    faster, low, high = ratio(seconds, "ours", "torch")
+    row = {
         "clips": flags.clips,
         "frames": flags.frames,
-        "ours_s": float(np.median(times[:, 0])),
-        "torch_s": float(np.median(times[:, 1])),
-        "ratio": ratio(times[:, 1], times[:, 0]),
-        "gflop": flops / 1e9,
-        "gemm_gflops": rate / 1e9,
-        "limit_s": flops / rate,
+        "ours, s a step": round(median(seconds["ours"]), 2),
+        "torch, s a step": round(median(seconds["torch"]), 2),
+        "torch / ours": f"{faster:.2f} ({low:.2f} to {high:.2f})",
+        "matrix products alone, s": round(flops / peak, 2),
+        "GFLOP": round(flops / 1e9),
+        "peak, GFLOP/s": round(peak / 1e9),
     }
-    print(f"a step   ours {result['ours_s']:.2f} s   torch {result['torch_s']:.2f} s   {show(result['ratio'])}")
-    print(f"limit    {flops / rate:.2f} s: {flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s")
-    print(json.dumps(result))
+    show([row], benchmark="tune")
 
 
 if __name__ == "__main__":

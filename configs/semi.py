@@ -38,7 +38,25 @@ def get_config(argument: str = "sample") -> ConfigDict:
             "variant": variant,
             "data": {"labels": LABELS, **arguments},
             "encoders": encoders,
-            "ranking": {"annotator": "lexicon", "template": "zh-1"},  # annotator "none": transcripts alone
+            "ranking": {
+                "annotator": "lexicon",  # or "openai", "local"; "none": transcripts alone
+                "template": "zh-1",  # how a ranking and its transcript are joined; see mer_jax/text/templates.py
+                "cache": "",  # folder of the answers; empty: rankings in $MER_JAX_CACHE or ~/.cache/mer_jax
+                "openai": {  # any server of chat completions; its key comes from $OPENAI_API_KEY alone
+                    "base_url": "",  # empty: $OPENAI_BASE_URL, or OpenAI
+                    "model": "gpt-4o-mini",
+                    "prompt": "zh-1",  # see mer_jax/text/prompts.py
+                    "max_tokens": 200,  # of a reply
+                    "concurrency": 32,  # requests under way at any time
+                    "timeout_s": 60.0,
+                    "attempts": 6,  # of a request that the server fails
+                    "max_requests": 0,  # over all starts with this cache; 0: any number
+                    "max_cost": 0.0,  # likewise, in the currency of the prices
+                    "input_price": 0.15,  # per million tokens
+                    "output_price": 0.60,
+                },
+                "local": local_annotator(encoders),
+            },
             "extraction": {"shard_clips": 512, "workers": 0},  # workers: processes; 0: threads
             "cv": {"folds": 5},
             "tune": {
@@ -79,6 +97,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "modality_dropouts": (0.0, 0.15, 0.3, 0.5),
                 "without_video": True,
                 "single_modalities": True,
+                "without_ranking": True,  # text alone once more, from the bare transcripts
             },
         }
     )
@@ -91,8 +110,8 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "depth": 4,
                 "epochs": 4,
                 "warmup_epochs": 1,
-                "batch_size": 40,
-                "learning_rate": 1e-2,
+                "batch_size": 10,
+                "learning_rate": 5e-3,
                 "remat": False,
             }
         )
@@ -123,6 +142,25 @@ def parse(argument: str) -> tuple[str, dict[str, str]]:
     return variant, arguments
 
 
+def local_annotator(encoders: dict) -> dict:
+    """The language model that ranks without a server: the bundled one where the encoders are bundled."""
+    if encoders["text"]["source"].startswith("bundled/"):
+        return {
+            "source": "bundled/baichuan",
+            "template": "zh-1",  # the order in which it was trained: label, then transcript
+            "dtype": "float32",
+            "buckets_tokens": (32, 64, 256),
+            "batch_tokens": 4096,
+        }
+    return {
+        "source": "Qwen/Qwen2.5-7B-Instruct",
+        "template": "zh-ask-1",
+        "dtype": "bfloat16",
+        "buckets_tokens": (64, 128, 512),
+        "batch_tokens": 16384,
+    }
+
+
 def paper_encoders() -> dict:
     """The paper's encoders, from the hub, in bfloat16."""
     clip = "openai/clip-vit-large-patch14"
@@ -134,7 +172,7 @@ def paper_encoders() -> dict:
             "chunk_seconds": 10.0,
             "keep_layers": 4,
             "buckets_seconds": (2.0, 3.0, 4.0, 6.0),
-            "batch_seconds": 160.0,
+            "batch_seconds": 160.0,  # of a device's batch, padding included
         },
         "image": {
             "source": clip,
@@ -148,6 +186,7 @@ def paper_encoders() -> dict:
             "keep_layers": 4,
             "buckets_tokens": (64, 128, 512),
             "batch_tokens": 8192,
+            "model_parallel": 1,  # devices that share one copy; 13B wants 8 of 16 GB
         },
         "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 512},
     }
@@ -177,6 +216,7 @@ def bundled_encoders() -> dict:
             "keep_layers": 4,
             "buckets_tokens": (48, 64, 256),
             "batch_tokens": 4096,
+            "model_parallel": 1,
         },
         "video": {"source": "bundled/clip", "dtype": "float32", "num_frames": 4, "batch_frames": 256},
     }

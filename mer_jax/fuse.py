@@ -6,6 +6,7 @@ there to compare with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +153,12 @@ class Fusion:
             self.dims, num_classes, config.hidden, config.batch_size, config.epochs, config.keep_one
         )
         self.scorer = Scorer(self.dims, num_classes, config.hidden)
+
+    def on(self, data: Data) -> "Fusion":
+        """The same program for other features of the same clips."""
+        other = copy(self)
+        other.data, other.pool = data, make_pool(*data.labelled, data.labels, self.slots)
+        return other
 
     def train(self, settings: Sequence[Setting], pseudo: Sequence[PseudoLabels], number: int) -> Result:
         """Training `number`: every setting from scratch with its pseudo-labels; then all candidates are scored."""

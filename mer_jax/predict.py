@@ -89,7 +89,8 @@ def features_of(
 ) -> dict[str, Features]:
     """Each modality of the ensemble, encoded as the run encoded it."""
     clips = [Clip(f"{i:06d}", "test", media=path, transcript=text) for i, path in enumerate(paths)]
-    rankings = rank_transcripts(clips, shape.labels, config.ranking.annotator)
+    reads_text = bool(text) and "text" in shape.dims and not config.data.get("text_feature")
+    rankings = rank_transcripts(clips, shape.labels, config.ranking).ranked if reads_text else {}
     features = {}
     for modality, width in shape.dims.items():
         if config.data.get(f"{modality}_feature"):

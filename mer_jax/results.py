@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import Dataset
+from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fuse import Fusion, Result
 from mer_jax.fusion.pool import Setting
 from mer_jax.metrics import accuracy
 from mer_jax.report.scores import scores, waf
+from mer_jax.text.annotators import Rankings
 
 
 def collect(
@@ -18,12 +19,10 @@ def collect(
     modalities: Sequence[str],
     fusion: Fusion,
     settings: Mapping[str, Setting],
-    alone: Mapping[str, Setting],
-    singles: Result | None,
     rounds: Sequence[Mapping[str, Any]],
     final: Result,
 ) -> dict[str, Any]:
-    """Every section that fusion's results fill."""
+    """Every section that the fusion of all modalities fills."""
     labels = dataset.labels
     pseudo = len(rounds[-1]["this run"]["pseudo"]["labels"]) if rounds else 0
     own = np.arange(fusion.num_folds)
@@ -40,11 +39,6 @@ def collect(
         "test": test_section(fusion, final, labels),
         "rounds": round_sections([saved["this run"] for saved in rounds], fusion.data.unlabelled_truth, labels),
         "modality_subsets": subset_sections(fusion, final),
-        "single_modality": [
-            {"modalities": list(setting.modalities), **waf_section(singles.cv_waf[i], singles.test_waf[i])}
-            for i, setting in enumerate(alone.values())
-            if singles
-        ],
         "ablations": ablation_sections(settings, rounds, final),
         "attention": attention_section(fusion, final, labels),
         "curves": {
@@ -59,6 +53,27 @@ def collect(
 def waf_section(cv_waf: Sequence[float], test_waf: float | None) -> dict[str, Any]:
     """WAF over folds [F] and on the test clips."""
     return {"cv_waf": float(np.mean(cv_waf)), "cv_std": float(np.std(cv_waf)), "test_waf": test_waf}
+
+
+def single_sections(
+    alone: Mapping[str, Setting], singles: Result | None, bare: Result | None, ranked: bool
+) -> list[dict[str, Any]]:
+    """Models trained on a part of the modalities.
+
+    singles: of the settings `alone`. bare: of text alone, without rankings. ranked: whether other text has them.
+    """
+    rows = [(name, setting, singles, i) for i, (name, setting) in enumerate(alone.items())]
+    rows.append(("text without ranking", Setting(("text",)), bare, 0))
+    return [
+        {
+            "name": name,
+            "modalities": list(setting.modalities),
+            "ranking": ranked and found is not bare and "text" in setting.modalities,
+            **waf_section(found.cv_waf[i], found.test_waf[i]),
+        }
+        for name, setting, found, i in rows
+        if found
+    ]
 
 
 def ablation_sections(
@@ -168,22 +183,30 @@ def attention_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> 
 
 
 def ranking_section(
-    transcripts: Sequence[str],
-    truth: np.ndarray,
-    rankings: Mapping[str, Sequence[str]],
-    labels: Sequence[str],
+    clips: Sequence[Clip], labels: Sequence[str], rankings: Rankings, tokens: Mapping[str, float]
 ) -> dict[str, Any] | None:
-    """How often the ranking's first, or first two, hold the label of a labelled clip; None without rankings."""
-    ranked = [(labels[t], rankings[text]) for text, t in zip(transcripts, truth, strict=True) if text in rankings]
-    if not ranked:
+    """How well the rankings agree with the labelled clips, and which clips lack one; None if nothing was ranked."""
+    if not rankings.ranked and not rankings.failures:
         return None
-    per_class = {
-        label: float(np.mean([ranking[0] == label for true, ranking in ranked if true == label]))
-        for label in labels
-        if any(true == label for true, _ in ranked)
-    }
+    ranked = [(clip.label, rankings.ranked[clip.transcript]) for clip in clips if clip.transcript in rankings.ranked]
+    places = [(label, ranking.index(label)) for label, ranking in ranked if label]
     return {
-        "top1": float(np.mean([ranking[0] == true for true, ranking in ranked])),
-        "top2": float(np.mean([true in ranking[:2] for true, ranking in ranked])),
-        "per_class": per_class,
+        "annotator": rankings.annotator,
+        "transcripts": len(rankings.ranked) + len(rankings.failures),
+        "ranked": len(rankings.ranked),
+        "overall": agreement([place for _, place in places]),
+        "per_class": {label: agreement([place for own, place in places if own == label]) for label in labels},
+        "tokens": dict(tokens),
+        "failures": [
+            {"name": clip.name, "split": clip.split, "modality": None, "reason": rankings.failures[clip.transcript]}
+            for clip in clips
+            if clip.transcript in rankings.failures
+        ],
     }
+
+
+def agreement(places: Sequence[int]) -> dict[str, Any]:
+    """How often the true label's place, counted from 0, is the first, or one of the first two; None without clips."""
+    clips = len(places)
+    top1, top2 = (sum(place < top for place in places) for top in (1, 2))
+    return {"clips": clips, "top1": top1 / clips if clips else None, "top2": top2 / clips if clips else None}

@@ -1,12 +1,15 @@
 """The steps that the commands share: a data set, its faces, its rankings, its features."""
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.detect import FaceDetector
@@ -14,17 +17,16 @@ from mer_jax.data.layouts import read_folder, read_mer
 from mer_jax.data.media import Unreadable, read_frames
 from mer_jax.data.sample.generate import SampleSpec, write_sample
 from mer_jax.errors import DataError, UsageError
-from mer_jax.extract import extract, ready_made
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.extraction import extract
+from mer_jax.features.ready_made import ready_made
 from mer_jax.features.rows import Embedded
 from mer_jax.features.store import FeatureStore
 from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
-from mer_jax.text import lexicon
-
-ANNOTATORS = {"lexicon": lexicon.rank, "none": None}
+from mer_jax.text.annotators import Rankings, make_annotator, rank_all
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,24 @@ def find_faces(clips: Sequence[Clip], folder: Path) -> list[Clip]:
     return [replace(clip, faces=found.get(clip.name)) for clip in clips]
 
 
-def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], annotator: str) -> dict[str, list[str]]:
-    """Transcript -> labels, most likely first, for every distinct transcript."""
-    if annotator not in ANNOTATORS:
-        raise UsageError(f"ranking.annotator: unknown {annotator!r}; known: {', '.join(ANNOTATORS)}")
-    rank = ANNOTATORS[annotator]
-    transcripts = sorted({clip.transcript for clip in clips} - {""})
-    return dict(zip(transcripts, rank(transcripts, labels), strict=True)) if rank else {}
+def rank_transcripts(clips: Sequence[Clip], labels: Sequence[str], settings: Any, dry_run: bool = False) -> Rankings:
+    """The rankings of every distinct transcript, by the annotator and from the cache of `config.ranking`."""
+    annotator = make_annotator(settings)
+    if annotator is None:
+        return Rankings.none()
+    folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
+    return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
+
+
+def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> None:
+    """Each clip's ranking, or why it has none, as csv."""
+    with write_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "ranking", "reason"))
+        for clip in clips:
+            ranking = ">".join(rankings.ranked.get(clip.transcript, ()))
+            reason = rankings.failures.get(clip.transcript, "") if clip.transcript else "no transcript"
+            writer.writerow((clip.name, ranking, reason))
 
 
 def frame_level_encoder(config: Any, modality: str, rankings: Mapping[str, Sequence[str]]) -> Encoder:
@@ -133,18 +146,20 @@ def frame_level_encoder(config: Any, modality: str, rankings: Mapping[str, Seque
 
 def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) -> Features:
     """Features of every clip, from the store where they are there already. Zeros with a reason where absent."""
-    store = FeatureStore(workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}")
+    folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
     settings = config.extraction
     with progress(f"{encoder.modality} features", len(clips), "clip") as bar:
         extract(
             clips,
             encoder,
-            store,
+            FeatureStore(folder),
             shard_size=settings.shard_clips,
             workers=settings.workers,
             advance=bar.update,
         )
-    return stored(store, [encoder.key(clip) for clip in clips])
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(folder.name)  # the other hosts' shards are there as well
+    return stored(FeatureStore(folder), [encoder.key(clip) for clip in clips])
 
 
 def stored(store: FeatureStore, keys: Sequence[str]) -> Features:

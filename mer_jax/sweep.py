@@ -73,7 +73,7 @@ def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], 
     clips = list(dataset.clips)
     if "image" in wanted and not config.data.get("image_feature"):
         clips = find_faces(clips, workdir / "faces")
-    rankings = rank_transcripts(clips, dataset.labels, config.ranking.annotator)
+    rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
     features = {
         modality: encode(config, workdir, clips, prompted_encoder(config, workdir, dataset.labels))
         if modality == "video" and not config.data.get("video_feature")

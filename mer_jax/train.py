@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mer_jax import cli, results
+from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
@@ -33,7 +34,10 @@ from mer_jax.stages import (
     modality_features,
     open_dataset,
     rank_transcripts,
+    write_rankings,
 )
+from mer_jax.text.annotators import Rankings, added_tokens
+from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.tune import tune_prompts
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
@@ -60,7 +64,8 @@ def train(run: Run) -> None:
     """All stages, from the data set to the report."""
     config, workdir = run.config, run.workdir
     wanted = chosen_modalities(config)
-    run.announce(["data", "faces", *wanted, "fusion", "report"])
+    reads_text = "text" in wanted and not config.data.get("text_feature")
+    run.announce(["data", "faces", *["ranking"] * reads_text, *wanted, "fusion", "report"])
 
     with run.stage("data"):
         dataset = open_dataset(config)
@@ -72,7 +77,13 @@ def train(run: Run) -> None:
         encoded = "image" in wanted and not config.data.get("image_feature")
         clips = find_faces(dataset.clips, workdir / "faces") if encoded else list(dataset.clips)
 
-    rankings = rank_transcripts(clips, labels, config.ranking.annotator)
+    rankings, tokens = Rankings.none(), {}
+    if reads_text:
+        with run.stage("ranking"):
+            rankings = rank_transcripts(clips, labels, config.ranking)
+            write_rankings(workdir / "rankings.csv", clips, rankings)
+            tokenizer = Tokenizer(fetch(config.encoders.text.source, weights=False))
+            tokens = added_tokens(rankings.ranked, tokenizer, config.ranking.template)
     features: dict[str, Features] = {}
     video = None
     for modality in wanted:
@@ -81,7 +92,7 @@ def train(run: Run) -> None:
                 video = tune_prompts(config, workdir, [clips[i] for i in labelled], labels, truth, fold_of)
                 features[modality] = encode(config, workdir, clips, video.encoder)
             else:
-                features[modality] = modality_features(config, workdir, clips, modality, rankings)
+                features[modality] = modality_features(config, workdir, clips, modality, rankings.ranked)
 
     with run.stage("fusion"):
         data, standardiser = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
@@ -94,6 +105,11 @@ def train(run: Run) -> None:
         nothing = PseudoLabels.none()
         singles = fusion.train(list(alone.values()), [nothing] * len(alone), 0) if alone else None
         unimodal = singles.unlabelled[: len(modalities)] if singles and options.agreement else None
+        bare = None
+        if "text" in alone and rankings.ranked and config.ablations.without_ranking:
+            features |= {"text": modality_features(config, workdir, clips, "text", {})}
+            bare_data, _ = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
+            bare = fusion.on(bare_data).train([alone["text"]], [nothing], 0)
         with progress("self-training", options.rounds + 1, "round") as bar:
             rounds, final = fusion.self_train(settings, workdir / "rounds", unimodal, bar.update)
         shape = Shape(labels, fusion.dims, config.fusion.hidden, fusion.num_folds)
@@ -107,9 +123,10 @@ def train(run: Run) -> None:
 
     with run.stage("report"):
         metrics: Any = {
-            **results.collect(dataset, modalities, fusion, settings, alone, singles, rounds, final),
+            **results.collect(dataset, modalities, fusion, settings, rounds, final),
+            "single_modality": results.single_sections(alone, singles, bare, bool(rankings.ranked)),
             "video": video.scores if video else None,
-            "ranking": results.ranking_section([clips[i].transcript for i in labelled], truth, rankings, labels),
+            "ranking": results.ranking_section(clips, labels, rankings, tokens),
             "problems": [vars(problem) for problem in sorted_problems(dataset, clips, features)],
             "settings": flatten(config.to_dict()),
             "environment": environment(),

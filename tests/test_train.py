@@ -84,10 +84,13 @@ def test_metrics_and_report(workdir):
     metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
     assert {"cv", "folds", "rounds", "test", "modality_subsets", "timing", "video"} <= metrics.keys()
     assert len(metrics["folds"]) == 3 and len(metrics["rounds"]) == 2 and len(metrics["modality_subsets"]) == 15
-    assert list(metrics["timing"]) == ["data", "faces", "speech", "image", "text", "video", "fusion", "report"]
+    stages = ["data", "faces", "ranking", "speech", "image", "text", "video", "fusion", "report"]
+    assert list(metrics["timing"]) == stages
     reasons = {problem["reason"] for problem in metrics["problems"]}
     assert {"silent", "no face", "no transcript", "row without a clip", "no video stream"} <= reasons
     assert any(reason.startswith("cannot decode") for reason in reasons)
+    assert [row["name"] for row in metrics["single_modality"]][-1] == "text without ranking"
+    assert len(read_rows(workdir / "rankings.csv")) == sum(metrics["dataset"]["counts"].values())
     assert "paper" in (workdir / "report" / "index.html").read_text("utf-8").lower()
 
 

@@ -89,8 +89,8 @@ class _Slot(NamedTuple):
     layer: int | None
 
 
-def fetch(source: str | Path) -> Path:
-    """The folder of a checkpoint in Hugging Face layout, downloaded if `source` is a hub id.
+def fetch(source: str | Path, weights: bool = True) -> Path:
+    """The folder of a checkpoint in Hugging Face layout, downloaded (`weights` or not) if `source` is a hub id.
 
     "bundled/clip", "bundled/hubert" and "bundled/baichuan" are the small ones that come with the package.
 
@@ -102,9 +102,10 @@ def fetch(source: str | Path) -> Path:
     if not folder.is_dir():
         download = partial(snapshot_download, str(source), ignore_patterns=["*/*"])
         try:
-            folder = Path(download(allow_patterns=["*.json", "*.txt", "*.model", "model*.safetensors"]))
-            if not any(folder.glob("*.safetensors")):
-                folder = Path(download(allow_patterns=["*.json", "*.txt", "*.model", "pytorch_model*.bin"]))
+            small = ["*.json", "*.txt", "*.model"]
+            folder = Path(download(allow_patterns=[*small, *["model*.safetensors"] * weights]))
+            if weights and not any(folder.glob("*.safetensors")):
+                folder = Path(download(allow_patterns=[*small, "pytorch_model*.bin"]))
         except (OSError, HFValidationError) as error:
             raise DataError(
                 f"{source}: no such folder, and the hub did not give it ({type(error).__name__}): "

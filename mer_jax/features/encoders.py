@@ -17,6 +17,7 @@ from transformers import CLIPConfig
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.data.clips import Clip
+from mer_jax.errors import UsageError
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -34,7 +35,8 @@ class Encoder:
     """One modality's encoder.
 
     load: builds the device program; called only when something is not in the store yet.
-    buckets: the lengths that chunks are padded to. budget: padded elements in a batch.
+    buckets: the lengths that chunks are padded to. model_parallel: local devices that share one copy of the weights.
+    budget: padded elements in the part of a batch that goes to one copy.
     """
 
     modality: str
@@ -43,6 +45,7 @@ class Encoder:
     load: Callable[[], Embed]
     buckets: tuple[int, ...]
     budget: int
+    model_parallel: int = 1
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""
@@ -53,31 +56,36 @@ class Encoder:
         return next(bucket for bucket in self.buckets if bucket >= len(chunk.data))
 
     def batch_size(self, bucket: int) -> int:
-        """Clips in a batch of a bucket: fills the budget, divides over the local devices."""
-        devices = jax.local_device_count()
-        return devices * max(1, self.budget // (bucket * devices))
+        """Chunks in a batch of a bucket: fills the budget of every copy of the weights."""
+        return local_mesh(self.model_parallel).shape["data"] * max(1, self.budget // bucket)
+
+    def sharding(self) -> NamedSharding:
+        """The batch axis over the copies of the weights."""
+        return NamedSharding(local_mesh(self.model_parallel), PartitionSpec("data"))
 
 
-def data_sharding() -> NamedSharding:
-    """The batch axis over every local device."""
-    return NamedSharding(Mesh(np.array(jax.local_devices()), ("data",)), PartitionSpec("data"))
+def local_mesh(model_parallel: int = 1) -> Mesh:
+    """The local devices as ("data", "model"): batches are split over the one, large weights over the other.
 
-
-def replicated(tree: Any) -> Any:
-    """A pytree with a copy on every local device."""
-    return jax.device_put(tree, NamedSharding(data_sharding().mesh, PartitionSpec()))
+    Raises:
+        UsageError: `model_parallel` does not divide the number of local devices.
+    """
+    devices = np.array(jax.local_devices())
+    if devices.size % model_parallel:
+        raise UsageError(f"model_parallel={model_parallel} does not divide the {devices.size} local devices")
+    return Mesh(devices.reshape(-1, model_parallel), ("data", "model"))
 
 
 def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[..., Any]:
-    """jit of function(model, *arrays), the weights replicated and passed as an argument, not as constants."""
+    """jit of function(model, *arrays), the weights passed as an argument, not as constants."""
     graphdef, state = nnx.split(model)
     program = jax.jit(lambda state, *arrays: function(nnx.merge(graphdef, state), *arrays))
-    return partial(program, replicated(state))
+    return partial(program, state)
 
 
-def identify(source: str, settings: Mapping[str, Any]) -> str:
-    """Fingerprint of an encoder's weights together with its preprocessing settings."""
-    text = fingerprint(fetch(source)) + json.dumps(dict(settings), sort_keys=True, default=str)
+def identify(source: str, **preprocessing: Any) -> str:
+    """Fingerprint of an encoder's weights together with every setting that its features depend on."""
+    text = fingerprint(fetch(source)) + json.dumps(preprocessing, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
@@ -86,43 +94,63 @@ def clip_image_size(source: str) -> int:
     return read_config(fetch(source), {"clip": CLIPConfig}).vision_config.image_size
 
 
-def speech_encoder(settings: Any) -> Encoder:
-    """HuBERT: sum of the last layers' hidden states, mean and variance over time."""
-    rate, seconds = settings.sample_rate, settings.chunk_seconds
+def embed_speech(
+    model: Hubert, waveform: jax.Array, lengths: jax.Array, mean: jax.Array, scale: jax.Array, *, keep_layers: int
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the last layers' hidden states, mean and variance over time (spec: Speech).
 
-    def embed(model: Hubert, waveform: jax.Array, lengths: jax.Array, mean: jax.Array, scale: jax.Array):
-        normal = (waveform.astype(jnp.float32) / 32768 - mean[:, None]) * scale[:, None]
-        real = jnp.arange(waveform.shape[1]) < lengths[:, None]
-        out = model(jnp.where(real, normal, 0.0), lengths, keep_layers=settings.keep_layers)
-        return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+    waveform [B, S] int16; mean, scale [B]: of the whole clip that a row is a chunk of.
+    """
+    normal = (waveform.astype(jnp.float32) / 32768 - mean[:, None]) * scale[:, None]
+    real = jnp.arange(waveform.shape[1]) < lengths[:, None]
+    out = model(jnp.where(real, normal, 0.0), lengths, keep_layers=keep_layers)
+    return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+
+
+def embed_images(model: CLIP, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """CLIP's image features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
+    frames = model.encode_image(pixels.reshape(-1, *pixels.shape[2:]))
+    return mean_variance(frames.reshape(*pixels.shape[:2], -1).astype(jnp.float32), lengths), lengths
+
+
+def embed_text(
+    model: Baichuan, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of the last layers' hidden states, mean and variance over tokens (spec: Text). tokens [B, L] int32."""
+    out = model(tokens, lengths, keep_layers=keep_layers)
+    return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+
+
+def speech_encoder(settings: Any) -> Encoder:
+    """HuBERT on the sound."""
+    rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
+
+    def load() -> Embed:
+        model = Hubert.from_pretrained(settings.source, settings.dtype, local_mesh())
+        return frozen_program(model, partial(embed_speech, keep_layers=layers))
 
     return Encoder(
         modality="speech",
         reader=SpeechReader(rate, seconds),
-        fingerprint=identify(settings.source, settings),
-        load=lambda: frozen_program(Hubert.from_pretrained(settings.source, dtype=settings.dtype), embed),
+        fingerprint=identify(settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers),
+        load=load,
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
 
 
 def image_encoder(settings: Any) -> Encoder:
-    """CLIP on every aligned face, mean and variance over frames."""
-    size = clip_image_size(settings.source)
-
-    def encode(model: CLIP, pixels: jax.Array, lengths: jax.Array):
-        frames = model.encode_image(pixels.reshape(-1, *pixels.shape[2:]))
-        return mean_variance(frames.reshape(*pixels.shape[:2], -1).astype(jnp.float32), lengths), lengths
+    """CLIP on every aligned face."""
 
     def load() -> Embed:
         resize = jax.jit(clip_pixels)
-        program = frozen_program(CLIP.from_pretrained(settings.source, dtype=settings.dtype), encode)
+        program = frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
         return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
 
     return Encoder(
         modality="image",
-        reader=FaceReader(size, max(settings.buckets_frames)),
-        fingerprint=identify(settings.source, settings),
+        reader=FaceReader(clip_image_size(settings.source), max(settings.buckets_frames)),
+        fingerprint=identify(settings.source, dtype=settings.dtype),
         load=load,
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
@@ -130,20 +158,22 @@ def image_encoder(settings: Any) -> Encoder:
 
 
 def text_encoder(settings: Any, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
-    """Baichuan on ranking and transcript: sum of the last layers' hidden states, mean and variance over tokens."""
+    """Baichuan on ranking and transcript."""
+    longest, layers = max(settings.buckets_tokens), settings.keep_layers
 
-    def embed(model: Baichuan, tokens: jax.Array, lengths: jax.Array):
-        out = model(tokens, lengths, keep_layers=settings.keep_layers)
-        return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+    def load() -> Embed:
+        mesh = local_mesh(settings.model_parallel)
+        model = Baichuan.from_pretrained(settings.source, settings.dtype, mesh)
+        return frozen_program(model, partial(embed_text, keep_layers=layers))
 
-    tokenizer = Tokenizer(fetch(settings.source))
     return Encoder(
         modality="text",
-        reader=TextReader(tokenizer.encode, rankings, template, max(settings.buckets_tokens)),
-        fingerprint=identify(settings.source, settings),
-        load=lambda: frozen_program(Baichuan.from_pretrained(settings.source, dtype=settings.dtype), embed),
+        reader=TextReader(Tokenizer(fetch(settings.source)).encode, rankings, template, longest),
+        fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers),
+        load=load,
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,
+        model_parallel=settings.model_parallel,
     )
 
 
@@ -163,7 +193,7 @@ def video_encoder(settings: Any, model: EmoVCLIP, prompts: Any) -> Encoder:
             return jax.vmap(one_set, out_axes=1)(prompts), lengths
 
         resize = jax.jit(clip_pixels)
-        weights = replicated((backbone, prompts))
+        weights = jax.device_put((backbone, prompts), NamedSharding(local_mesh(), PartitionSpec()))
         return lambda frames, lengths, rows, columns: encode(*weights, resize(frames, rows, columns), lengths)
 
     digest = hashlib.blake2b(digest_size=16)
@@ -172,7 +202,9 @@ def video_encoder(settings: Any, model: EmoVCLIP, prompts: Any) -> Encoder:
     return Encoder(
         modality="video",
         reader=VideoReader(clip_image_size(settings.source), settings.num_frames),
-        fingerprint=identify(settings.source, {**settings, "prompts": digest.hexdigest()}),
+        fingerprint=identify(
+            settings.source, dtype=settings.dtype, frames=settings.num_frames, prompts=digest.hexdigest()
+        ),
         load=load,
         buckets=(settings.num_frames,),
         budget=settings.batch_frames,

@@ -1,7 +1,8 @@
 """The feature store: safetensors shards, written whole or not at all, memory-mapped on reading.
 
 A store is one folder per encoder and preprocessing (their fingerprint is in the folder's name). Within it a row
-is found by its clip's key, so a clip whose file changed is computed again and nothing else is.
+is found by its clip's key, so a clip whose file changed is computed again and nothing else is. Hosts that share
+the folder number their shards apart.
 """
 
 import json
@@ -53,12 +54,13 @@ class FeatureStore:
     def __contains__(self, key: str) -> bool:
         return key in self.where
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Writes one shard. Embeddings must share one shape."""
+    def append(self, rows: Sequence[Row], host: int = 0) -> None:
+        """Writes the next shard of a host. Embeddings must share one shape."""
         found = [row.embedding for row in rows if row.embedding is not None]
         embeddings = np.stack(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
         index = [(row.key, row.reason) for row in rows]
-        path = self.folder / f"{len(self.shards):06d}.safetensors"
+        number = sum(path.name.startswith(f"{host:03d}-") for path in self.shards)
+        path = self.folder / f"{host:03d}-{number:06d}.safetensors"
         with write_whole(path, mode="wb") as file:
             file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
         self._index(len(self.shards), index)

@@ -41,6 +41,7 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
     )
     environment.globals.update(spread=formats.spread, points=formats.points)
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
+    ranking = every_key["ranking"]
     return environment.get_template("report.html").render(
         every_key,
         charts=_charts(every_key),
@@ -50,6 +51,8 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         best_single=tables.best_single(metrics),
         chance_margin=tables.chance_margin,
         problem_groups=tables.problem_groups(metrics.get("problems") or []),
+        ranking_failures=tables.problem_groups(ranking["failures"]) if ranking else [],
+        text_rows=tables.text_rows(metrics),
         table_1=tables.table_1(metrics),
         table_2=tables.table_2(metrics),
     )

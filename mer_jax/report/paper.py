@@ -11,6 +11,7 @@ class Row(NamedTuple):
     test: str
     modalities: tuple[str, ...] = ()  # none: no such run of ours
     modality_dropout: float = 0.0
+    ranking: bool = False  # whether the text was read with its ranking; of table 1
 
 
 TABLE_1 = {
@@ -20,8 +21,8 @@ TABLE_1 = {
     ),
     "Text": (
         Row("Baseline, Baichuan", "54.86 ± 0.12", "56.63 ± 0.18"),
-        Row("Paper, Baichuan", "53.81", "55.44"),
-        Row("Paper, GPT4-Baichuan", "56.65", "56.84", ("text",)),
+        Row("Paper, Baichuan", "53.81", "55.44", ("text",)),
+        Row("Paper, GPT4-Baichuan", "56.65", "56.84", ("text",), ranking=True),
     ),
     "Vision": (
         Row("Baseline, CLIP", "66.66 ± 0.12", "63.27 ± 0.29"),

@@ -82,7 +82,9 @@ class Subset(TypedDict):
 class SingleModality(TypedDict):
     """Models trained on these modalities alone; more than one where the paper's Table 1 has such a row."""
 
+    name: str
     modalities: list[str]
+    ranking: bool  # whether there is text, read with rankings
     cv_waf: float
     cv_std: float
     test_waf: float | None
@@ -118,12 +120,30 @@ class Video(TypedDict):
     strips: list[Strip]
 
 
-class Ranking(TypedDict):
-    """How often the language model's ranking of the transcript holds the true label."""
+class Agreement(TypedDict):
+    """How often a ranking of the transcript puts the true label first, or among the first two."""
 
-    top1: float
-    top2: float
-    per_class: dict[str, float]  # label -> top1
+    clips: int
+    top1: float | None
+    top2: float | None
+
+
+class Tokens(TypedDict):
+    """Of the text encoder: what a bare transcript has, and what joining its ranking adds."""
+
+    transcript: float  # mean
+    added: float  # mean
+    most: int
+
+
+class Ranking(TypedDict):
+    annotator: str  # with model and prompt
+    transcripts: int  # distinct ones
+    ranked: int
+    overall: Agreement  # on the labelled clips
+    per_class: dict[str, Agreement]  # by true label
+    tokens: Tokens
+    failures: list["Problem"]  # clips whose transcript went on without ranking
 
 
 class FoldCurves(TypedDict):

@@ -17,7 +17,7 @@ def headline(metrics: Metrics, report: str | Path) -> str:
         scores = f"{percent(entry['cv_waf'])} % cross-validated"
         if entry["test_waf"] is not None:
             scores = f"{percent(entry['test_waf'])} % test, {scores}"
-        lines.append((f"  {' + '.join(entry['modalities'])} alone", scores))
+        lines.append((f"  {entry['name']} alone", scores))
     if rounds:
         gain = f"{points(cv['waf'], rounds[0]['cv_waf'])} points cross-validated"
         if test:

@@ -37,6 +37,11 @@ def trained_on(metrics: Metrics, *modalities: str) -> SingleModality | None:
     return next((entry for entry in entries if tuple(entry["modalities"]) == modalities), None)
 
 
+def text_rows(metrics: Metrics) -> list[SingleModality]:
+    """The models trained on text alone: with rankings, and without."""
+    return [entry for entry in metrics.get("single_modality") or [] if entry["modalities"] == ["text"]]
+
+
 def _score(entry: Subset | SingleModality) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
 
@@ -60,10 +65,11 @@ def problem_groups(problems: list[Problem]) -> list[ProblemGroup]:
 
 
 def table_1(metrics: Metrics) -> dict[str, list[Comparison]]:
-    """The paper's single-modality rows by section, each with our model trained on the same modalities."""
-    ours = {tuple(entry["modalities"]): entry for entry in metrics.get("single_modality") or []}
+    """The paper's single-modality rows by section, each with our model trained on the same."""
+    ours = {(tuple(entry["modalities"]), entry["ranking"]): entry for entry in metrics.get("single_modality") or []}
     return {
-        section: [Comparison(row, ours.get(row.modalities)) for row in rows] for section, rows in paper.TABLE_1.items()
+        section: [Comparison(row, ours.get((row.modalities, row.ranking))) for row in rows]
+        for section, rows in paper.TABLE_1.items()
     }
 
 

@@ -25,7 +25,7 @@ def test_a_shard_is_whole_or_absent(tmp_path, monkeypatch):
     monkeypatch.setattr("mer_jax.features.store.save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.append([Row("b", np.ones(2))])
-    assert [path.name for path in tmp_path.iterdir()] == ["000000.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["000-000000.safetensors"]
     assert "b" not in FeatureStore(tmp_path)
 
 
@@ -33,7 +33,7 @@ def test_same_rows_same_bytes(tmp_path):
     rows = [Row(str(i), np.full(4, i)) for i in range(5)] + [Row("x", None, "no face")]
     for folder in ("one", "two"):
         FeatureStore(tmp_path / folder).append(rows)
-    one, two = ((tmp_path / folder / "000000.safetensors").read_bytes() for folder in ("one", "two"))
+    one, two = ((tmp_path / folder / "000-000000.safetensors").read_bytes() for folder in ("one", "two"))
     assert one == two
 
 

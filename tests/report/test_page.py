@@ -86,6 +86,15 @@ def test_the_numbers_are_the_run_s(metrics):
     assert "+23.2 points" in headline  # over speech alone, 68.0
 
 
+def test_rankings_by_class_with_and_without_and_those_that_failed(metrics):
+    text = Page(section(render(metrics), "text")).text
+    assert "1,317 of 1,320 distinct transcripts were ranked by openai (gpt-4o-mini, prompt zh-1)" in text
+    assert "of 14.2 tokens, a ranking adds 19.0 on average and 21 at most" in text
+    assert re.search(r"happy\s*50\.0\s*70\.0\s*66", text)
+    assert re.search(r"text without ranking\s*53\.1 ± 2\.0\s*52\.7", text)
+    assert "3 clips whose transcript went on without ranking: the model refuses" in text and "sample_00700" in text
+
+
 def test_tuning_on_all_labels_is_flagged_at_the_top(metrics):
     assert "optimistic" not in render(metrics)
     metrics["video"]["mode"] = "all_labelled"

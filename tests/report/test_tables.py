@@ -36,6 +36,12 @@ def test_our_runs_stand_beside_the_same_experiment(metrics):
     vision = {pair.paper.model: pair.ours for pair in tables.table_1(metrics)["Vision"]}
     assert vision["Paper, CLIP + EmoVCLIP"]["modalities"] == ["image", "video"]
     assert vision["Baseline, CLIP"] is None
+    text = {pair.paper.model: pair.ours and pair.ours["name"] for pair in tables.table_1(metrics)["Text"]}
+    assert text == {
+        "Baseline, Baichuan": None,
+        "Paper, Baichuan": "text without ranking",
+        "Paper, GPT4-Baichuan": "text",
+    }
     ours = {pair.paper.test: pair.ours and pair.ours["name"] for pair in tables.table_2(metrics)}
     assert ours == {
         "86.32 ± 0.22": None,

@@ -17,7 +17,7 @@ def test_join():
 
 @given(st.text(max_size=50), st.sampled_from(sorted(TEMPLATES)))
 def test_transcripts_are_data(transcript, template):
-    assert join(LABELS, transcript, template).endswith(transcript)
+    assert join(LABELS, transcript, template) == join(LABELS, "\0", template).replace("\0", transcript)
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))

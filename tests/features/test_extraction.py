@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
 from mer_jax.data.clips import Clip
-from mer_jax.extract import extract, ready_made
 from mer_jax.features.encoders import Encoder
+from mer_jax.features.extraction import extract
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Absent, Chunk
 from mer_jax.features.store import FeatureStore
@@ -86,27 +88,27 @@ def test_nothing_is_computed_twice(tmp_path, encoder):
     extract(CLIPS, never, FeatureStore(tmp_path), shard_size=50)
 
 
-def test_ready_made_features(tmp_path):
-    def clip(name, array):
-        path = tmp_path / f"{name}.npy"
-        np.save(path, array)
-        return Clip(name, "train", features={"speech": path})
+def test_worker_processes_read_the_same(tmp_path, encoder):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain looks at its own flags
+    for folder, workers in (("threads", 0), ("processes", 2)):
+        extract(CLIPS, encoder, FeatureStore(tmp_path / folder), shard_size=7, workers=workers)
+    threads, processes = (
+        [path.read_bytes() for path in sorted((tmp_path / folder).iterdir())] for folder in ("threads", "processes")
+    )
+    assert threads == processes and len(threads) == 3
 
-    clips = [
-        clip("flat", np.arange(4.0)),
-        clip("frames", np.array([[0.0, 2.0], [4.0, 2.0]])),
-        clip("narrow", np.zeros(3)),
-        clip("infinite", np.array([np.inf, 0, 0, 0])),
-        Clip("missing", "train"),
-        clip("objects", np.array([{}], object)),
-    ]
-    keys = ready_made(clips, "speech", FeatureStore(tmp_path / "store"), shard_size=2)
-    (tmp_path / "flat.npy").touch()  # read already
-    store = FeatureStore(tmp_path / "store")
-    assert ready_made(clips[1:], "speech", store, shard_size=2) == keys[1:]
-    embeddings, present = store.rows(keys)
-    np.testing.assert_array_equal(embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert present.tolist() == [True, True, False, False, False, False] and not embeddings[..., 2:, :].any()
-    reasons = [store.reasons[key] for key in keys[2:]]
-    for reason, part in zip(reasons, ("wide", "finite", "no ready-made", "cannot be read"), strict=True):
-        assert part in reason
+
+def test_hosts_share_the_work_and_the_store(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for host in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        extract(CLIPS, encoder, FeatureStore(tmp_path / "both"), shard_size=4)
+    names = [path.name for path in sorted((tmp_path / "both").iterdir())]
+    assert [name[:3] for name in names] == ["000"] * 3 + ["001"] * 3
+    monkeypatch.undo()
+    never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("a clip was left out")})
+    extract(CLIPS, never, FeatureStore(tmp_path / "both"), shard_size=4)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "one"), shard_size=4)
+    both, one = (read_all(tmp_path / folder, encoder)[0] for folder in ("both", "one"))
+    np.testing.assert_allclose(both, one, atol=1e-6)

@@ -1,0 +1,167 @@
+"""Compiles the real-size programs for TPU slices, without a TPU, and says whether they fit and how fast they can be.
+
+    pip install libtpu
+    python -m launch.compile_check [--slice=v5e:2x4 --slice=v6e:2x4] [--config.encoders.image.batch_frames=512]
+
+Batch sizes are the config's. XLA counts the body of a loop once, so the scanned layers are compiled by themselves
+and added as often as they run. FLOPs and bytes are of one device; the roofline time is the larger of FLOPs / peak and
+bytes / bandwidth; "XLA ms" adds up the cycles that the compiler expects of each operation, one after the other. A
+program that does not fit names its knob.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host computes nothing
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu is not on a TPU machine
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import topologies
+from ml_collections import config_flags
+
+from launch.programs import Program, all_programs
+from mer_jax import cli
+from mer_jax.errors import UsageError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/semi.py:mer2024,root=unread", "Config file whose batch sizes are checked."
+)
+SLICES = flags.DEFINE_multi_string("slice", ["v5e:2x4", "v5p:2x2x1", "v6e:2x4"], "Generation and shape of a slice.")
+OPS = flags.DEFINE_integer("ops", 0, "Also list this many of a layer's costliest operations.")
+PROGRAMS = flags.DEFINE_multi_string("program", [], "Only programs whose name contains this.")
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip of a TPU generation (cloud.google.com/tpu/docs/system-architecture-tpu-vm)."""
+
+    accelerator: str  # TPU_ACCELERATOR_TYPE without the number of cores
+    peak: float  # bf16 FLOP/s
+    bandwidth: float  # bytes/s of HBM
+    memory: float  # bytes of HBM
+    clock: float  # Hz: the peak divided by what its matrix units do in a cycle
+
+
+CHIPS = {
+    "v5e": Chip("v5litepod", 197e12, 819e9, 16e9, 1.5e9),
+    "v5p": Chip("v5p", 459e12, 2765e9, 95e9, 1.75e9),
+    "v6e": Chip("v6e", 918e12, 1640e9, 32e9, 1.75e9),
+}
+CYCLES = re.compile(r'%(\S+) = (\S+) .*?"estimated_cycles":"(\d+)"')
+OP_NAME = re.compile(r'op_name="([^"]*)"')
+COLLECTIVES = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+COLUMNS = ("program", "fits", "GB/device", "TFLOP", "/ analytic", "GB moved", "FLOP/B", "roofline ms", "of peak")
+COLUMNS = (*COLUMNS, "clips/s", "XLA ms", "of peak", "collectives")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """XLA's estimate for one device."""
+
+    flops: float
+    bytes_moved: float
+    cycles: float
+
+    @classmethod
+    def of(cls, executable: Any) -> "Cost":
+        found = executable.cost_analysis()
+        return cls(found["flops"], found["bytes accessed"], sum(cycles for cycles, _ in costliest(executable)))
+
+    def plus(self, other: "Cost", times: float) -> "Cost":
+        """This and `times` the other."""
+        return Cost(
+            self.flops + times * other.flops,
+            self.bytes_moved + times * other.bytes_moved,
+            self.cycles + times * other.cycles,
+        )
+
+
+def costliest(executable: Any) -> list[tuple[int, str]]:
+    """XLA's estimate of every operation, cycles and description, the largest first."""
+    found = []
+    for line in executable.as_text().splitlines():
+        if match := CYCLES.search(line):
+            origin = OP_NAME.search(line)
+            found.append((int(match[3]), f"{match[2]} {match[1]} {origin[1] if origin else ''}".strip()))
+    return sorted(found, reverse=True)
+
+
+def compiled(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """The executable for the devices that the arguments' shardings name."""
+    return jax.jit(function).lower(*arguments).compile()
+
+
+def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
+    """One row of the table, and lines on the loop bodies' costliest operations."""
+    try:
+        executable = compiled(program.function, program.arguments)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
+        needs = f"needs {used[1]} of {used[2]}" if used else "out of memory"
+        return [program.name, f"NO: lower {program.knob}", needs], []
+    memory = executable.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    cost = Cost.of(executable)
+    operations = []
+    for loop in program.loops:
+        body = compiled(loop.function, loop.arguments)
+        cost = cost.plus(Cost.of(body), loop.repeats)
+        whole = Cost.of(body).cycles
+        operations += [
+            f"    {cycles / whole:4.0%} of the layer: {what}" for cycles, what in costliest(body)[: OPS.value]
+        ]
+    seconds = cost.cycles / chip.clock
+    roofline = max(cost.flops / chip.peak, cost.bytes_moved / chip.bandwidth)
+    found = Counter(COLLECTIVES.findall(executable.as_text()))
+    fits = held <= chip.memory
+    row = [
+        program.name,
+        "yes" if fits else f"NO: lower {program.knob}",
+        f"{held / 1e9:.2f} of {chip.memory / 1e9:.0f}",
+        f"{cost.flops / 1e12:.3f}",
+        f"{cost.flops / program.flops:.2f}",
+        f"{cost.bytes_moved / 1e9:.1f}",
+        f"{cost.flops / cost.bytes_moved:.0f}",
+        f"{roofline * 1e3:.2f}",
+        f"{cost.flops / roofline / chip.peak:.0%}",
+        f"{program.clips / roofline:,.0f}",
+        f"{seconds * 1e3:.2f}",
+        f"{cost.flops / seconds / chip.peak:.0%}",
+        ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
+    ]
+    return row, operations
+
+
+def main() -> None:
+    """The command: one table per slice."""
+    for name in SLICES.value:
+        generation, _, shape = name.partition(":")
+        if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
+            raise UsageError(f"--slice={name}: expected GENERATION:SHAPE, of {', '.join(CHIPS)}, such as v5e:2x4")
+        chip = CHIPS[generation]
+        count = int(np.prod([int(side) for side in shape.split("x")]))
+        os.environ["TPU_ACCELERATOR_TYPE"] = f"{chip.accelerator}-{count}"
+        try:
+            devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(f"{name}: libtpu is not installed, or does not know the slice ({error})") from error
+        print(f"\n{name}: {devices.size} x {devices[0].device_kind}")
+        print(" | ".join(COLUMNS), flush=True)
+        for program in all_programs(CONFIG.value, devices):
+            if not PROGRAMS.value or any(part in program.name for part in PROGRAMS.value):
+                row, operations = check(program, chip)
+                print("\n".join([" | ".join(row), *operations]), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,310 @@
+"""The programs of a run at the paper's sizes, without any weights: functions, argument shapes and their places."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from transformers import CLIPConfig, HubertConfig
+
+from mer_jax.checkpoints.huggingface import REPLICATED, Rule
+from mer_jax.features.encoders import embed_images, embed_speech, embed_text
+from mer_jax.fusion.pool import make_pool, make_runs
+from mer_jax.fusion.trainer import FoldTrainer
+from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
+from mer_jax.models.baichuan_config import BaichuanConfig
+from mer_jax.models.baichuan_weights import rules as baichuan_rules
+from mer_jax.models.clip_weights import RULES as CLIP_RULES
+from mer_jax.models.emovclip import Prompt
+from mer_jax.models.hubert_weights import rules as hubert_rules
+from mer_jax.models.preprocess import clip_pixels
+from mer_jax.tune import Batch, Tuner
+
+CROP = 128  # px of an aligned face
+CLIP_FRAMES = 128  # of a clip: about 5 s
+CLIP_SECONDS = 4.0
+CLIP_TOKENS = 128
+LABELLED, PSEUDO, TESTED = 5030, 600, 1006  # MER2024: labelled clips, room for pseudo-labels, clips of a fold
+DIMS = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
+
+CLIP_L14 = CLIPConfig(
+    vision_config={
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+    },
+    text_config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+    projection_dim=768,
+)
+HUBERT_LARGE = HubertConfig(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    feat_extract_norm="layer",
+    conv_bias=True,
+    do_stable_layer_norm=True,
+)
+BAICHUAN_13B = BaichuanConfig(vocab_size=64_000)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The body of a loop, which XLA counts once, and how often more it runs."""
+
+    repeats: int
+    function: Callable[..., Any]
+    arguments: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled. flops: of the matrix products, counted by hand, of one device. clips: of the whole slice."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Sequence[Any]
+    flops: float
+    clips: int
+    knob: str  # the config field to lower when it does not fit
+    loops: Sequence[Loop] = field(default_factory=tuple)
+
+
+def all_programs(config: Any, devices: np.ndarray) -> list[Program]:
+    """The programs of a config on a slice."""
+    encoders = config.encoders
+    data = Mesh(devices.reshape(-1, 1), ("data", "model"))
+    tensor_parallel = Mesh(devices.reshape(1, -1), ("data", "model"))
+    one = Mesh(devices.reshape(-1)[:1].reshape(1, 1), ("data", "model"))
+    return [
+        clip_extraction(encoders.image, data),
+        hubert_extraction(encoders.speech, data),
+        emovclip_step(config.tune, encoders.video, one),
+        baichuan_forward(encoders.text, tensor_parallel),
+        fusion_step(config, one),
+    ]
+
+
+def batch(mesh: Mesh, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """An array split over the mesh's data axis."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P("data")))
+
+
+def placed(tree: Any, mesh: Mesh) -> Any:
+    """Shapes of a pytree, with a copy on every device."""
+    sharding = NamedSharding(mesh, REPLICATED)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def frozen(factory: Callable[[], nnx.Module], rules: Sequence[Rule], mesh: Mesh, prefix: str = "") -> Any:
+    """A module's shapes as `load_pretrained` would place it in bfloat16."""
+    rule_of = {f"{prefix}{target}": rule for rule in rules for target in rule.targets}
+
+    def place(path: tuple[Any, ...], variable: Any) -> Any:
+        rule = rule_of.get(".".join(map(str, path)))
+        dtype = (rule.dtype or jnp.bfloat16) if rule else variable.dtype
+        sharding = NamedSharding(mesh, rule.partition if rule else REPLICATED)
+        return variable.replace(jax.ShapeDtypeStruct(variable.shape, dtype, sharding=sharding))
+
+    graphdef, state = nnx.split(nnx.eval_shape(factory))
+    return nnx.merge(graphdef, nnx.map_state(place, state))
+
+
+def one_layer(layers: Any) -> Any:
+    """Shapes of one layer of a stack."""
+
+    def cut(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(x.sharding.mesh, P(*x.sharding.spec[1:]))
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
+
+    return jax.tree.map(cut, layers)
+
+
+def layer_flops(tokens: int, width: int, inner: int, matrices: int = 2) -> float:
+    """One transformer layer on one sequence; `matrices` of width x inner in the feed-forward."""
+    return 2 * tokens * (4 * width**2 + matrices * width * inner) + 4 * tokens**2 * width
+
+
+def vit_flops(config: Any, projection: int, tokens: int) -> float:
+    """A CLIP image tower on one image."""
+    patches, width = (config.image_size // config.patch_size) ** 2, config.hidden_size
+    layers = config.num_hidden_layers * layer_flops(tokens, width, config.intermediate_size)
+    return 2 * patches * 3 * config.patch_size**2 * width + layers + 2 * width * projection
+
+
+def clip_extraction(settings: Any, mesh: Mesh) -> Program:
+    """Aligned faces -> pooled CLIP L/14 features."""
+    vision = CLIP_L14.vision_config
+    clips = max(1, settings.batch_frames // CLIP_FRAMES)
+    total, size, tokens = clips * mesh.shape["data"], vision.image_size, (224 // 14) ** 2 + 1
+    model = frozen(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh)
+    weights = batch(mesh, (total, size, CROP), jnp.float32)
+    arguments = (
+        model,
+        batch(mesh, (total, CLIP_FRAMES, CROP, CROP, 3), jnp.uint8),
+        batch(mesh, (total,), jnp.int32),
+        weights,
+        weights,
+    )
+    hidden = batch(mesh, (total * CLIP_FRAMES, tokens, vision.hidden_size), jnp.bfloat16)
+    resize = 2 * 3 * CROP * size * (CROP + size)
+    return Program(
+        f"CLIP L/14 extraction, {clips} x {CLIP_FRAMES} faces per device",
+        lambda model, frames, lengths, rows, columns: embed_images(model, clip_pixels(frames, rows, columns), lengths),
+        arguments,
+        clips * CLIP_FRAMES * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
+        total,
+        "encoders.image.batch_frames",
+        [Loop(vision.num_hidden_layers - 1, lambda layer, x: layer(x), (one_layer(model.vision.layers), hidden))],
+    )
+
+
+def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
+    """Sound -> pooled HuBERT-large features."""
+    config, samples = HUBERT_LARGE, int(CLIP_SECONDS * settings.sample_rate)
+    clips = max(1, int(settings.batch_seconds / CLIP_SECONDS))
+    total = clips * mesh.shape["data"]
+    model = frozen(lambda: Hubert(config, rngs=nnx.Rngs(0)), hubert_rules(config), mesh)
+    per_clip = batch(mesh, (total,), jnp.float32)
+    waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
+    flops, frames, channels = 0.0, samples, 1
+    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        flops += 2 * frames * kernel * channels * width
+        channels = width
+    width = config.hidden_size
+    flops += 2 * frames * channels * width
+    flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
+    flops += config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
+    hidden = batch(mesh, (total, frames, width), jnp.bfloat16)
+    mask = batch(mesh, (total, 1, 1, frames), jnp.bool_)
+    body = Loop(
+        config.num_hidden_layers - 1,
+        lambda layer, x, mask: layer(x, mask),
+        (one_layer(model.encoder.layers), hidden, mask),
+    )
+    return Program(
+        f"HuBERT-large extraction, {clips} x {CLIP_SECONDS:g} s per device",
+        partial(embed_speech, keep_layers=settings.keep_layers),
+        (model, waveform, lengths, per_clip, per_clip),
+        clips * flops,
+        total,
+        "encoders.speech.batch_seconds",
+        [body],
+    )
+
+
+def baichuan_forward(settings: Any, mesh: Mesh) -> Program:
+    """Tokens -> pooled Baichuan-13B features, one copy of the weights over the whole slice."""
+    config, clips = BAICHUAN_13B, max(1, settings.batch_tokens // CLIP_TOKENS)
+    model = frozen(lambda: Baichuan(config, rngs=nnx.Rngs(0)), baichuan_rules(config, lm_head=False), mesh)
+    tokens, lengths = batch(mesh, (clips, CLIP_TOKENS), jnp.int32), batch(mesh, (clips,), jnp.int32)
+    hidden = batch(mesh, (clips, CLIP_TOKENS, config.hidden_size), jnp.bfloat16)
+    bias = batch(mesh, (1, config.num_attention_heads, CLIP_TOKENS, CLIP_TOKENS), jnp.float32)
+    causal = batch(mesh, (1, 1, CLIP_TOKENS, CLIP_TOKENS), jnp.bool_)
+    body = Loop(
+        config.num_hidden_layers - 1,
+        lambda layer, x, mask, bias: layer(x, mask, bias, None),
+        (one_layer(model.layers), hidden, causal, bias),
+    )
+    flops = config.num_hidden_layers * layer_flops(CLIP_TOKENS, config.hidden_size, config.intermediate_size, 3)
+    return Program(
+        f"Baichuan-13B, {clips} x {CLIP_TOKENS} tokens, tensor parallel over {mesh.shape['model']}",
+        partial(embed_text, keep_layers=settings.keep_layers),
+        (model, tokens, lengths),
+        clips * flops / mesh.shape["model"],
+        clips,
+        "encoders.text.batch_tokens, or raise encoders.text.model_parallel",
+        [body],
+    )
+
+
+def words(texts: Sequence[str]) -> Mapping[str, Any]:
+    """Stands in for CLIP's tokenizer: one id per word."""
+    return {"input_ids": [[49406, *range(len(text.split())), 49407] for text in texts]}
+
+
+def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
+    """One step on the prompts of L/14: 16 clips of 16 frames; of two folds one is trained on."""
+    clips, frames, vision = 16, video.num_frames, CLIP_L14.vision_config
+    size = vision.image_size
+
+    def factory() -> EmoVCLIP:
+        clip = CLIP(CLIP_L14, rngs=nnx.Rngs(0))
+        names = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
+        prompts, depth = settings.num_prompts, settings.depth
+        return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, remat=settings.remat, rngs=nnx.Rngs(0))
+
+    model = frozen(factory, CLIP_RULES, mesh, prefix="clip.")
+    tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
+    prompts = nnx.split(model, Prompt, ...)[1]
+    state = placed(jax.eval_shape(tuner.optimizer.init, prompts), mesh)
+    shape = (2, clips, frames)
+    arrays = Batch(
+        batch(mesh, (*shape, size, size, 3), jnp.float32),
+        batch(mesh, shape, jnp.bool_),
+        batch(mesh, shape[:2], jnp.int32),
+        batch(mesh, shape[:2], jnp.bool_),
+    )
+    run = (prompts, state, batch(mesh, (1,), jnp.int32))
+    tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts
+    layer, passes = one_layer(model.clip.vision.layers), 2 if settings.remat else 1
+    hidden = batch(mesh, (clips * frames, tokens, vision.hidden_size), jnp.bfloat16)
+
+    def backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        step = jax.checkpoint(lambda x: layer(x)) if settings.remat else lambda x: layer(x)
+        return jax.vjp(step, x)[1](gradient)
+
+    repeats = vision.num_hidden_layers - 1
+    linear = 2 * tokens * vision.hidden_size * (4 * vision.hidden_size + 2 * vision.intermediate_size)
+    attended = 4 * tokens**2 * vision.hidden_size
+    # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
+    flops = vision.num_hidden_layers * ((passes + 1) * linear + (passes + 2) * attended)
+    return Program(
+        f"EmoVCLIP L/14 training step, {clips} clips x {frames} frames",
+        tuner._step,
+        (run, arrays, batch(mesh, (2, clips), jnp.bool_), nnx.split(model, Prompt, ...)[2]),
+        clips * frames * flops,
+        clips,
+        "tune.batch_size, or set tune.remat",
+        [
+            Loop(repeats, lambda layer, x: layer(x), (layer, hidden)),
+            Loop(repeats, backward, (layer, hidden, hidden)),
+        ],
+    )
+
+
+def fusion_step(config: Any, mesh: Mesh) -> Program:
+    """The fold trainer's share of one device. XLA counts one epoch of one step and one batch of validation."""
+    fusion, classes = config.fusion, len(config.data.labels)
+    trainer = FoldTrainer(DIMS, classes, fusion.hidden, fusion.batch_size, fusion.epochs, fusion.keep_one)
+    fold_of = np.arange(LABELLED) % config.cv.folds
+    features = {name: np.zeros((1, width), np.float32) for name, width in DIMS.items()}
+    pool = make_pool(features, {name: np.ones(1, bool) for name in DIMS}, np.zeros(1, np.int32))
+    room = LABELLED + PSEUDO
+
+    def grow(x: jax.Array) -> jax.ShapeDtypeStruct:
+        clips = max(x.ndim - 2, 0)
+        return jax.ShapeDtypeStruct((*x.shape[:clips], room, *x.shape[clips + 1 :]), x.dtype)
+
+    runs = make_runs(fold_of, jax.random.key(0), room=PSEUDO)
+    hidden, widths = fusion.hidden, [*DIMS.values(), sum(DIMS.values())]
+    macs = sum(width * hidden + 2 * hidden**2 for width in widths) + hidden * (len(DIMS) + classes)
+    first = sum(width * hidden for width in widths)  # whose inputs need no gradient
+    flops = config.cv.folds * (fusion.batch_size * (6 * macs - 2 * first) + 256 * 2 * macs)
+    return Program(
+        f"fusion, {config.cv.folds} folds on one device: one step and one batch of validation",
+        jax.vmap(trainer._run, in_axes=(0, None, None)),
+        (placed(runs, mesh), placed(jax.tree.map(grow, pool), mesh), placed(np.int32(0), mesh)),
+        flops,
+        config.cv.folds * fusion.batch_size,
+        "fusion.hidden",
+    )

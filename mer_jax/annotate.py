@@ -1,0 +1,58 @@
+"""Transcripts -> emotion rankings, by a language model or a word list, into the cache that every run reads.
+
+    python -m mer_jax.annotate --config=configs/semi.py [--workdir=DIR] [--dry-run]
+        [--config.ranking.annotator=openai --config.ranking.openai.model=NAME ...]
+
+Says first what it will ask and what that may cost; --dry-run ends there. Can be killed and started again: only what
+has no answer yet is asked. `rankings.csv` in the workdir lists each clip's ranking, or why it has none.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from mer_jax import cli
+from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.errors import UsageError
+from mer_jax.stages import open_dataset, rank_transcripts, write_rankings
+from mer_jax.text.annotators import Rankings, added_tokens
+from mer_jax.text.tokenizer import Tokenizer
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where rankings.csv goes; default runs/<variant>.")
+DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
+
+
+def main() -> None:
+    """The command."""
+    config = CONFIG.value
+    if config is None:
+        raise UsageError("--config is missing: try --config=configs/semi.py")
+    dataset = open_dataset(config)
+    rankings = rank_transcripts(dataset.clips, dataset.labels, config.ranking, DRY_RUN.value)
+    if DRY_RUN.value:
+        return
+    path = Path(WORKDIR.value or f"runs/{config.variant}") / "rankings.csv"
+    write_rankings(path, dataset.clips, rankings)
+    tokenizer = Tokenizer(fetch(config.encoders.text.source, weights=False))
+    print(summary(rankings, added_tokens(rankings.ranked, tokenizer, config.ranking.template)))
+    print(f"{path}")
+
+
+def summary(rankings: Rankings, tokens: dict[str, float]) -> str:
+    """What came of it, in a few lines."""
+    total = len(rankings.ranked) + len(rankings.failures)
+    lines = [f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}"]
+    lines += [f"  {count:,} without: {reason}" for reason, count in Counter(rankings.failures.values()).most_common()]
+    if rankings.ranked:
+        lines.append(
+            f"a ranking adds {tokens['added']:.1f} tokens on average, at most {tokens['most']}, "
+            f"to a transcript of {tokens['transcript']:.1f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)

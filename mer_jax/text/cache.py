@@ -1,0 +1,84 @@
+"""Every answer of an annotator, kept as it comes, so that no transcript is paid for twice."""
+
+import fcntl
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mer_jax.text.ranking import Annotator, Answer, Usage
+
+
+class AnswerCache:
+    """The answers of one annotator, model and prompt version for one label set: a JSON line each, only appended to.
+
+    A context manager: while it is open, another process that opens the same file waits. A process may be killed
+    at any moment; a line that it did not finish is passed over.
+    """
+
+    def __init__(self, folder: Path, annotator: Annotator, labels: Sequence[str]):
+        model = re.sub(r"[^\w.@-]+", "_", annotator.model)
+        self.path = folder / f"{annotator.name}-{model}-{annotator.prompt}.jsonl"
+        self.identity = {
+            "annotator": annotator.name,
+            "model": annotator.model,
+            "prompt": annotator.prompt,
+            "labels": list(labels),
+        }
+        self.answers: dict[str, Answer] = {}  # by transcript, without the replies
+        self.spent = Usage()  # over all label sets, answered or not
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.path, "ab", buffering=0)  # a line is one write, at the file's end
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"  waiting for another process that uses {self.path}", file=sys.stderr, flush=True)
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+        self._load()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+    def append(self, answer: Answer) -> None:
+        """Keeps an answer. Once this returns, it outlives the process."""
+        line = json.dumps({**self.identity, **asdict(answer)}, ensure_ascii=False)
+        # A reply may hold half a surrogate pair: backslashreplace writes the JSON escape of it.
+        self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._note(answer)
+
+    def _load(self) -> None:
+        line = b"\n"
+        with open(self.path, "rb") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    identity = {key: entry.pop(key) for key in self.identity}
+                    answer = read(entry)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
+                if identity == self.identity:
+                    self._note(answer)
+                else:
+                    self.spent.add(answer.usage)
+        if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
+            self.file.write(b"\n")
+
+    def _note(self, answer: Answer) -> None:
+        self.answers[answer.transcript] = replace(answer, reply="")
+        self.spent.add(answer.usage)
+
+
+def read(entry: dict[str, Any]) -> Answer:
+    """An answer from its JSON object."""
+    ranking = entry["ranking"]
+    fields = {"ranking": None if ranking is None else tuple(ranking), "usage": Usage(**entry["usage"])}
+    return Answer(**{**entry, **fields})

@@ -1,0 +1,58 @@
+"""The cache of answers."""
+
+import json
+
+import pytest
+
+from mer_jax.text.cache import AnswerCache
+from mer_jax.text.lexicon import LexiconAnnotator
+from mer_jax.text.ranking import Answer, Usage
+
+LABELS = ("happy", "sad")
+HARD = 'quotes " and \\, {braces},\nnewlines\u2028\x00 and 表情😀 ' * 500
+
+
+@pytest.fixture
+def opened(tmp_path):
+    return lambda labels=LABELS: AnswerCache(tmp_path, LexiconAnnotator(), labels)
+
+
+def test_answers_outlive_the_process_and_are_told_apart_by_labels(opened):
+    answers = [
+        Answer(HARD, ("sad", "happy"), "", HARD, Usage(1, 10, 5)),
+        Answer("b", None, "reply is not JSON", "half a pair: \ud83d", Usage(2, 20, 10)),
+    ]
+    with opened() as cache:
+        for answer in answers:
+            cache.append(answer)
+    with opened() as cache:
+        assert list(cache.answers) == [HARD, "b"]
+        assert cache.answers[HARD].ranking == ("sad", "happy") and cache.answers["b"].reason == "reply is not JSON"
+        assert cache.spent == Usage(3, 30, 15)
+    with opened(("happy", "sad", "angry")) as cache:
+        assert not cache.answers and cache.spent == Usage(3, 30, 15)
+    lines = cache.path.read_bytes().splitlines()
+    assert json.loads(lines[0])["reply"] == HARD and json.loads(lines[1])["reply"] == answers[1].reply
+
+
+def test_killed_at_any_byte(opened):
+    with opened() as cache:
+        cache.append(Answer("first", ("sad", "happy")))
+        cache.append(Answer("second", ("happy", "sad")))
+    whole = cache.path.read_bytes()
+    second = whole.index(b"\n") + 1
+    for length in range(second, len(whole) - 1):
+        cache.path.write_bytes(whole[:length])
+        with opened() as torn:
+            assert list(torn.answers) == ["first"]
+            torn.append(Answer("third", None, "x"))
+        with opened() as again:
+            assert list(again.answers) == ["first", "third"]
+
+
+def test_the_last_line_on_a_transcript_counts(opened):
+    with opened() as cache:
+        cache.append(Answer("a", None, "HTTP 500", final=False))
+        cache.append(Answer("a", ("sad", "happy")))
+    with opened() as cache:
+        assert cache.answers["a"].final and cache.answers["a"].ranking

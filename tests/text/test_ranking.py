@@ -1,0 +1,39 @@
+"""From a model's reply to a ranking."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_jax.text.ranking import Unusable, parse
+
+LABELS = ("happy", "sad", "angry")
+
+
+@given(st.permutations(LABELS))
+def test_every_order_is_a_ranking(order):
+    reply = json.dumps({"ranking": order})
+    assert parse(reply, LABELS) == parse(f"```json\n{reply}\n```", LABELS) == tuple(order)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("", "not JSON"),
+        ("I think happy, then sad.", "not JSON"),
+        ('Sure: {"ranking": ["happy", "sad", "angry"]}', "not JSON"),
+        ('{"ranking": ["happy", "sad", "ang', "not JSON"),
+        ('["happy", "sad", "angry"]', "no list"),
+        ('{"ranking": "happy, sad, angry"}', "no list"),
+        ('{"ranking": [["happy"], "sad", "angry"]}', "no list"),
+        ('{"ranking": ["happy", "sad"]}', "lacks"),
+        ('{"ranking": ["happy", "sad", "sad"]}', "twice"),
+        ('{"ranking": ["happy", "sad", "angry", "bored"]}', "invented"),
+        ('{"ranking": ["开心", "难过", "生气"]}', "invented"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_anything_else_is_not(reply, reason):
+    with pytest.raises(Unusable, match=reason):
+        parse(reply, LABELS)
