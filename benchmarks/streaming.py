@@ -8,23 +8,22 @@ candidates adds nothing to the first half's peak.
 """
 
 import argparse
-import json
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
 
+from benchmarks.fusion import CLASSES, FOLDS, PAPER
+from benchmarks.timing import seconds_of, show
 from mer_jax.features.standardise import Standardiser
 from mer_jax.features.store import FeatureStore, Row
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
 
-PAPER = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
-FOLDS, CLASSES, SHARD = 5, 6, 512
+SHARD = 512  # clips
 
 
 class Memory:
@@ -48,13 +47,13 @@ class Memory:
             self.samples.append((own, files))
 
     def peaks(self) -> dict[str, float]:
-        """Of the sum, in either half of the samples; and of the mapped files alone."""
+        """Of the sum, in either half of the time; and of the mapped files alone. MiB."""
         total = np.sum(self.samples, axis=1)
         half = len(total) // 2
         return {
-            "first_half_mib": float(total[:half].max()),
-            "second_half_mib": float(total[half:].max()),
-            "mapped_mib": float(np.max(self.samples, axis=0)[1]),
+            "peak, first half": round(total[:half].max()),
+            "peak, second half": round(total[half:].max()),
+            "of it mapped files": round(np.max(self.samples, axis=0)[1]),
         }
 
 
@@ -83,23 +82,15 @@ def main() -> None:
         params = initialise(jax.random.split(jax.random.key(0), FOLDS))
         members = Members(params, np.arange(FOLDS), np.ones((FOLDS, len(MODALITIES)), bool))
         scorer = Scorer(PAPER, CLASSES)
-        result = {"clips": flags.clips, "features_mib": flags.clips * sum(PAPER.values()) * 4 / 2**20}
-        with Memory() as memory:
-            standardiser = Standardiser.fit(features, present)
-        result["standardiser"] = memory.peaks()
-        start = time.perf_counter()
-        with Memory() as memory:
-            scores = scorer(members, standardiser(features), present)
-        result["scorer"] = memory.peaks() | {"seconds": time.perf_counter() - start}
-        assert scores.logits.shape == (FOLDS, flags.clips, CLASSES)
-    print(f"{flags.clips} clips, {result['features_mib']:.0f} MiB of features")
-    for part in ("standardiser", "scorer"):
-        peaks = result[part]
-        print(
-            f"  {part:13s} resident at most {peaks['first_half_mib']:.0f} MiB in the first half, "
-            f"{peaks['second_half_mib']:.0f} MiB in the second; {peaks['mapped_mib']:.0f} MiB of it mapped files"
-        )
-    print(json.dumps(result))
+        rows = []
+        for name, work in (
+            ("Standardiser.fit", lambda: Standardiser.fit(features, present)),
+            ("Scorer", lambda: scorer(members, Standardiser.identity(PAPER)(features), present)),
+        ):
+            with Memory() as memory:
+                seconds = seconds_of(work)
+            rows.append({"": name, **memory.peaks(), "seconds": round(seconds, 1)})
+    show(rows, benchmark="streaming", clips=flags.clips, features_mib=flags.clips * sum(PAPER.values()) * 4 >> 20)
 
 
 if __name__ == "__main__":
