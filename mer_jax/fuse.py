@@ -16,6 +16,7 @@ import numpy as np
 
 from mer_jax.data.clips import SPLITS, Dataset
 from mer_jax.errors import DataError
+from mer_jax.features.rows import Embedded
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
@@ -31,13 +32,13 @@ from mer_jax.stages import Features
 class Embeddings(NamedTuple):
     """Some clips as fusion sees them."""
 
-    features: Mapping[str, np.ndarray]  # [N, D] per modality, or [F, N, D] where each fold has its own
+    features: Mapping[str, Embedded]  # [N, D] per modality, or [F, N, D] where each fold has its own
     present: Mapping[str, np.ndarray]  # [N] bool per modality
 
     def take(self, index: np.ndarray) -> "Embeddings":
         """The clips at `index`, in its order."""
         return Embeddings(
-            {modality: x[..., index, :] for modality, x in self.features.items()},
+            {modality: x.take(index, axis=-2) for modality, x in self.features.items()},
             {modality: x[index] for modality, x in self.present.items()},
         )
 

@@ -69,10 +69,10 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
     labels = ensemble.shape.labels
     with tempfile.TemporaryDirectory() as scratch:
         features = features_of(config, workdir, paths, text, ensemble.shape, Path(scratch))
-    probs, attention = ensemble(
-        {modality: found.embeddings for modality, found in features.items()},
-        {modality: found.present for modality, found in features.items()},
-    )
+        probs, attention = ensemble(
+            {modality: found.embeddings for modality, found in features.items()},
+            {modality: found.present for modality, found in features.items()},
+        )
     for i, path in enumerate(paths):
         yield {
             "file": str(path),

@@ -24,6 +24,7 @@ from mer_jax.errors import DataError, UsageError
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import extract
 from mer_jax.features.ready_made import ready_made
+from mer_jax.features.rows import Embedded
 from mer_jax.features.store import FeatureStore
 from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
@@ -38,7 +39,7 @@ FACE_SIZE = 128  # pixels
 class Features:
     """One modality of every clip of a list: embeddings [N, D], or [F, N, D] with a row per fold; zeros where absent."""
 
-    embeddings: np.ndarray
+    embeddings: Embedded
     present: np.ndarray  # [N] bool
     reasons: Mapping[int, str]  # position -> why it is absent
 
@@ -175,14 +176,13 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
         )
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(folder.name)  # the other hosts' shards are there as well
-    store = FeatureStore(folder)
-    keys = [encoder.key(clip) for clip in clips]
-    embeddings, present = store.read(keys)
-    reasons = {i: store.reasons[key] for i, key in enumerate(keys) if not present[i]}
-    if embeddings.ndim == 3:  # [N, R, P] -> [R, N, P], or [N, P] where one set of prompts serves all folds
-        embeddings = np.ascontiguousarray(embeddings.swapaxes(0, 1))
-        embeddings = embeddings[0] if len(embeddings) == 1 else embeddings
-    return Features(embeddings, present, reasons)
+    return stored(FeatureStore(folder), [encoder.key(clip) for clip in clips])
+
+
+def stored(store: FeatureStore, keys: Sequence[str]) -> Features:
+    """The features under `keys`, left on disk."""
+    embeddings, present = store.rows(keys)
+    return Features(embeddings, present, {i: store.reasons[key] for i, key in enumerate(keys) if not present[i]})
 
 
 def modality_features(
@@ -190,15 +190,16 @@ def modality_features(
 ) -> Features:
     """Features of a modality that needs no training; the data set's own where it has them."""
     if config.data.get(f"{modality}_feature"):
-        return load_ready_made(clips, modality)
+        return load_ready_made(config, workdir, clips, modality)
     return encode(config, workdir, clips, frame_level_encoder(config, modality, rankings))
 
 
-def load_ready_made(clips: Sequence[Clip], modality: str) -> Features:
-    """Features that the data set brings."""
-    embeddings, reasons = ready_made(clips, modality)
-    present = np.array([i not in reasons for i in range(len(clips))], bool)
-    return Features(embeddings, present, reasons)
+def load_ready_made(config: Any, workdir: Path, clips: Sequence[Clip], modality: str) -> Features:
+    """Features that the data set brings, pooled once into a store."""
+    store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
+    with progress(f"{modality} features", len(clips), "clip") as bar:
+        keys = ready_made(clips, modality, store, shard_size=config.extraction.shard_clips, advance=bar.update)
+    return stored(store, keys)
 
 
 def absences(clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:

@@ -97,7 +97,7 @@ def tune_prompts(
         config, workdir, clips, video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model]))
     )
     found = np.flatnonzero(plain.present)
-    embeddings = plain.embeddings[found]
+    embeddings = np.asarray(plain.embeddings)[found]
     truth, fold_of = truth[found], fold_of[found]
     zero_shot = plain_model.logits(jnp.asarray(embeddings), plain_model.class_features())
 

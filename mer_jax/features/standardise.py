@@ -4,13 +4,18 @@ The paper and the baseline feed raw features. `config.fusion.standardise=False` 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from mer_jax.features.pooling import merge_mean_variance
+from mer_jax.features.rows import Embedded, Rows
 from mer_jax.files import write_whole
+
+_BATCH = 1024  # clips that are read at once
 
 
 class Standardiser(NamedTuple):
@@ -20,15 +25,22 @@ class Standardiser(NamedTuple):
     scale: dict[str, np.ndarray]  # 1 / standard deviation; 1 for a feature that never changes
 
     @classmethod
-    def fit(cls, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> "Standardiser":
-        """features: [N, D] or [F, N, D] per modality; present: [N] bool, the clips that count."""
+    def fit(cls, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> "Standardiser":
+        """features: [N, D] or [F, N, D] per modality, read in batches; present: [N] bool, the clips that count."""
         mean, scale = {}, {}
         for modality, x in features.items():
-            real = x[..., present[modality], :].astype(np.float64)
-            keep = x.ndim == 3
-            deviation = real.std(axis=-2, keepdims=keep)
-            mean[modality] = real.mean(axis=-2, keepdims=keep).astype(np.float32)
-            scale[modality] = (1 / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32)
+            counts, pooled = [], []
+            for start in range(0, len(present[modality]), _BATCH):
+                clips = slice(start, start + _BATCH)
+                real = x[..., clips, :][..., present[modality][clips], :].astype(np.float64)
+                if real.shape[-2]:
+                    counts.append(real.shape[-2])
+                    pooled.append(np.concatenate([real.mean(axis=-2).ravel(), real.var(axis=-2).ravel()]))
+            average, variance = np.split(merge_mean_variance(np.array(counts), np.stack(pooled)), 2)
+            shape = (x.shape[0], 1, x.shape[-1]) if x.ndim == 3 else x.shape[-1:]
+            deviation = np.sqrt(variance)
+            mean[modality] = average.reshape(shape)
+            scale[modality] = (1 / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32).reshape(shape)
         return cls(mean, scale)
 
     @classmethod
@@ -55,6 +67,13 @@ class Standardiser(NamedTuple):
         ]
         return cls(*parts)
 
-    def __call__(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Standardised features, shapes as they came."""
-        return {modality: (x - self.mean[modality]) * self.scale[modality] for modality, x in features.items()}
+    def __call__(self, features: Mapping[str, Embedded]) -> dict[str, Embedded]:
+        """Standardised features, shapes as they came; those on disk stay there."""
+
+        def scaled(x: np.ndarray, modality: str) -> np.ndarray:
+            return (x - self.mean[modality]) * self.scale[modality]
+
+        return {
+            modality: x.map(partial(scaled, modality=modality)) if isinstance(x, Rows) else scaled(x, modality)
+            for modality, x in features.items()
+        }

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from mer_jax.features.rows import Rows
 from mer_jax.files import write_whole
 
 
@@ -65,16 +66,36 @@ class FeatureStore:
         self._index(len(self.shards), index)
         self.shards.append(path)
 
-    def read(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings [N, ...] float32, zeros where absent, and presence [N] bool, in the order of `keys`."""
+    def rows(self, keys: Sequence[str]) -> tuple[Rows, np.ndarray]:
+        """Embeddings and presence [N] bool, in the order of `keys`. Absent rows are zeros.
+
+        Rows of [D] are [N, D]; rows of [F, D], one for each fold, are [F, N, D], or [N, D] if F is 1.
+        """
         places = np.array([self.where[key] for key in keys]).reshape(-1, 2)
         present = places[:, 1] >= 0
-        embeddings = np.zeros((len(keys), 0), np.float32)
+        shape: tuple[int, ...] = (0,)
+        if present.any():
+            with safe_open(self.shards[places[present][0, 0]], "np") as shard:
+                shape = tuple(shard.get_slice("embeddings").get_shape()[1:])
+        folds = shape[:-1] if shape[:-1] != (1,) else ()
+
+        def read(positions: np.ndarray) -> np.ndarray:
+            rows = self._read(places[positions], shape)
+            return np.moveaxis(rows, 0, -2).reshape(*folds, len(rows), shape[-1])
+
+        return Rows(read, np.arange(len(keys)), folds, shape[-1]), present
+
+    def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""
+        rows = np.zeros((len(places), *shape), np.float32)
+        present = places[:, 1] >= 0
         for number in np.unique(places[present, 0]):
+            here = np.flatnonzero(present & (places[:, 0] == number))
+            here = here[np.argsort(places[here, 1])]
+            wanted = places[here, 1]
+            neighbours = np.split(np.arange(len(here)), np.flatnonzero(np.diff(wanted) != 1) + 1)
             with safe_open(self.shards[number], "np") as shard:
-                rows = shard.get_tensor("embeddings")
-            if embeddings.shape[1:] != rows.shape[1:]:
-                embeddings = np.zeros((len(keys), *rows.shape[1:]), np.float32)
-            here = present & (places[:, 0] == number)
-            embeddings[here] = rows[places[here, 1]]
-        return embeddings, present
+                stored = shard.get_slice("embeddings")
+                for run in neighbours:
+                    rows[here[run]] = stored[int(wanted[run[0]]) : int(wanted[run[-1]]) + 1]
+        return rows

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mer_jax.features.rows import Embedded
 from mer_jax.models.fusion import MODALITIES, AttentionFusion, FusionOutput
 
 
@@ -51,10 +52,8 @@ class Scorer:
         self._mesh = Mesh(np.array(devices), ("data",))
         self._apply = jax.jit(jax.vmap(self._member, in_axes=(0, None, None)))
 
-    def __call__(
-        self, members: Members, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
-    ) -> Scores:
-        """Scores N clips; memory-mapped features are read batch by batch and never held as a whole.
+    def __call__(self, members: Members, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> Scores:
+        """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
         Args:
           members: the networks.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mer_jax.features.rows import Embedded
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.random import stream
 
@@ -49,7 +50,7 @@ class Runs(NamedTuple):
 
 
 def make_pool(
-    features: Mapping[str, np.ndarray],
+    features: Mapping[str, Embedded],
     present: Mapping[str, np.ndarray],
     labels: np.ndarray,
     slots: int = 0,
@@ -64,12 +65,13 @@ def make_pool(
     """
 
     def place(x, dtype):
-        clips = max(np.ndim(x) - 2, 0)  # clips are the last axis but the features, or the only one
-        room = [(0, slots if axis == clips else 0) for axis in range(np.ndim(x))]
-        return jnp.asarray(np.pad(np.asarray(x, dtype), room))
+        x = np.asarray(x, dtype)
+        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
+        room = [(0, slots if axis == clips else 0) for axis in range(x.ndim)]
+        return jnp.asarray(np.pad(x, room))
 
     return Pool(
-        {name: place(x if np.ndim(x) == 3 else x[None], np.float32) for name, x in features.items()},
+        {name: place(x if x.ndim == 3 else np.asarray(x)[None], np.float32) for name, x in features.items()},
         {name: place(x, bool) for name, x in present.items()},
         place(labels, np.int32),
     )
@@ -78,7 +80,7 @@ def make_pool(
 def fill_slots(
     pool: Pool,
     slots: int,
-    features: Mapping[str, np.ndarray],
+    features: Mapping[str, Embedded],
     present: Mapping[str, np.ndarray],
     labels: np.ndarray,
 ) -> Pool:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from mer_jax.checkpoints.trained import load_trained, save_trained
+from mer_jax.features.rows import Embedded
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.metrics import softmax
@@ -51,7 +52,7 @@ class TrainedEnsemble:
         self.scorer = Scorer(dims, len(labels), self.shape.hidden, batch_size=16)
 
     def __call__(
-        self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+        self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities [N, C] and mean attention [N, M]; inputs as in `Scorer`."""
         scores: Any = self.scorer(self.members, self.standardiser(features), present)

@@ -31,7 +31,7 @@ for model_parallel in (1, 4):
     store = FeatureStore(folder / str(model_parallel))
     assert encoder.batch_size(64) == len(jax.devices()) // model_parallel
     extract(clips, encoder, store, shard_size=5)
-    found.append(store.read([encoder.key(clip) for clip in clips])[0])
+    found.append(np.asarray(store.rows([encoder.key(clip) for clip in clips])[0]))
 np.save(folder / "found.npy", np.stack(found))
 
 if len(jax.devices()) == 8:

@@ -1,9 +1,12 @@
 """Ready-made features: pooled or frames, and every way in which a file can be wrong."""
 
+import os
+
 import numpy as np
 
 from mer_jax.data.clips import Clip
 from mer_jax.features.ready_made import ready_made
+from mer_jax.features.store import FeatureStore
 
 
 def test_ready_made_features(tmp_path):
@@ -20,7 +23,30 @@ def test_ready_made_features(tmp_path):
         Clip("missing", "train"),
         clip("objects", np.array([{}], object)),
     ]
-    embeddings, reasons = ready_made(clips, "speech")
-    np.testing.assert_array_equal(embeddings[:2], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert sorted(reasons) == [2, 3, 4, 5] and not embeddings[2:].any()
-    assert "wide" in reasons[2] and "finite" in reasons[3] and "cannot be read" in reasons[5]
+    keys = ready_made(clips, "speech", FeatureStore(tmp_path / "store"), shard_size=2)
+    store = FeatureStore(tmp_path / "store")
+    embeddings, present = store.rows(keys)
+    np.testing.assert_array_equal(embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
+    assert present.tolist() == [True, True, False, False, False, False] and not embeddings[..., 2:, :].any()
+    reasons = [store.reasons[key] for key in keys[2:]]
+    for reason, part in zip(reasons, ("wide", "finite", "no ready-made", "cannot be read"), strict=True):
+        assert part in reason
+
+
+def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
+    paths = {name: tmp_path / f"{name}.npy" for name in "abc"}
+    for path in paths.values():
+        np.save(path, np.ones(3))
+    clips = [Clip(name, "train", features={"text": path}) for name, path in paths.items()]
+    ready_made(clips, "text", FeatureStore(tmp_path / "store"), shard_size=2)
+    np.save(paths["b"], np.arange(6.0).reshape(1, 6))  # wider now, once pooled
+    np.save(paths["c"], np.full(3, 7.0))
+    os.utime(paths["c"], ns=(1, 1))
+    read = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda path, **options: read.append(path.stem) or load(path, **options))
+    store = FeatureStore(tmp_path / "store")
+    embeddings, present = store.rows(ready_made(clips, "text", store, shard_size=2))
+    assert read == ["b", "c"]
+    np.testing.assert_array_equal(np.asarray(embeddings), [[1] * 3, [0] * 3, [7] * 3])
+    assert present.tolist() == [True, False, True]

@@ -12,7 +12,7 @@ def test_rows_come_back_by_key(tmp_path):
     store.append([Row("a", a), Row("silent", None, "silent")])
     store.append([Row("b", b)])
     for opened in (store, FeatureStore(tmp_path)):
-        embeddings, present = opened.read(["b", "silent", "a"])
+        embeddings, present = opened.rows(["b", "silent", "a"])
         np.testing.assert_array_equal(embeddings, [b, np.zeros(3), a])
         assert present.tolist() == [True, False, True]
         assert opened.reasons == {"silent": "silent"}
@@ -40,5 +40,26 @@ def test_same_rows_same_bytes(tmp_path):
 def test_all_absent(tmp_path):
     store = FeatureStore(tmp_path)
     store.append([Row("a", None, "silent")])
-    embeddings, present = store.read(["a"])
+    embeddings, present = store.rows(["a"])
     assert embeddings.shape == (1, 0) and not present.any()
+
+
+def test_rows_stand_where_an_array_would(tmp_path):
+    rng = np.random.default_rng(0)
+    store, whole = FeatureStore(tmp_path), rng.normal(size=(2, 12, 3)).astype(np.float32)
+    for start in (0, 5, 10):
+        store.append([Row(str(i), whole[:, i]) for i in range(start, min(start + 5, 12))])
+    order = rng.permutation(12)
+    rows, _ = store.rows([str(i) for i in order])
+    index = np.array([7, 7, 0, 11, 3, 4])
+    for lazy, array in ((rows, whole[:, order]), (rows.take(index).map(np.abs), np.abs(whole[:, order][:, index]))):
+        assert (lazy.shape, lazy.ndim) == (array.shape, array.ndim)
+        np.testing.assert_array_equal(lazy[..., 2:5, :], array[..., 2:5, :])
+        np.testing.assert_array_equal(np.asarray(lazy), array)
+
+
+def test_one_set_of_prompts_serves_all_folds(tmp_path):
+    store = FeatureStore(tmp_path)
+    store.append([Row(str(i), np.full((1, 3), i)) for i in range(4)])
+    rows, _ = store.rows(["3", "1"])
+    np.testing.assert_array_equal(np.asarray(rows), [[3] * 3, [1] * 3])

@@ -1,0 +1,53 @@
+"""Embeddings that stay on disk until they are asked for: a hundred thousand clips never lie in memory at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stands where an array [N, D] would, or [F, N, D] where each fold has rows of its own.
+
+    `rows[..., i:j, :]` and `np.asarray(rows)` read; `take` and `map` do not.
+
+    Attributes:
+      read: positions [n] int -> [n, D] or [F, n, D] float32.
+      index: [N] int, the positions.
+      folds: () or (F,).
+      width: D.
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    index: np.ndarray
+    folds: tuple[int, ...]
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.folds, len(self.index), self.width)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def take(self, index: np.ndarray, axis: int = -2) -> "Rows":
+        """The rows at `index`, as of an array."""
+        assert axis == -2, "rows lie along the last axis but one"
+        return replace(self, index=self.index[index])
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "Rows":
+        """Applies `function`, which keeps shapes, to whatever will be read."""
+        return replace(self, read=lambda positions: function(self.read(positions)))
+
+    def __getitem__(self, key: tuple[Any, slice, slice]) -> np.ndarray:
+        _, clips, width = key
+        return self.read(self.index[clips])[..., width]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.read(self.index), dtype)
+
+
+Embedded = np.ndarray | Rows
