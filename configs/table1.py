@@ -2,7 +2,7 @@
 
     python -m mer_jax.sweep --config=configs/table1.py --workdir=runs/sample
 
-Needs the finished run in the workdir, whose features it shares. On the sample: 2 minutes on 2 CPU cores.
+Needs the finished run in the workdir, whose features it shares.
 """
 
 from ml_collections import ConfigDict
