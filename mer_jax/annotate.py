@@ -11,30 +11,24 @@ from collections import Counter
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from mer_jax import cli
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.errors import UsageError
 from mer_jax.stages import open_dataset, rank_transcripts, write_rankings
 from mer_jax.text.annotators import Rankings, added_tokens
 from mer_jax.text.tokenizer import Tokenizer
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where rankings.csv goes; default runs/<variant>.")
 DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
 
 
-def main() -> None:
+def main(config: ConfigDict, workdir: Path) -> None:
     """The command."""
-    config = CONFIG.value
-    if config is None:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
     dataset = open_dataset(config)
     rankings = rank_transcripts(dataset.clips, dataset.labels, config.ranking, DRY_RUN.value)
     if DRY_RUN.value:
         return
-    path = Path(WORKDIR.value or f"runs/{config.variant}") / "rankings.csv"
+    path = workdir / "rankings.csv"
     write_rankings(path, dataset.clips, rankings)
     tokenizer = Tokenizer(fetch(config.encoders.text.source, weights=False))
     print(summary(rankings, added_tokens(rankings.ranked, tokenizer, config.ranking.template)))
@@ -55,4 +49,4 @@ def summary(rankings: Rankings, tokens: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_configured(main)

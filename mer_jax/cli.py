@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from mer_jax.errors import DataError, UsageError
-from mer_jax.run import Run
 
 
 def run(main: Callable[[], None]) -> None:
@@ -27,17 +26,17 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def run_stage(main: Callable[[Run], None]) -> None:
-    """`run` for one stage of the main job: the flags --config and --workdir name the run that `main` gets."""
+def run_configured(main: Callable[[ConfigDict, Path], None]) -> None:
+    """`run` for one part of the main job: the flags --config and --workdir give what `main` gets."""
     config = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
     workdir = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 
-    def opened() -> None:
+    def configured() -> None:
         if config.value is None:
             raise UsageError("--config is missing: try --config=configs/semi.py")
-        main(Run(Path(workdir.value or f"runs/{config.value.variant}"), config.value))
+        main(config.value, Path(workdir.value or f"runs/{config.value.variant}"))
 
-    run(opened)
+    run(configured)
 
 
 def parse(argv: list[str]) -> list[str]:

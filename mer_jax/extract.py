@@ -12,28 +12,22 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from mer_jax import cli
-from mer_jax.errors import UsageError
 from mer_jax.run import Run
-from mer_jax.stages import chosen_modalities, find_faces, modality_features, open_dataset, rank_transcripts
+from mer_jax.stages import chosen_modalities, find_faces, modality_features, rank_transcripts, run_dataset
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
 )
 
 
-def main() -> None:
+def main(config: ConfigDict, workdir: Path) -> None:
     """The command."""
-    config = CONFIG.value
-    if config is None:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
     if DISTRIBUTED.value:
         jax.distributed.initialize()
-    extract_features(Run(Path(WORKDIR.value or f"runs/{config.variant}"), config))
+    extract_features(Run(workdir, config))
 
 
 def extract_features(run: Run) -> None:
@@ -42,7 +36,7 @@ def extract_features(run: Run) -> None:
     wanted = [modality for modality in chosen_modalities(config) if modality != "video"]
     run.announce(["data", "faces", *wanted])
     with run.stage("data"):
-        dataset = open_dataset(config)
+        dataset = run_dataset(config)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
@@ -56,4 +50,4 @@ def extract_features(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_configured(main)

@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.corruptions import corrupt
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import read_folder, read_mer
@@ -68,6 +69,11 @@ def open_dataset(config: Any) -> Dataset:
         columns = {column: data[f"{column}_column"] for column in ("label", "split", "group", "text")}
         return read_folder(root, columns, features)
     return read_mer(root, config.variant, labels, features)
+
+
+def run_dataset(config: Any) -> Dataset:
+    """The data set as every stage of a run sees it: with the corruptions of the config."""
+    return corrupt(open_dataset(config), config.corruptions, config.seed)
 
 
 def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:

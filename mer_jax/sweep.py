@@ -34,8 +34,8 @@ from mer_jax.stages import (
     find_faces,
     labelled_folds,
     modality_features,
-    open_dataset,
     rank_transcripts,
+    run_dataset,
 )
 from mer_jax.tune import prompted_encoder
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], Data]:
     """A finished run's data set and features, from its stores."""
-    dataset = open_dataset(config)
+    dataset = run_dataset(config)
     _, truth, fold_of = labelled_folds(dataset, config, workdir)
     wanted = chosen_modalities(config)
     clips = list(dataset.clips)

@@ -18,7 +18,6 @@ from mer_jax import cli, results
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import summary
 from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import corrupt
 from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
 from mer_jax.fusion.trained import Shape, save_ensemble
@@ -34,8 +33,8 @@ from mer_jax.stages import (
     find_faces,
     labelled_folds,
     modality_features,
-    open_dataset,
     rank_transcripts,
+    run_dataset,
     write_rankings,
 )
 from mer_jax.text.annotators import Rankings, added_tokens
@@ -70,7 +69,7 @@ def train(run: Run) -> None:
     run.announce(["data", "faces", *["ranking"] * reads_text, *wanted, "fusion", "report"])
 
     with run.stage("data"):
-        dataset = corrupt(open_dataset(config), config.corruptions, config.seed)
+        dataset = run_dataset(config)
         labels = dataset.labels
         labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
         print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)

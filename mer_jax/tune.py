@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -31,23 +32,24 @@ from mer_jax.progress import progress
 from mer_jax.random import stream
 from mer_jax.report.scores import waf
 from mer_jax.run import Run
-from mer_jax.stages import encode, labelled_folds, open_dataset
+from mer_jax.stages import encode, labelled_folds, run_dataset
 from mer_jax.tuning.strips import write_strips
 from mer_jax.tuning.trainer import prompt_sets, tune
 
 
-def main(run: Run) -> None:
+def main(config: ConfigDict, workdir: Path) -> None:
     """The command: the data set, then the prompts."""
+    run = Run(workdir, config)
     run.announce(["data", "tune"])
     with run.stage("data"):
-        dataset = open_dataset(run.config)
-        labelled, truth, fold_of = labelled_folds(dataset, run.config, run.workdir)
+        dataset = run_dataset(config)
+        labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
     with run.stage("tune"):
         clips = [dataset.clips[i] for i in labelled]
-        scores = tune_prompts(run.config, run.workdir, clips, dataset.labels, truth, fold_of).scores
+        scores = tune_prompts(config, workdir, clips, dataset.labels, truth, fold_of).scores
     for name in ("zero_shot", "linear_probe", "tuned"):
         print(f"{name.replace('_', ' '):13} {100 * scores[name]:5.1f}  WAF of video alone, %, cross-validated")
-    print(f"prompts: {run.workdir / 'checkpoints' / 'prompts'}", file=sys.stderr)
+    print(f"prompts: {workdir / 'checkpoints' / 'prompts'}", file=sys.stderr)
 
 
 class Tuned(NamedTuple):
@@ -156,4 +158,4 @@ def prompted_encoder(config: Any, workdir: Path, labels: Sequence[str]) -> Encod
 
 
 if __name__ == "__main__":
-    cli.run_stage(main)
+    cli.run_configured(main)

@@ -1,12 +1,13 @@
 """The extraction loop: batches, buckets, merging, absences, and continuing after an interruption."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder
@@ -36,6 +37,18 @@ class NumbersReader:
 
     def chunks(self, frames):
         return [Chunk(frames[start : start + 8]) for start in range(0, len(frames), 8)]
+
+
+@dataclass(frozen=True)
+class DecodingReader(NumbersReader):
+    """The same numbers as if media had to be decoded; leaves the number of the process that read them."""
+
+    folder: str
+    decodes = True
+
+    def read(self, clip):
+        (Path(self.folder) / f"{os.getpid()}.pid").touch()
+        return super().read(clip)
 
 
 @pytest.fixture
@@ -93,10 +106,11 @@ def test_nothing_is_computed_twice(tmp_path, encoder):
 
 
 def test_worker_processes_read_the_same(tmp_path, encoder):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain looks at its own flags
-    for folder, workers in (("threads", 0), ("processes", 2)):
-        extract(CLIPS, encoder, FeatureStore(tmp_path / folder), shard_size=7, workers=workers)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "threads"), shard_size=7)
+    decoding = replace(encoder, reader=DecodingReader(str(tmp_path)))
+    extract(CLIPS, decoding, FeatureStore(tmp_path / "processes"), shard_size=7, workers=2)
+    readers = {path.name for path in tmp_path.glob("*.pid")}
+    assert len(readers) == 2 and f"{os.getpid()}.pid" not in readers
     threads, processes = (
         [path.read_bytes() for path in sorted((tmp_path / folder).iterdir())] for folder in ("threads", "processes")
     )
