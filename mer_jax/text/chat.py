@@ -5,6 +5,7 @@ comes from the environment (OPENAI_API_KEY) and is written nowhere.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -231,6 +232,7 @@ class Session:
                 temperature=0,
                 max_tokens=settings.max_tokens,
                 response_format=form if structured else openai.omit,  # type: ignore[arg-type]
+                extra_headers={"Idempotency-Key": self.idempotency_key(messages)},
             )
             billed = most
             completion = json.loads(response.content)
@@ -242,6 +244,11 @@ class Session:
             self.reserved -= cost(most)
             self.spent.add(billed)
             usage.add(billed)
+
+    def idempotency_key(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The same for the same question: a server that honours it bills one that a killed start asked only once."""
+        question = json.dumps([self.settings.model, self.labels, *messages], ensure_ascii=False)
+        return hashlib.sha256(question.encode()).hexdigest()
 
     def redact(self, text: str) -> str:
         """Text of the server without the key, should it repeat it."""

@@ -36,7 +36,9 @@ class ChatServer(ThreadingHTTPServer):
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
         self.lock = threading.Lock()
         self.asked = Counter()  # transcript -> requests
-        self.paid = Counter()  # transcript -> usable replies sent
+        self.paid = Counter()  # transcript -> usable replies made; one made before for the same key is sent again
+        self.made = set()  # idempotency keys of the usable replies
+        self.repeated = 0  # usable replies sent again
         self.shown = Counter()  # fault -> times
         self.keys = set()
         self.busy = self.most_busy = 0
@@ -54,6 +56,7 @@ class ChatServer(ThreadingHTTPServer):
                 "transcripts": len(self.asked),
                 "answered": len(self.paid),
                 "paid_twice": sum(count > 1 for count in self.paid.values()),
+                "repeated": self.repeated,
                 "faults": dict(self.shown),
                 "held_s": self.held,
                 "last": self.last,
@@ -137,9 +140,18 @@ class Handler(BaseHTTPRequestHandler):
         }
         text = json.dumps({"ranking": wrong.get(fault, ranking)}, ensure_ascii=False)
         if not fault:
-            with self.server.lock:
-                self.server.paid[transcript] += 1
+            self.charge(transcript)
         return text[:-9] if fault == "truncated" else text, None
+
+    def charge(self, transcript):
+        """Counts a usable reply as paid, unless it was made before for the same idempotency key."""
+        server, key = self.server, self.headers["Idempotency-Key"]
+        with server.lock:
+            if key in server.made:
+                server.repeated += 1
+            else:
+                server.paid[transcript] += 1
+            server.made.add(key)
 
     def completion(self, content, refusal=None):
         message = {"role": "assistant", "content": content, "refusal": refusal}
