@@ -4,8 +4,8 @@
 
 The server is tests/text/chat_server.py in a process of its own: real HTTP, no model. The annotator is the command
 `python -m mer_jax.annotate` on a folder of transcripts. It is killed when a third and two thirds of the transcripts
-are answered, and started again. SIGTERM waits for what is under way. At a SIGKILL that is lost and asked for again, at
-most what the annotator has under way (`repeated`): free at a server that honours idempotency keys, as this one does.
+are answered, and started again. SIGTERM waits for what is under way; at a SIGKILL that is lost and asked for again
+(`repeated`), free at a server that honours idempotency keys, as this one does.
 
 The limit: every request holds one of `concurrency` slots for as long as the server takes, so a run cannot last less
 than the time that the server held all its requests, divided by the concurrency.
