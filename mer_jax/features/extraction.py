@@ -19,6 +19,7 @@ from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
+from mer_jax.hosts import own_part
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
 
@@ -39,7 +40,7 @@ def extract(
     several hosts each takes every n-th clip and writes shards of its own.
     workers, time_limit: see readers.read_all. advance: called with clips done.
     """
-    own = clips[jax.process_index() :: jax.process_count()]
+    own = own_part(clips)
     missing = [clip for clip in own if encoder.key(clip) not in store]
     advance(len(own) - len(missing))
     if not missing:
