@@ -5,7 +5,7 @@
 Clips come from the bundled sample, again and again under other names. "device busy": the share of the time in which at
 least one batch was on the device, its result not there yet. "of the device's rate": clips/s over those of the same
 program on clips that are in memory already; on a CPU, that also counts what the decoding processes take from it.
-"resident": the largest memory of this process at each size, looked at after every clip.
+"resident": the largest memory of this process at each size.
 """
 
 import shutil
@@ -23,6 +23,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
+from benchmarks.memory import Memory
 from benchmarks.timing import seconds_of, show
 from mer_jax import cli
 from mer_jax.data.clips import Clip
@@ -65,12 +66,6 @@ class Clock:
         self.until = end
 
 
-def resident_mib() -> float:
-    """Resident memory of this process (Linux)."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
 def chosen_encoder(config: Any) -> Encoder:
     """The encoder of --modality."""
     if MODALITY.value != "video":
@@ -90,15 +85,14 @@ def main() -> None:
         clips = [replace(present[i % len(present)], name=f"{i:06d}") for i in range(count)]
         folder = Path(tempfile.mkdtemp())
         clock.busy, start = 0.0, time.perf_counter()
-        resident: list[float] = []
-        extract(
-            clips,
-            clock.encoder,
-            FeatureStore(folder),
-            shard_size=settings.shard_clips,
-            workers=settings.workers,
-            advance=lambda done, resident=resident: resident.append(resident_mib()),
-        )
+        with Memory() as memory:
+            extract(
+                clips,
+                clock.encoder,
+                FeatureStore(folder),
+                shard_size=settings.shard_clips,
+                workers=settings.workers,
+            )
         seconds = time.perf_counter() - start
         shutil.rmtree(folder)
         rows.append(
@@ -106,7 +100,7 @@ def main() -> None:
                 "clips": count,
                 "clips/s": round(count / seconds, 1),
                 "device busy": f"{clock.busy / seconds:.0%}",
-                "resident, MiB": round(max(resident)),
+                "resident, MiB": round(memory.resident.max()),
             }
         )
     own = rate_in_memory(clips[: settings.shard_clips], clock.encoder, settings.workers)

@@ -24,7 +24,8 @@ from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
-from mer_jax.tune import Batch, Tuner
+from mer_jax.tuning.batches import Batch
+from mer_jax.tuning.trainer import Tuner
 
 CROP = 128  # px of an aligned face
 CLIP_FRAMES = 128  # of a clip: about 5 s
