@@ -21,7 +21,7 @@ def programs():
     return all_programs(get_config("mer2024,root=unread"), np.array(jax.devices()[:1]))
 
 
-@pytest.mark.parametrize("index, name", enumerate(OUTPUTS))
+@pytest.mark.parametrize("index, name", [*enumerate(OUTPUTS)])
 def test_program_can_be_traced(programs, index, name):
     program = programs[index]
     assert program.name.startswith(name) and program.flops > 0
