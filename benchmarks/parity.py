@@ -93,6 +93,7 @@ def decoder(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def main(_: list[str]) -> None:
     """The command."""
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
     rows = []
