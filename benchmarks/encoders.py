@@ -20,7 +20,7 @@ import transformers
 from absl import app, flags
 
 from benchmarks.timing import against_peak, ratio, show
-from launch.programs import layer_flops, vit_flops
+from launch.programs import hubert_flops, layer_flops, vit_flops
 from mer_jax.models import CLIP, Baichuan, Hubert
 
 REPEATS = flags.DEFINE_integer("repeats", 3, "Measured rounds.")
@@ -102,19 +102,6 @@ def hubert() -> list[dict[str, Any]]:
     work = sum(map(len, clips)) / 16_000
     flops = sum(hubert_flops(model.config, len(clip)) for clip in clips)
     return [row("HuBERT-base", seconds, peer, work, "audio s", flops, peak) for peer in list(rivals)[1:]]
-
-
-def hubert_flops(config: Any, samples: int) -> float:
-    """Matrix products and convolutions on one clip."""
-    flops, frames, channels = 0.0, samples, 1
-    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
-        flops += 2.0 * frames * kernel * channels * width
-        channels = width
-    width = config.hidden_size
-    flops += 2 * frames * channels * width
-    flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
-    return flops + config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
 
 
 def masked_mean(x: jax.Array, lengths: jax.Array) -> jax.Array:

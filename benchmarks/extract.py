@@ -2,86 +2,119 @@
 
     python -m benchmarks.extract [--clips=100 --clips=2000] [--modality=speech] [--config.extraction.workers=1]
 
-Clips come from the bundled sample, again and again under other names. The device counts as busy from a batch's
-start until its result is there. Resident memory is this process's, at the end of each size.
+Clips come from the bundled sample, again and again under other names. "device busy": the share of the time in which at
+least one batch was on the device, its result not there yet. "of the device's rate": clips/s over those of the same
+program on clips that are in memory already; on a CPU, that also counts what the decoding processes take from it.
+"resident": the largest memory of this process at each size.
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks.timing import show
+from benchmarks.memory import Memory
+from benchmarks.timing import seconds_of, show
 from mer_jax import cli
-from mer_jax.features.encoders import Embed, Encoder
-from mer_jax.features.extraction import extract
+from mer_jax.data.clips import Clip
+from mer_jax.features.encoders import Embed, Encoder, video_encoder
+from mer_jax.features.extraction import dispatch, extract
+from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
+from mer_jax.random import stream
 from mer_jax.stages import frame_level_encoder, open_dataset
+from mer_jax.tune import emovclip_builder
+from mer_jax.tuning.trainer import prompt_sets
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/semi.py", "Config file; see configs/semi.py.")
-CLIPS = flags.DEFINE_multi_integer("clips", [100, 2000], "Numbers of clips.")
-MODALITY = flags.DEFINE_string("modality", "speech", "speech or image.")
+CLIPS = flags.DEFINE_multi_integer("clips", [100, 500, 2000], "Numbers of clips.")
+MODALITY = flags.DEFINE_string("modality", "speech", "speech, image, text, or video: CLIP on whole frames.")
 
 
 class Clock:
-    """Wraps an encoder's program and adds up the seconds that it takes."""
+    """Wraps an encoder's program and adds up the seconds in which a batch is in flight, without waiting for any."""
 
     def __init__(self, encoder: Encoder):
-        self.seconds = 0.0
-        self.encoder = replace(encoder, load=lambda: self.timed(embed))
+        self.busy, self.until = 0.0, 0.0
+        self.watcher = ThreadPoolExecutor(1)  # looks at one batch after the other, in the order of their dispatch
         embed = encoder.load()
+        self.encoder = replace(encoder, load=lambda: self.watched(embed))
 
-    def timed(self, embed: Embed) -> Callable[..., Any]:
+    def watched(self, embed: Embed) -> Callable[..., Any]:
         def call(*arrays: jax.Array) -> Any:
             start = time.perf_counter()
-            out = jax.block_until_ready(embed(*arrays))
-            self.seconds += time.perf_counter() - start
+            out = embed(*arrays)
+            self.watcher.submit(self.watch, start, out)
             return out
 
         return call
 
+    def watch(self, start: float, out: Any) -> None:
+        jax.block_until_ready(out)
+        end = time.perf_counter()
+        self.busy += end - max(start, self.until)
+        self.until = end
 
-def resident_mib() -> float:
-    """Resident memory of this process (Linux)."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+def chosen_encoder(config: Any) -> Encoder:
+    """The encoder of --modality."""
+    if MODALITY.value != "video":
+        return frame_level_encoder(config, MODALITY.value, {})
+    model = emovclip_builder(config, config.data.labels)(stream(config.seed), prompted=False)
+    return video_encoder(config.encoders.video, model, prompt_sets([model]))
 
 
 def main() -> None:
     """The command."""
     config = CONFIG.value
-    present = [clip for clip in open_dataset(config).clips if clip.media and clip.faces]
-    clock = Clock(frame_level_encoder(config, MODALITY.value, {}))
+    settings, dataset = config.extraction, open_dataset(config)
+    present = [clip for clip in dataset.clips if clip.media and clip.faces]
+    clock = Clock(chosen_encoder(config))
     rows = []
     for count in (min(64, *CLIPS.value), *CLIPS.value):  # the first compiles and is not shown
         clips = [replace(present[i % len(present)], name=f"{i:06d}") for i in range(count)]
         folder = Path(tempfile.mkdtemp())
-        clock.seconds, start = 0.0, time.perf_counter()
-        extract(
-            clips,
-            clock.encoder,
-            FeatureStore(folder),
-            shard_size=config.extraction.shard_clips,
-            workers=config.extraction.workers,
-        )
+        clock.busy, start = 0.0, time.perf_counter()
+        with Memory() as memory:
+            extract(
+                clips,
+                clock.encoder,
+                FeatureStore(folder),
+                shard_size=settings.shard_clips,
+                workers=settings.workers,
+            )
         seconds = time.perf_counter() - start
         shutil.rmtree(folder)
         rows.append(
             {
                 "clips": count,
                 "clips/s": round(count / seconds, 1),
-                "device busy": f"{clock.seconds / seconds:.0%}",
-                "resident, MiB": round(resident_mib()),
+                "device busy": f"{clock.busy / seconds:.0%}",
+                "resident, MiB": round(memory.resident.max()),
             }
         )
-    show(rows[1:], modality=MODALITY.value, workers=config.extraction.workers)
+    own = rate_in_memory(clips[: settings.shard_clips], clock.encoder, settings.workers)
+    for row in rows:
+        row["of the device's rate"] = f"{row['clips/s'] / own:.0%}"
+    show(rows[1:], modality=MODALITY.value, workers=settings.workers, in_memory=round(own, 1))
+
+
+def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, workers: int) -> float:
+    """Clips/s without any decoding, the median of three rounds."""
+    contents = list(read_all([(encoder.reader, clip) for clip in clips], workers))
+    embed = encoder.load()
+    call = partial(dispatch, contents, encoder, embed, lambda done: None)
+    return len(clips) / median(seconds_of(lambda: call().batches) for _ in range(3))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ candidates adds nothing to the first half's peak.
 
 import argparse
 import tempfile
-import threading
 from pathlib import Path
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.fusion import CLASSES, FOLDS, PAPER
+from benchmarks.memory import Memory
 from benchmarks.timing import seconds_of, show
 from mer_jax.features.standardise import Standardiser
 from mer_jax.features.store import FeatureStore, Row
@@ -26,35 +26,14 @@ from mer_jax.models.fusion import MODALITIES, AttentionFusion
 SHARD = 512  # clips
 
 
-class Memory:
-    """Samples the resident memory of this process, in MiB: its own, and pages of files that it maps."""
-
-    def __enter__(self) -> "Memory":
-        self.samples: list[tuple[float, float]] = []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.02):
-            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-            own, files = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
-            self.samples.append((own, files))
-
-    def peaks(self) -> dict[str, float]:
-        """Of the sum, in either half of the time; and of the mapped files alone. MiB."""
-        total = np.sum(self.samples, axis=1)
-        half = len(total) // 2
-        return {
-            "peak, first half": round(total[:half].max()),
-            "peak, second half": round(total[half:].max()),
-            "of it mapped files": round(np.max(self.samples, axis=0)[1]),
-        }
+def peaks(memory: Memory) -> dict[str, float]:
+    """Largest resident memory in either half of the time; and of the mapped files alone. MiB."""
+    first, second = np.array_split(memory.resident, 2)
+    return {
+        "peak, first half": round(first.max()),
+        "peak, second half": round(second.max()),
+        "of it mapped files": round(memory.files.max()),
+    }
 
 
 def write_store(folder: Path, width: int, clips: int) -> FeatureStore:
@@ -89,7 +68,7 @@ def main() -> None:
         ):
             with Memory() as memory:
                 seconds = seconds_of(work)
-            rows.append({"": name, **memory.peaks(), "seconds": round(seconds, 1)})
+            rows.append({"": name, **peaks(memory), "seconds": round(seconds, 1)})
     show(rows, benchmark="streaming", clips=flags.clips, features_mib=flags.clips * sum(PAPER.values()) * 4 >> 20)
 
 

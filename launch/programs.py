@@ -24,7 +24,8 @@ from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
-from mer_jax.tune import Batch, Tuner
+from mer_jax.tuning.batches import Batch
+from mer_jax.tuning.trainer import Tuner
 
 CROP = 128  # px of an aligned face
 CLIP_FRAMES = 128  # of a clip: about 5 s
@@ -140,6 +141,19 @@ def vit_flops(config: Any, projection: int, tokens: int) -> float:
     return 2 * patches * 3 * config.patch_size**2 * width + layers + 2 * width * projection
 
 
+def hubert_flops(config: Any, samples: int) -> float:
+    """HuBERT on one clip: matrix products and convolutions."""
+    flops, frames, channels = 0.0, samples, 1
+    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        flops += 2.0 * frames * kernel * channels * width
+        channels = width
+    width = config.hidden_size
+    flops += 2 * frames * channels * width
+    flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
+    return flops + config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
+
+
 def clip_extraction(settings: Any, mesh: Mesh) -> Program:
     """Aligned faces -> pooled CLIP L/14 features."""
     vision = CLIP_L14.vision_config
@@ -175,16 +189,8 @@ def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
     model = frozen(lambda: Hubert(config, rngs=nnx.Rngs(0)), hubert_rules(config), mesh)
     per_clip = batch(mesh, (total,), jnp.float32)
     waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
-    flops, frames, channels = 0.0, samples, 1
-    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
-        flops += 2 * frames * kernel * channels * width
-        channels = width
-    width = config.hidden_size
-    flops += 2 * frames * channels * width
-    flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
-    flops += config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
-    hidden = batch(mesh, (total, frames, width), jnp.bfloat16)
+    frames = int(model.feature_encoder.frame_count(samples))
+    hidden = batch(mesh, (total, frames, config.hidden_size), jnp.bfloat16)
     mask = batch(mesh, (total, 1, 1, frames), jnp.bool_)
     body = Loop(
         config.num_hidden_layers - 1,
@@ -195,7 +201,7 @@ def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
         f"HuBERT-large extraction, {clips} x {CLIP_SECONDS:g} s per device",
         partial(embed_speech, keep_layers=settings.keep_layers),
         (model, waveform, lengths, per_clip, per_clip),
-        clips * flops,
+        clips * hubert_flops(config, samples),
         total,
         "encoders.speech.batch_seconds",
         [body],

@@ -10,13 +10,14 @@ features there. The video features are not among them: their encoder is tuned on
 import sys
 from pathlib import Path
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax import cli
+from mer_jax.hosts import first_host_first, join_hosts
 from mer_jax.run import Run
 from mer_jax.stages import chosen_modalities, find_faces, modality_features, rank_transcripts, run_dataset
+from mer_jax.text.annotators import Rankings
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
@@ -26,7 +27,7 @@ DISTRIBUTED = flags.DEFINE_bool(
 def main(config: ConfigDict, workdir: Path) -> None:
     """The command."""
     if DISTRIBUTED.value:
-        jax.distributed.initialize()
+        join_hosts()
     extract_features(Run(workdir, config))
 
 
@@ -35,16 +36,19 @@ def extract_features(run: Run) -> None:
     config, workdir = run.config, run.workdir
     wanted = [modality for modality in chosen_modalities(config) if modality != "video"]
     run.announce(["data", "faces", *wanted])
-    with run.stage("data"):
+    with run.stage("data"), first_host_first("data"):
         dataset = run_dataset(config)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
         clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
-    rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
+    rankings = Rankings.none()
+    if "text" in wanted and not config.data.get("text_feature"):
+        with first_host_first("rankings"):
+            rankings = rank_transcripts(clips, dataset.labels, config.ranking)
     for modality in wanted:
         with run.stage(modality):
-            found = modality_features(config, workdir, clips, modality, rankings)
+            found = modality_features(config, workdir, clips, modality, rankings.ranked)
         shape = " x ".join(map(str, found.embeddings.shape))
         print(f"{modality}: {shape}, {int(found.present.sum())} of {len(clips)} clips have it")
 

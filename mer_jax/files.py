@@ -16,7 +16,7 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")  # hosts may share the folder
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:
         with open(temporary, mode, encoding=encoding, newline=newline) as file:

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupt
@@ -29,6 +27,7 @@ from mer_jax.features.rows import Embedded
 from mer_jax.features.store import FeatureStore
 from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
+from mer_jax.hosts import first_host_first, meet, own_part
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
 from mer_jax.text.annotators import Rankings, make_annotator, rank_all
@@ -113,14 +112,16 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
     if not wanting or any(clip.faces for clip in clips):
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in wanting}
-    missing = [clip for clip in wanting if not paths[clip.name].exists()]
-    with progress("faces", len(wanting), "clip") as bar:
-        bar.update(len(wanting) - len(missing))
+    own = own_part(wanting)
+    missing = [clip for clip in own if not paths[clip.name].exists()]
+    with progress("faces", len(own), "clip") as bar:
+        bar.update(len(own) - len(missing))
         for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
             if not isinstance(found, str):
                 with write_whole(paths[clip.name], mode="wb") as file:
                     np.save(file, found[0][..., ::-1], allow_pickle=False)
+    meet("faces")
     return [replace(clip, faces=path if (path := paths.get(clip.name)) and path.exists() else None) for clip in clips]
 
 
@@ -170,7 +171,7 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
     """Features of every clip, from the store where they are there already. Zeros with a reason where absent."""
     folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
     settings = config.extraction
-    with progress(f"{encoder.modality} features", len(clips), "clip") as bar:
+    with progress(f"{encoder.modality} features", len(own_part(clips)), "clip") as bar:
         extract(
             clips,
             encoder,
@@ -180,8 +181,7 @@ def encode(config: Any, workdir: Path, clips: Sequence[Clip], encoder: Encoder) 
             time_limit=settings.time_limit,
             advance=bar.update,
         )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(folder.name)  # the other hosts' shards are there as well
+    meet(folder.name)
     return stored(FeatureStore(folder), [encoder.key(clip) for clip in clips])
 
 
@@ -202,8 +202,8 @@ def modality_features(
 
 def load_ready_made(config: Any, workdir: Path, clips: Sequence[Clip], modality: str) -> Features:
     """Features that the data set brings, pooled once into a store."""
-    store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
-    with progress(f"{modality} features", len(clips), "clip") as bar:
+    with first_host_first(modality), progress(f"{modality} features", len(clips), "clip") as bar:
+        store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
         keys = ready_made(clips, modality, store, shard_size=config.extraction.shard_clips, advance=bar.update)
     return stored(store, keys)
 

@@ -1,20 +1,30 @@
 """The extract command: what it prints and leaves, and that a second start finds everything done."""
 
+import os
+import socket
 import subprocess
 import sys
 
 from mer_jax import models
+from mer_jax.features.store import FeatureStore
+
+COMMAND = [sys.executable, "-m", "mer_jax.extract"]
 
 
 def extract(*arguments):
-    return subprocess.run([sys.executable, "-m", "mer_jax.extract", *arguments], capture_output=True, text=True)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+
+
+def transcripts(root):
+    """The flag for a data set of three transcripts, one of which is empty."""
+    root.mkdir()
+    (root / "clips.csv").write_text("name,label,text\na,happy,今天真高兴\nb,sad,我很难过\nc,sad,\n", "utf-8")
+    return f"--config=configs/semi.py:folder,root={root},modalities=text"
 
 
 def test_a_folder_of_transcripts(tmp_path):
-    root, workdir = tmp_path / "data", tmp_path / "run"
-    root.mkdir()
-    (root / "clips.csv").write_text("name,label,text\na,happy,今天真高兴\nb,sad,我很难过\nc,sad,\n", "utf-8")
-    command = [f"--config=configs/semi.py:folder,root={root},modalities=text", f"--workdir={workdir}"]
+    workdir = tmp_path / "run"
+    command = [transcripts(tmp_path / "data"), f"--workdir={workdir}"]
     first = extract(*command)
     assert first.returncode == 0, first.stderr
     assert first.stdout == "text: 3 x 256, 2 of 3 clips have it\n"
@@ -22,6 +32,31 @@ def test_a_folder_of_transcripts(tmp_path):
     written = shard.stat().st_mtime_ns
     assert extract(*command).stdout == first.stdout
     assert [path.stat().st_mtime_ns for path in workdir.glob("features/text-*/*")] == [written]
+
+
+def test_two_processes_share_the_work(tmp_path):
+    config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    cluster = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    cluster["JAX_COORDINATOR_PORT"] = str(port)
+    hosts = [
+        subprocess.Popen(
+            [*COMMAND, config, f"--workdir={workdir}", "--distributed"],
+            env=os.environ | cluster | {"SLURM_PROCID": host, "SLURM_LOCALID": host},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host in ("0", "1")
+    ]
+    ends = [host.communicate() for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], ends
+    assert all(output.endswith("text: 3 x 256, 2 of 3 clips have it\n") for output, _ in ends)
+    (folder,) = workdir.glob("features/text-*")
+    store = FeatureStore(folder)
+    assert [path.name for path in store.shards] == ["000-000000.safetensors", "001-000000.safetensors"]
+    assert sorted(store.where.values()) == [(0, -1), (0, 0), (1, 0)]  # clips a and c, clip b
 
 
 def test_usage_errors_are_one_line():

@@ -1,12 +1,14 @@
 """Clips -> features: one encoder over a list of clips, into the feature store.
 
-Worker processes decode while the device computes; a batch holds chunks of one length bucket, so that few
-programs are compiled; only pooled embeddings come back.
+Worker processes decode while the device computes, and a shard is written while the next one is under way; a batch
+holds chunks of one length bucket, so that few programs are compiled; only pooled embeddings come back.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import islice
 
 import jax
@@ -17,6 +19,7 @@ from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
+from mer_jax.hosts import own_part
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
 
@@ -37,44 +40,53 @@ def extract(
     several hosts each takes every n-th clip and writes shards of its own.
     workers, time_limit: see readers.read_all. advance: called with clips done.
     """
-    own = clips[jax.process_index() :: jax.process_count()]
+    own = own_part(clips)
     missing = [clip for clip in own if encoder.key(clip) not in store]
     advance(len(own) - len(missing))
     if not missing:
         return
     embed = encoder.load()
     pairs = [(encoder.reader, clip) for clip in missing]
-    with closing(read_all(pairs, workers, time_limit)) as contents:
+    with closing(read_all(pairs, workers, time_limit)) as contents, ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
             shard = missing[start : start + shard_size]
-            rows = encode_shard(shard, islice(contents, len(shard)), encoder, embed, advance)
-            store.append(rows, host=jax.process_index())
+            dispatched = dispatch(islice(contents, len(shard)), encoder, embed, advance)
+            written.result()  # raises what went wrong while writing
+            written = writer.submit(write, store, [encoder.key(clip) for clip in shard], dispatched)
+        written.result()
 
 
-def encode_shard(
-    clips: Sequence[Clip],
-    contents: Iterator[list[Chunk] | str],
-    encoder: Encoder,
-    embed: Embed,
-    advance: Callable[[int], object],
-) -> list[Row]:
-    """One row per clip, in order. contents: each clip's chunks, or the reason why it has none."""
-    reasons: dict[int, str] = {}
+@dataclass
+class Dispatched:
+    """A shard's results, perhaps not computed yet.
+
+    batches: (clip positions, embeddings [B, ...], frame counts [B]). reasons: position -> why a clip has none.
+    """
+
+    batches: list[tuple[Sequence[int], jax.Array, jax.Array]] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def dispatch(
+    contents: Iterable[list[Chunk] | str], encoder: Encoder, embed: Embed, advance: Callable[[int], object]
+) -> Dispatched:
+    """Sends a shard to the device, batch by batch. contents: each clip's chunks, or the reason why it has none."""
+    shard = Dispatched()
     waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
-    computed = []  # (clip positions, embeddings [B, ...], counts [B]), still on the device
     sharding = encoder.sharding()
 
     def flush(shape: tuple[int, ...]) -> None:
         positions, chunks = zip(*waiting.pop(shape), strict=True)
         batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), sharding)
-        computed.append((positions, *embed(*batch)))
-        if len(computed) >= IN_FLIGHT:
-            jax.block_until_ready(computed[-IN_FLIGHT])  # or inputs would pile up on the device
+        shard.batches.append((positions, *embed(*batch)))
+        if len(shard.batches) >= IN_FLIGHT:
+            jax.block_until_ready(shard.batches[-IN_FLIGHT])  # or inputs would pile up on the device
 
     for position, chunks in enumerate(contents):
         advance(1)
         if isinstance(chunks, str):
-            reasons[position] = chunks
+            shard.reasons[position] = chunks
             continue
         for chunk in chunks:
             bucket = encoder.bucket(chunk)
@@ -84,17 +96,20 @@ def encode_shard(
                 flush(shape)
     for shape in sorted(waiting):
         flush(shape)
+    return shard
 
+
+def write(store: FeatureStore, keys: Sequence[str], shard: Dispatched) -> None:
+    """Waits for a shard and appends one row per key, in order."""
     pieces = defaultdict(list)  # clip position -> [(count, embedding)], in the clip's order within a bucket
-    for positions, embeddings, counts in jax.device_get(computed):
+    for positions, embeddings, counts in jax.device_get(shard.batches):
         for row, position in enumerate(positions):
             pieces[position].append((counts[row], embeddings[row]))
-    return [
-        Row(encoder.key(clip), None, reasons[position])
-        if position in reasons
-        else Row(encoder.key(clip), merge(pieces[position]))
-        for position, clip in enumerate(clips)
+    rows = [
+        Row(key, None, shard.reasons[position]) if position in shard.reasons else Row(key, merge(pieces[position]))
+        for position, key in enumerate(keys)
     ]
+    store.append(rows, host=jax.process_index())
 
 
 def merge(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:

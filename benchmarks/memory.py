@@ -1,0 +1,45 @@
+"""The memory of this process, watched while something runs (Linux)."""
+
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+
+
+class Memory:
+    """Samples in MiB: the process's own memory, pages of files that it maps, and what live JAX arrays hold."""
+
+    def __enter__(self) -> "Memory":
+        self.samples: list[tuple[float, float, float]] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while True:
+            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            own, files = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
+            self.samples.append((own, files, sum(array.nbytes for array in jax.live_arrays()) / 2**20))
+            if self._done.wait(0.02):
+                return
+
+    @property
+    def resident(self) -> np.ndarray:
+        """The sum of its own and files' pages, [samples] MiB."""
+        return np.array(self.samples)[:, :2].sum(1)
+
+    @property
+    def files(self) -> np.ndarray:
+        """Pages of mapped files, [samples] MiB."""
+        return np.array(self.samples)[:, 1]
+
+    @property
+    def arrays(self) -> np.ndarray:
+        """Bytes of live JAX arrays, [samples] MiB."""
+        return np.array(self.samples)[:, 2]
