@@ -16,7 +16,7 @@ from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupt
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
-from mer_jax.data.layouts import read_folder, read_mer
+from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.reading import time_limit
 from mer_jax.data.sample.generate import SampleSpec, write_sample
@@ -66,7 +66,7 @@ def open_dataset(config: Any) -> Dataset:
     folders = {modality: data.get(f"{modality}_feature") for modality in MODALITIES}
     features = {modality: folder for modality, folder in folders.items() if folder}
     if config.variant == "folder":
-        columns = {column: data[f"{column}_column"] for column in ("label", "split", "group", "text")}
+        columns = {column: data[f"{column}_column"] for column in COLUMNS}
         return read_folder(root, columns, features)
     return read_mer(root, config.variant, labels, features)
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from importlib import resources
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,11 +18,12 @@ class FaceDetector:
     """MTCNN with the bundled weights.
 
     Args:
-      batch_size: frames that go through the cascade at once; the last batch is padded.
+      batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a CPU,
+        where the larger part of the work is done a frame at a time anyway.
     """
 
-    def __init__(self, batch_size: int = 16):
-        self.batch_size = batch_size
+    def __init__(self, batch_size: int = 0):
+        self.batch_size = batch_size or (4 if jax.default_backend() == "cpu" else 16)
         self.model = load_mtcnn()
 
     def find(self, fitted: np.ndarray) -> list[Faces]:

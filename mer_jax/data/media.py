@@ -14,6 +14,7 @@ from mer_jax.data.clips import Absent
 
 SILENCE = 33  # int16 peak below which a track holds no speech: -60 dB of full scale
 RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 kHz, aliases below -80 dB
+PROBE_RATE = 16_000  # Hz, to which sound is resampled before it is judged
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 
 
@@ -27,6 +28,7 @@ class Probe(NamedTuple):
     seconds: float | None
     video: str | None  # "512x512 h264"
     sound: str | None  # "16000 Hz mono aac"
+    silent: bool  # there is a sound track, and nothing to hear on it
 
 
 @contextmanager
@@ -40,23 +42,27 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def probe(path: Path) -> Probe:
-    """Reads the headers and the first frame of each kind, which tells whether there is anything to decode."""
+    """Reads the headers, the first frame, and the sound up to where it rises above the noise floor."""
     with opened(path) as container:
-        described = {}
-        for kind in ("video", "audio"):
-            stream = container.streams.best(kind)
-            if stream is None:
-                continue
+        video = sound = None
+        silent = False
+        stream = container.streams.best("video")
+        if stream is not None:
+            frame = next(decoded(container, stream), None)
+            video = frame and f"{frame.width}x{frame.height} {stream.codec_context.name}"
+        stream = container.streams.best("audio")
+        if stream is not None:
             container.seek(0)
-            frame = next(iter(container.decode(stream)), None)
-            if isinstance(frame, av.VideoFrame):
-                described[kind] = f"{frame.width}x{frame.height} {stream.codec_context.name}"
-            elif isinstance(frame, av.AudioFrame):
-                described[kind] = f"{frame.sample_rate} Hz {frame.layout.name} {stream.codec_context.name}"
-        if not described:
+            blocks = sound_blocks(container, stream, PROBE_RATE)
+            first = next(blocks, None)
+            if first is not None:
+                codec: Any = stream.codec_context
+                sound = f"{codec.sample_rate} Hz {codec.layout.name} {codec.name}"
+                silent = all(map(is_silent, chain([first], blocks)))
+        if not (video or sound):
             raise Unreadable("neither sound nor frames in it")
         seconds = container.duration / av.time_base if container.duration else None
-    return Probe(seconds, described.get("video"), described.get("audio"))
+    return Probe(seconds, video, sound, silent)
 
 
 def read_sound(path: Path, sample_rate: int) -> np.ndarray:
@@ -64,18 +70,24 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
 
     A track that breaks off gives the sound before the break.
     """
-    blocks: list[np.ndarray] = []
     with opened(path) as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise Unreadable("no sound track")
-        try:
-            for block in resampled(decoded(container, stream), sample_rate):
-                blocks.append(block)
-        except av.FFmpegError:
-            if not blocks:
-                raise
+        blocks = list(sound_blocks(container, stream, sample_rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+
+
+def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rate: int) -> Iterator[np.ndarray]:
+    """A sound track as mono int16 blocks [S], until it ends or breaks off."""
+    found = False
+    try:
+        for block in resampled(decoded(container, stream), sample_rate):
+            found = True
+            yield block
+    except av.FFmpegError:
+        if not found:
+            raise
 
 
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int) -> Iterator[np.ndarray]:

@@ -108,7 +108,7 @@ def pack(sizes):
             for left in [0, *(right for *_, right in placed)]
             for top in [0, *(bottom for _, _, bottom, _ in placed)]
             if top + h <= height
-            and not any(t < top + h and top < b and l < left + w and left < r for t, l, b, r in placed)
+            and not any(y < top + h and top < b and x < left + w and left < r for y, x, b, r in placed)
         ]
         left, top = min(free)
         placed.append((top, left, top + h, left + w))

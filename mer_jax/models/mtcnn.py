@@ -30,6 +30,7 @@ def conv_in_pairs(conv: nnx.Conv, x):
 
     That takes 4/3 of the products, and on a CPU a third of the time where channels are few.
     """
+    assert conv.bias is not None
     *_, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, 0), (0, width % 2), (0, 0)))
     kernel = conv.kernel[...]  # [3, 3, C, F]
