@@ -36,9 +36,9 @@ class ChatServer(ThreadingHTTPServer):
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
         self.lock = threading.Lock()
         self.asked = Counter()  # transcript -> requests
-        self.paid = Counter()  # transcript -> usable replies made; one made before for the same key is sent again
-        self.made = set()  # idempotency keys of the usable replies
-        self.repeated = 0  # usable replies sent again
+        self.paid = Counter()  # transcript -> usable replies made
+        self.replies = {}  # idempotency key -> reply
+        self.repeated = 0  # replies sent again
         self.shown = Counter()  # fault -> times
         self.keys = set()
         self.busy = self.most_busy = 0
@@ -119,7 +119,17 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "garbled":
             self.send(200, self.completion("...")[:60])
         else:
-            self.send(200, self.completion(*self.reply(fault, transcript)))
+            self.send(200, self.completion(*self.stored_reply(fault, transcript)))
+
+    def stored_reply(self, fault, transcript):
+        """The reply made before for the same idempotency key, which costs nothing, or a new one."""
+        server, key = self.server, self.headers["Idempotency-Key"]
+        with server.lock:
+            if key in server.replies:
+                server.repeated += 1
+            else:
+                server.replies[key] = self.reply(fault, transcript)
+            return server.replies[key]
 
     def reply(self, fault, transcript):
         """The model's words, and its refusal. It obeys whatever the transcript says."""
@@ -140,18 +150,8 @@ class Handler(BaseHTTPRequestHandler):
         }
         text = json.dumps({"ranking": wrong.get(fault, ranking)}, ensure_ascii=False)
         if not fault:
-            self.charge(transcript)
+            self.server.paid[transcript] += 1
         return text[:-9] if fault == "truncated" else text, None
-
-    def charge(self, transcript):
-        """Counts a usable reply as paid, unless it was made before for the same idempotency key."""
-        server, key = self.server, self.headers["Idempotency-Key"]
-        with server.lock:
-            if key in server.made:
-                server.repeated += 1
-            else:
-                server.paid[transcript] += 1
-            server.made.add(key)
 
     def completion(self, content, refusal=None):
         message = {"role": "assistant", "content": content, "refusal": refusal}

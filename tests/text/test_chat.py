@@ -99,8 +99,8 @@ rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, make_a
 """
 
 
-@pytest.mark.parametrize(("sign", "lost"), [(signal.SIGKILL, 2 * 8), (signal.SIGTERM, 0)])
-def test_killed_twice_among_faults(serve, tmp_path, sign, lost):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_twice_among_faults(serve, tmp_path, sign):
     kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind]
     server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds, late=0.6)
     command = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path)]
@@ -116,7 +116,8 @@ def test_killed_twice_among_faults(serve, tmp_path, sign, lost):
     check(rankings, transcripts)
     assert len(rankings.ranked) > 85 and rankings.failures
     assert not server.stats()["paid_twice"]
-    assert server.repeated <= lost  # what was under way when it was killed; a SIGTERM waits for that
+    if sign == signal.SIGTERM:  # waits for what is under way
+        assert not server.repeated
 
 
 @pytest.mark.parametrize("kind", ["429", "429 date"])
