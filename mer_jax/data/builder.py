@@ -165,8 +165,11 @@ class Mer(FileReaderBuilder):
         self.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
         )
-        shutil.rmtree(self.parts, ignore_errors=True)
-        return Path(self.data_path)
+        version = Path(self.data_path)
+        # What is finished by now, or was begun by TFDS in a start that was killed.
+        for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return version
 
 
 def run_beam(shards: Sequence[Shard], download_config: Any) -> None:

@@ -105,10 +105,12 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(folder, built, tm
     finished = list((tmp_path / ".parts" / "tiny").glob("*.array_record"))
     assert len(finished) == 1
     stamp = finished[0].stat().st_ino
+    begun = tmp_path / "mer" / "tiny" / "incomplete.ABC123_1.0.0"  # left by a kill
+    begun.mkdir(parents=True)
     path, _ = build(folder, tmp_path)
     assert shards(path) == shards(built)
     assert stamp in [file.stat().st_ino for file in path.iterdir()]
-    assert not (tmp_path / ".parts" / "tiny").exists()
+    assert not (tmp_path / ".parts" / "tiny").exists() and not begun.exists()
 
 
 def test_tfds_reads_it_without_us(built):
