@@ -133,7 +133,7 @@ def face_count(crops: Path) -> Path:
 
 
 def faces_found(clips: Sequence[Clip]) -> dict[str, int] | None:
-    """Clips and frames that `find_faces` has searched, and those without a face; None where there were none to search."""
+    """Clips and frames that `find_faces` has searched, and those without a face; None where it searched none."""
     paths = [face_count(clip.faces) for clip in clips if clip.faces]
     counts = [load_json(path) for path in paths if path.exists()]
     if not counts:

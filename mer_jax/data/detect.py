@@ -10,6 +10,7 @@ from flax import nnx
 from safetensors.numpy import load
 
 from mer_jax.data.faces import Faces, crop_main_face, fit, unfit
+from mer_jax.data.media import Block
 from mer_jax.models.face_cascade import cascade
 from mer_jax.models.mtcnn import MTCNN
 
@@ -42,12 +43,12 @@ class FaceDetector:
 
     def detect(self, frames: np.ndarray) -> list[Faces]:
         """The faces in frames of any one size, uint8 RGB [T, H, W, 3]; one `Faces` per frame."""
-        fitted, to_frame = fit(frames)
+        fitted, to_frame = fit(Block.of(frames))
         return [unfit(found, to_frame) for found in self.find(fitted)]
 
     def crop_faces(self, frames: np.ndarray, size: int = 128) -> tuple[np.ndarray, int]:
         """`crop_main_face` of frames in memory: uint8 [T, H, W, 3] -> (uint8 [T', size, size, 3], T - T')."""
-        return self.answer(crop_main_face([frames], size))
+        return self.answer(crop_main_face([Block.of(frames)], size))
 
     def answer(self, questions: Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
         """Finds the faces that a generator such as `crop_clip` asks for, and returns its result."""

@@ -1,14 +1,16 @@
 """Decoding sound and frames with PyAV, whose wheels carry FFmpeg."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mer_jax.data.clips import Absent
 
@@ -159,11 +161,49 @@ def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.
     return np.searchsorted(times, times[0] + (positions + 0.5) * tick, "right") - 1
 
 
-def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[np.ndarray]:
-    """Chosen video frames as uint8 RGB [T, H, W, 3], upright, at most `size` in a block.
+class Block:
+    """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for.
 
-    choose: see `choose_frames`. Only these are converted to RGB. A clip that breaks off gives the frames before
-    the break; frames whose size differs from the first one's are resized to it.
+    Args:
+      pictures: the frames as the decoder gave them.
+      width, height: of the clip's first frame, upright.
+    """
+
+    def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
+        self.pictures = pictures
+        self.width = width
+        self.height = height
+
+    @classmethod
+    def of(cls, frames: np.ndarray) -> "Block":
+        """A block of frames in memory, uint8 RGB [T, H, W, 3]."""
+        rows = np.ascontiguousarray(frames)
+        pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in rows]
+        return cls(pictures, frames.shape[2], frames.shape[1])
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3]."""
+        return self.resized(self.width, self.height)
+
+    def resized(self, width: int, height: int) -> np.ndarray:
+        """uint8 RGB [T, height, width, 3], turned as the display matrix says (phones film sideways)."""
+        frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
+        resizer = VideoReformatter()
+        for target, picture in zip(frames, self.pictures, strict=True):
+            turns = round(picture.rotation / 90)
+            size = (height, width) if turns % 2 else (width, height)
+            # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
+            planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
+            target[:] = np.rot90(resizer.reformat(picture, *size, planes, interpolation="BILINEAR").to_ndarray(), turns)
+        return frames
+
+
+def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[Block]:
+    """Chosen video frames, at most `size` in a block.
+
+    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; frames whose size differs
+    from the first one's are resized to it.
     """
     wanted = choose_frames(frame_times(path), choose)
     with opened(path) as container:
@@ -173,13 +213,15 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
-        block = [upright(first, first.width, first.height)]
+        turned = round(first.rotation / 90) % 2
+        upright = (first.height, first.width) if turned else (first.width, first.height)
+        pictures = [first]
         for frame in frames:
-            if len(block) == size:
-                yield np.stack(block)
-                block = []
-            block.append(upright(frame, first.width, first.height))
-        yield np.stack(block)
+            if len(pictures) == size:
+                yield Block(pictures, *upright)
+                pictures = []
+            pictures.append(frame)
+        yield Block(pictures, *upright)
 
 
 def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -196,15 +238,9 @@ def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.V
             raise
 
 
-def upright(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """A frame as uint8 RGB, turned as its display matrix says (phones film sideways)."""
-    rgb = frame.reformat(width, height, "rgb24").to_ndarray()
-    return np.rot90(rgb, round(frame.rotation / 90))
-
-
 def read_frames(path: Path, choose: Callable[[int], np.ndarray] = np.arange) -> np.ndarray:
-    """All blocks of `frame_blocks` in one array."""
-    return np.concatenate(list(frame_blocks(path, choose)))
+    """The frames of all blocks, uint8 RGB [T, H, W, 3]."""
+    return np.concatenate([block.frames for block in frame_blocks(path, choose)])
 
 
 def segment_centres(num_frames: int, total: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.faces import Faces, crop_main_face, to_jpeg
-from mer_jax.data.media import at_most, frame_blocks, frame_times, read_sound, segment_centres
+from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
 from mer_jax.data.prepared import SAMPLE_RATE
 from mer_jax.data.reading import clip_faces
 
@@ -58,12 +58,12 @@ def prepare_clip(clip: Clip, settings: PrepareSettings) -> Generator[np.ndarray,
         positions = np.union1d(sampled, watched)
         blocks = frame_blocks(clip.media, lambda total: positions)
 
-        def passing() -> Generator[np.ndarray, None, None]:
+        def passing() -> Generator[Block, None, None]:
             number = 0
             for block in blocks:
-                chosen = np.isin(positions[number : number + len(block)], sampled)
-                example["frames"] += [jpeg(frame, settings.frame_side) for frame in block[chosen]]
-                number += len(block)
+                chosen = np.isin(positions[number : number + len(block.frames)], sampled)
+                example["frames"] += [jpeg(frame, settings.frame_side) for frame in block.frames[chosen]]
+                number += len(block.frames)
                 yield block
 
         if clip.faces is None:
