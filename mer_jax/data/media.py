@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -48,11 +48,11 @@ def probe(path: Path) -> Probe:
     with opened(path) as container:
         video = sound = None
         silent = False
-        stream = container.streams.best("video")
+        stream = best_stream(container, "video")
         if stream is not None:
             frame = next(decoded(container, stream), None)
             video = frame and f"{frame.width}x{frame.height} {stream.codec_context.name}"
-        stream = container.streams.best("audio")
+        stream = best_stream(container, "audio")
         if stream is not None:
             container.seek(0)
             blocks = sound_blocks(container, stream, PROBE_RATE)
@@ -73,7 +73,7 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
     A track that breaks off gives the sound before the break.
     """
     with opened(path) as container:
-        stream = container.streams.best("audio")
+        stream = best_stream(container, "audio")
         if stream is None:
             raise Unreadable("no sound track")
         blocks = list(sound_blocks(container, stream, sample_rate))
@@ -130,6 +130,12 @@ def is_silent(waveform: np.ndarray) -> bool:
     return waveform.size == 0 or max(int(waveform.max()), -int(waveform.min())) < SILENCE
 
 
+def best_stream(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> Any:
+    """The stream of a kind that FFmpeg thinks best; None where there is none, or no decoder for it."""
+    stream = container.streams.best(kind)
+    return stream if stream is not None and stream.codec_context is not None else None
+
+
 def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """A stream's frames. Clips are decoded side by side, so that each needs one thread only."""
     stream.codec_context.thread_count = 1
@@ -142,7 +148,7 @@ def frame_times(path: Path) -> np.ndarray:
     Frames' numbers where the file has no time stamps.
     """
     with opened(path) as container:
-        stream = container.streams.best("video")
+        stream = best_stream(container, "video")
         if stream is None:
             raise Unreadable("no video stream")
         times = [packet.pts for packet in container.demux(stream) if packet.size]
@@ -207,7 +213,7 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     """
     wanted = choose_frames(frame_times(path), choose)
     with opened(path) as container:
-        frames = chosen(decoded(container, container.streams.best("video")), wanted)
+        frames = chosen(decoded(container, best_stream(container, "video")), wanted)
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame can be decoded")

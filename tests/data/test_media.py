@@ -138,6 +138,15 @@ def test_blocks_in_memory_are_resized_alike():
     np.testing.assert_allclose(block.resized(35, 21).astype(int), small, atol=8)
 
 
+def test_a_stream_of_an_unknown_codec_is_none(tmp_path):
+    write_video(tmp_path / "v.mp4", numbered_frames(3), tone(0.5))
+    (tmp_path / "x.mp4").write_bytes((tmp_path / "v.mp4").read_bytes().replace(b"avc1", b"xyzw"))
+    assert media.probe(tmp_path / "x.mp4").video is None
+    assert len(read_sound(tmp_path / "x.mp4", 16_000)) >= 8000
+    with pytest.raises(Unreadable, match="no video stream"):
+        read_frames(tmp_path / "x.mp4")
+
+
 def test_missing_streams_and_broken_files_give_reasons(tmp_path):
     write_video(tmp_path / "silent.mp4", numbered_frames(3))
     write_video(tmp_path / "sound.mp4", None, tone(0.5))
