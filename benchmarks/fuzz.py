@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from mer_jax.data.builder import PrepareSettings, prepare_clip
 from mer_jax.data.check import report
 from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.layouts import MEDIA_SUFFIXES, read_folder
+from mer_jax.data.layouts import COLUMNS, MEDIA_SUFFIXES, read_folder
 from mer_jax.data.reading import time_limit
+from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.errors import DataError
+from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, damaged_media, damaged_table
 from tests.data.media_files import numbered_frames, tone, write_video
 
 MEDIA = flags.DEFINE_integer("media", 500, "Damaged media files.")
@@ -36,36 +37,7 @@ CLIPS = flags.DEFINE_string(
 )
 SECONDS = 20.0
 SETTINGS = PrepareSettings(8, 128, 90, 64, 64, 0, SECONDS)
-COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
-
-
-def damage(whole: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
-    """A kind of damage, and a file that has it."""
-    data = np.frombuffer(whole, np.uint8).copy()
-    kind = str(rng.choice(["cut", "flipped", "zeroed", "head", "boxes", "noise", "empty", "joined"]))
-    if kind == "cut":
-        return kind, data[: rng.integers(1, len(data))].tobytes()
-    if kind == "flipped":
-        places = rng.integers(0, len(data), max(1, int(len(data) * 10 ** rng.uniform(-5, -2))))
-        data[places] ^= (1 << rng.integers(0, 8, len(places))).astype(np.uint8)
-    elif kind == "zeroed":
-        start = rng.integers(0, len(data))
-        data[start : start + rng.integers(1, len(data))] = 0
-    elif kind == "head":
-        data[: min(len(data), 512)] = rng.integers(0, 256, min(len(data), 512))
-    elif kind == "boxes":  # sizes, durations and time scales of mp4's header boxes
-        for name in (b"mvhd", b"mdhd", b"tkhd", b"stts", b"stsz", b"stco", b"avc1", b"hev1", b"elst"):
-            at = whole.find(name)
-            if at >= 0 and rng.random() < 0.5:
-                place = at + 4 + int(rng.integers(0, 28))
-                data[place : place + 4] = rng.choice([0, 127, 255], len(data[place : place + 4]))
-    elif kind == "noise":
-        data = rng.integers(0, 256, rng.integers(1, 5000)).astype(np.uint8)
-    elif kind == "empty":
-        data = data[:0]
-    elif kind == "joined":
-        return kind, whole + data[: rng.integers(1, len(data))].tobytes()
-    return kind, data.tobytes()
+OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 def ending_of(record: dict[str, Any] | str) -> str:
@@ -81,10 +53,10 @@ def fuzz_media(folder: Path, sources: list[Path], rng: np.random.Generator) -> C
     clips, kinds = [], []
     for number in range(MEDIA.value):
         source = sources[int(rng.integers(len(sources)))]
-        kind, data = damage(source.read_bytes(), rng)
+        kind = str(rng.choice(MEDIA_DAMAGE))
         suffix = source.suffix if rng.random() < 0.9 else str(rng.choice(MEDIA_SUFFIXES))
         path = folder / f"{number:05d}{suffix}"
-        path.write_bytes(data)
+        path.write_bytes(damaged_media(source.read_bytes(), kind, rng))
         kinds.append(kind)
         clips.append(Clip(path.stem, "train", media=path))
     endings: Counter[str] = Counter()
@@ -102,40 +74,10 @@ def fuzz_tables(folder: Path, rng: np.random.Generator) -> Counter[str]:
     for number in range(TABLES.value):
         root = folder / f"{number:05d}"
         root.mkdir()
-        rows = [["name", "label", "split", "text"]]
-        rows += [
-            [f"n{i}", str(rng.choice(["x", "y"])), "", str(rng.choice(["你好", 'a "b", c', "", "é"]))]
-            for i in range(12)
-        ]
-        encoding, newline = (
-            str(rng.choice(["utf-8", "utf-8-sig", "gb18030", "utf-16"])),
-            str(rng.choice(["\n", "\r\n"])),
-        )
-        kind = str(
-            rng.choice(["blank lines", "doubled column", "short rows", "long rows", "quote", "doubled names", "bytes"])
-        )
-        if kind == "blank lines":
-            rows[3:3] = [[], [""], []]
-        elif kind == "doubled column":
-            rows[0][3] = str(rng.choice(["label", "name", "text"]))
-        elif kind == "short rows":
-            rows = [rows[0], *(row[: int(rng.integers(0, 4))] for row in rows[1:])]
-        elif kind == "long rows":
-            rows = [rows[0], *(row + ["more"] * int(rng.integers(0, 3)) for row in rows[1:])]
-        elif kind == "doubled names":
-            rows += rows[2:5]
-        quoted = [
-            ['"' + cell.replace('"', '""') + '"' if set(cell) & set('",') else cell for cell in row] for row in rows
-        ]
-        data = newline.join(map(",".join, quoted)).encode(encoding, "replace")
-        if kind == "quote":
-            data = data[:40] + b'"' + data[40:]
-        elif kind == "bytes":
-            places = rng.integers(0, len(data), 5)
-            data = bytes(int(rng.integers(256)) if i in places else byte for i, byte in enumerate(data))
-        (root / "clips.csv").write_bytes(data)
+        kind, encoding = str(rng.choice(TABLE_DAMAGE)), str(rng.choice(ENCODINGS))
+        (root / "clips.csv").write_bytes(damaged_table(kind, encoding, rng))
         try:
-            dataset = read_folder(root, COLUMNS, {})
+            dataset = read_folder(root, OWN_COLUMNS, {})
             report(dataset, ())
             ending = "read"
         except DataError as error:

@@ -24,6 +24,7 @@ from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import align, crop_clip, fit
 from mer_jax.data.layouts import VIDEO_SUFFIXES
+from mer_jax.data.media import Block
 from mer_jax.data.workers import map_in_workers
 from tests.models.torch_mtcnn import TorchMTCNN
 
@@ -52,7 +53,7 @@ def peers(clips: list[Clip], detector: TorchMTCNN) -> int:
             if more:
                 block.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             if block and (not more or len(block) == BLOCK):
-                fitted, to_frame = fit(np.stack(block))
+                fitted, to_frame = fit(Block.of(np.stack(block)))
                 for image, (_, scores, landmarks) in zip(block, detector.detect(fitted), strict=True):
                     if len(scores):
                         align(image, landmarks[0] * to_frame - 0.5)

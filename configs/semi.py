@@ -29,6 +29,7 @@ FOLDER_ARGUMENTS = {
     "split_column": "split",
     "group_column": "group",
     "text_column": "text",
+    "file_column": "file",
     **READY_MADE,
 }
 

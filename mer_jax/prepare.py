@@ -22,6 +22,7 @@ from mer_jax.data import check
 from mer_jax.data.clips import Dataset
 from mer_jax.data.preview import contact_sheet
 from mer_jax.data.reading import clip_faces
+from mer_jax.data.records import PrepareSettings
 from mer_jax.errors import UsageError
 from mer_jax.features.readers import read_or_reason
 from mer_jax.progress import progress
@@ -80,7 +81,7 @@ def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
 
 def prepare(dataset: Dataset, config: Any, output: Path, beam_runner: str | None) -> None:
     """Clips -> TFDS; prints the folder to train from."""
-    from mer_jax.data.builder import Mer, PrepareSettings  # brings tensorflow_datasets
+    from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
     print("\n".join(check.summary(dataset)), file=sys.stderr)
     name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"

@@ -14,7 +14,7 @@ from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupt
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
-from mer_jax.data.layouts import read_folder, read_mer
+from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.reading import time_limit
 from mer_jax.data.sample.generate import SampleSpec, write_sample
@@ -30,6 +30,7 @@ from mer_jax.fusion.folds import make_folds
 from mer_jax.hosts import first_host_first, meet, own_part
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.progress import progress
+from mer_jax.run import dump_json, load_json
 from mer_jax.text.annotators import Rankings, make_annotator, rank_all
 
 FACE_SIZE = 128  # pixels
@@ -65,7 +66,7 @@ def open_dataset(config: Any) -> Dataset:
     folders = {modality: data.get(f"{modality}_feature") for modality in MODALITIES}
     features = {modality: folder for modality, folder in folders.items() if folder}
     if config.variant == "folder":
-        columns = {column: data[f"{column}_column"] for column in ("label", "split", "group", "text")}
+        columns = {column: data[f"{column}_column"] for column in COLUMNS}
         return read_folder(root, columns, features)
     return read_mer(root, config.variant, labels, features)
 
@@ -119,10 +120,31 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
         for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
             if not isinstance(found, str):
+                crops, without = found
+                dump_json(face_count(paths[clip.name]), {"with": len(crops), "without": without})
                 with write_whole(paths[clip.name], mode="wb") as file:
-                    np.save(file, found[0][..., ::-1], allow_pickle=False)
+                    np.save(file, crops[..., ::-1], allow_pickle=False)
     meet("faces")
     return [replace(clip, faces=path if (path := paths.get(clip.name)) and path.exists() else None) for clip in clips]
+
+
+def face_count(crops: Path) -> Path:
+    """Where it is kept how many frames had a face, beside a clip's crops."""
+    return crops.with_name("frames.json")
+
+
+def faces_found(clips: Sequence[Clip]) -> dict[str, int] | None:
+    """Clips and frames that `find_faces` has searched, and those without a face; None where it searched none."""
+    paths = [face_count(clip.faces) for clip in clips if clip.faces]
+    counts = [load_json(path) for path in paths if path.exists()]
+    if not counts:
+        return None
+    return {
+        "clips": len(counts),
+        "clips_without": sum(not count["with"] for count in counts),
+        "frames": sum(count["with"] + count["without"] for count in counts),
+        "frames_without": sum(count["without"] for count in counts),
+    }
 
 
 def cut_faces(clips: Sequence[Clip], config: Any) -> Iterator[tuple[np.ndarray, int] | str]:

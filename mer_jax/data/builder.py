@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,12 +20,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
+from mer_jax.data.clips import SPLITS, Clip, Dataset
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.faces import Faces, crop_main_face, to_jpeg
-from mer_jax.data.media import at_most, frame_blocks, frame_times, read_sound, segment_centres
-from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS, SAMPLE_RATE
-from mer_jax.data.reading import clip_faces, identity, time_limit
+from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
+from mer_jax.data.reading import identity, time_limit
+from mer_jax.data.records import PrepareSettings, lost, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.errors import UsageError
 from mer_jax.files import write_whole
@@ -46,86 +45,12 @@ FEATURES = tfds.features.FeaturesDict(
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
-    """What is kept of a clip (`config.prepare`), and how it is decoded (`config.extraction`)."""
-
-    frames: int
-    frame_side: int  # px of the shorter side; 0: as they are
-    jpeg_quality: int
-    face_size: int
-    most_face_frames: int
-    workers: int
-    time_limit: float
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """Those that the records depend on."""
-        return {key: value for key, value in asdict(self).items() if key not in ("workers", "time_limit")}
-
-
-@dataclass(frozen=True)
 class Shard:
     """Some clips, and the file that shall hold their records."""
 
     clips: tuple[Clip, ...]
     path: Path
     settings: PrepareSettings
-
-
-def prepare_clip(clip: Clip, settings: PrepareSettings) -> Generator[np.ndarray, list[Faces], dict[str, Any]]:
-    """A clip's record: a worker's job, which asks for the faces in its frames."""
-    example: dict[str, Any] = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
-    absent = {}
-    try:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        example["waveform"] = read_sound(clip.media, SAMPLE_RATE)
-    except Absent as reason:
-        absent["speech"] = str(reason)
-    jpeg = partial(to_jpeg, quality=settings.jpeg_quality)
-    try:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        total = len(frame_times(clip.media))
-        sampled = segment_centres(settings.frames, total)
-        watched = at_most(settings.most_face_frames if clip.faces is None else 1, total)
-        positions = np.union1d(sampled, watched)
-        blocks = frame_blocks(clip.media, lambda total: positions)
-
-        def passing() -> Generator[np.ndarray, None, None]:
-            number = 0
-            for block in blocks:
-                chosen = np.isin(positions[number : number + len(block)], sampled)
-                example["frames"] += [jpeg(frame, settings.frame_side) for frame in block[chosen]]
-                number += len(block)
-                yield block
-
-        if clip.faces is None:
-            crops, example["frames_without_face"] = yield from crop_main_face(passing(), settings.face_size)
-        else:
-            for _ in passing():
-                pass
-    except Absent as reason:
-        absent["video"] = str(reason)
-        crops = np.zeros((0, 1, 1, 3), np.uint8)
-    try:
-        if clip.faces is not None:
-            crops = clip_faces(clip)
-        elif not len(crops):
-            raise Absent("no face")
-        example["faces"] = [jpeg(crop) for crop in crops]
-    except Absent as reason:
-        absent["image"] = str(reason)
-    return example | {"absent": json.dumps(absent, ensure_ascii=False), "provenance": provenance(clip.media)}
-
-
-def provenance(media: Path | None) -> str:
-    """Where a record comes from."""
-    if media is None:
-        return "{}"
-    with open(media, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return json.dumps({"file": media.name, "bytes": media.stat().st_size, "sha256": digest}, ensure_ascii=False)
 
 
 @cache
@@ -162,13 +87,6 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
     finally:
         temporary.unlink(missing_ok=True)
     return len(shard.clips)
-
-
-def lost(reason: str) -> dict[str, Any]:
-    """The record of a clip whose worker has died."""
-    absent = json.dumps(dict.fromkeys(("speech", "image", "video"), reason), ensure_ascii=False)
-    nothing = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
-    return nothing | {"absent": absent, "provenance": "{}"}
 
 
 def clip_fingerprint(clip: Clip, settings: PrepareSettings) -> str:
@@ -247,8 +165,11 @@ class Mer(FileReaderBuilder):
         self.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
         )
-        shutil.rmtree(self.parts, ignore_errors=True)
-        return Path(self.data_path)
+        version = Path(self.data_path)
+        # What is finished by now, or was begun by TFDS in a start that was killed.
+        for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return version
 
 
 def run_beam(shards: Sequence[Shard], download_config: Any) -> None:

@@ -22,7 +22,7 @@ def probe_clip(clip: Clip) -> Probe:
 def probe_media(
     clips: Sequence[Clip], workers: int, seconds: float, advance: Callable[[int], object]
 ) -> Iterator[Problem]:
-    """Opens every media file and decodes its first sound and frame; a problem for each that lacks one or both."""
+    """Opens every media file (see `probe`); a problem for each that lacks frames, or sound that can be heard."""
     wanting = [clip for clip in clips if clip.media is not None]
     found = map_in_workers(probe_clip, wanting, lambda clip: time_limit(clip, seconds), count=workers)
     for clip, result in zip(wanting, found, strict=True):
@@ -32,6 +32,8 @@ def probe_media(
             continue
         if result.sound is None:
             yield Problem(clip.name, clip.split, "speech", "no sound track")
+        elif result.silent:
+            yield Problem(clip.name, clip.split, "speech", "silent")
         if result.video is None:
             yield Problem(clip.name, clip.split, "video", "no video stream")
 

@@ -3,12 +3,14 @@
 from collections.abc import Generator
 from importlib import resources
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors.numpy import load
 
 from mer_jax.data.faces import Faces, crop_main_face, fit, unfit
+from mer_jax.data.media import Block
 from mer_jax.models.face_cascade import cascade
 from mer_jax.models.mtcnn import MTCNN
 
@@ -17,11 +19,12 @@ class FaceDetector:
     """MTCNN with the bundled weights.
 
     Args:
-      batch_size: frames that go through the cascade at once; the last batch is padded.
+      batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a CPU,
+        where the larger part of the work is done a frame at a time anyway.
     """
 
-    def __init__(self, batch_size: int = 16):
-        self.batch_size = batch_size
+    def __init__(self, batch_size: int = 0):
+        self.batch_size = batch_size or (4 if jax.default_backend() == "cpu" else 16)
         self.model = load_mtcnn()
 
     def find(self, fitted: np.ndarray) -> list[Faces]:
@@ -40,12 +43,12 @@ class FaceDetector:
 
     def detect(self, frames: np.ndarray) -> list[Faces]:
         """The faces in frames of any one size, uint8 RGB [T, H, W, 3]; one `Faces` per frame."""
-        fitted, to_frame = fit(frames)
+        fitted, to_frame = fit(Block.of(frames))
         return [unfit(found, to_frame) for found in self.find(fitted)]
 
     def crop_faces(self, frames: np.ndarray, size: int = 128) -> tuple[np.ndarray, int]:
         """`crop_main_face` of frames in memory: uint8 [T, H, W, 3] -> (uint8 [T', size, size, 3], T - T')."""
-        return self.answer(crop_main_face([frames], size))
+        return self.answer(crop_main_face([Block.of(frames)], size))
 
     def answer(self, questions: Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
         """Finds the faces that a generator such as `crop_clip` asks for, and returns its result."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mer_jax.data.clips import Clip
-from mer_jax.data.media import at_most, frame_blocks
+from mer_jax.data.media import Block, at_most, frame_blocks
 
 # Left eye, right eye, nose tip, left and right mouth corner of OpenFace's mean face: x, y of the mean shape
 # in its In-the-wild_aligned_PDM_68 model, in the model's units, y down. An eye is the mean of its six contour
@@ -56,8 +56,13 @@ def align(frame: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarr
       uint8 [size, size, 3].
     """
     to_frame = np.linalg.inv(np.vstack([similarity(landmarks, size), (0, 0, 1)]))[:2]
-    to_frame[:, 2] += 0.5 - to_frame[:, :2].sum(axis=1) / 2  # Pillow's pixel centres are at halves
-    crop = Image.fromarray(frame).transform(
+    corners = to_frame @ [(0, size, 0, size), (0, 0, size, size), (1, 1, 1, 1)]
+    height, width, _ = frame.shape
+    low = np.clip(corners.min(axis=1).astype(int) - 2, 0, (width - 1, height - 1))
+    high = np.maximum(corners.max(axis=1).astype(int) + 2, low + 1)
+    part = frame[low[1] : high[1], low[0] : high[0]]  # all that the crop shows: Pillow copies what it is given
+    to_frame[:, 2] += 0.5 - to_frame[:, :2].sum(axis=1) / 2 - low  # Pillow's pixel centres are at halves
+    crop = Image.fromarray(part).transform(
         (size, size), Image.Transform.AFFINE, tuple(to_frame.ravel()), Image.Resampling.BILINEAR
     )
     return np.asarray(crop)
@@ -114,21 +119,18 @@ class MainFace:
         return main
 
 
-def fit(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brings frames [T, H, W, 3] to one of few sizes, so that the detector is compiled at most once for each.
+def fit(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Brings frames to one of few sizes, so that the detector is compiled at most once for each.
 
     Returns:
-      uint8 [T, h, w, 3], grey at the right or below, and (x, y) frame pixels per pixel of these.
+      uint8 RGB [T, h, w, 3], grey at the right or below, and (x, y) frame pixels per pixel of these.
     """
-    height, width = frames.shape[1:3]
-    scale = LONG_SIDE / max(height, width)
-    small = max(1, round(width * scale)), max(1, round(height * scale))
-    across, down = (LONG_SIDE if n == LONG_SIDE else min(s for s in SHORT_SIDES if s >= n) for n in small)
-    fitted = np.full((len(frames), down, across, 3), 127, np.uint8)
-    for target, frame in zip(fitted, frames, strict=True):
-        resized = Image.fromarray(frame).resize(small, Image.Resampling.BILINEAR)
-        target[: small[1], : small[0]] = np.asarray(resized)
-    return fitted, np.array([width / small[0], height / small[1]], np.float32)
+    sides = np.array([block.width, block.height])
+    width, height = (max(1, round(side)) for side in sides * (LONG_SIDE / sides.max()))
+    across, down = (LONG_SIDE if n == LONG_SIDE else min(s for s in SHORT_SIDES if s >= n) for n in (width, height))
+    fitted = np.full((len(block.pictures), down, across, 3), 127, np.uint8)
+    fitted[:, :height, :width] = block.resized(width, height)
+    return fitted, (sides / (width, height)).astype(np.float32)
 
 
 def unfit(found: Faces, to_frame: np.ndarray) -> Faces:
@@ -137,13 +139,11 @@ def unfit(found: Faces, to_frame: np.ndarray) -> Faces:
     return Faces(boxes.reshape(-1, 4), found.scores, (found.landmarks + 0.5) * to_frame - 0.5)
 
 
-def crop_main_face(
-    blocks: Iterable[np.ndarray], size: int
-) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
+def crop_main_face(blocks: Iterable[Block], size: int) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
     """Cuts a clip's main face out of its frames, a block at a time.
 
     Args:
-      blocks: uint8 RGB [T, H, W, 3] each.
+      blocks: its frames.
       size: width and height of a crop in pixels.
 
     Yields:
@@ -153,9 +153,9 @@ def crop_main_face(
       Aligned crops uint8 [N, size, size, 3], and the number of frames without that face, which give none.
     """
     main_face, crops, missing = MainFace(), [], 0
-    for frames in blocks:
-        fitted, to_frame = fit(frames)
-        for frame, found in zip(frames, (yield fitted), strict=True):
+    for block in blocks:
+        fitted, to_frame = fit(block)
+        for frame, found in zip(block.frames, (yield fitted), strict=True):
             faces = unfit(found, to_frame)
             main = main_face.choose(faces.boxes)
             if main is None:

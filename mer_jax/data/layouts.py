@@ -11,6 +11,7 @@ from mer_jax.errors import DataError
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ts")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma")
 MEDIA_SUFFIXES = VIDEO_SUFFIXES + SOUND_SUFFIXES
+COLUMNS = ("label", "split", "group", "text", "file")  # of a folder's clips.csv, beside its name column
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ def read_mer(
 def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, str]) -> Dataset:
     """Reads a folder data set: `clips.csv` with a `name` column, media under `media/{name}.*`.
 
-    columns: names of the csv's label, split, group and text columns. A column that the csv lacks is as if
-    empty (an explicit name that it lacks is an error only for the label). The label set is what the label
-    column holds, sorted. Without a split, rows with a label are `train` and rows without are `unlabeled`.
+    columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty (an explicit name that it
+    lacks is an error only for the label). The file column says where a row's media lie, relative to `root`, when that
+    is not `media/{name}.*`. The label set is what the label column holds, sorted. Without a split, rows with a label
+    are `train` and rows without are `unlabeled`.
     features: modality -> folder name under `features/` with ready-made `{name}.npy`.
     """
     if not root.is_dir():
@@ -156,11 +158,12 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
             split = "unlabeled"
         if split != "train" and label:
             truth[name] = label
+        file = root / row[columns["file"]] if row.get(columns["file"]) else media.get(name)
         clips.append(
             Clip(
                 name=name,
                 split=split,
-                media=media.get(name),
+                media=file if file and file.is_file() else None,
                 faces=find_crops(root, name),
                 transcript=row.get(columns["text"], ""),
                 label=label if split == "train" else None,
@@ -168,7 +171,8 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
                 features=find_features(root, name, features),
             )
         )
-    orphans = sorted(media.keys() - numbers.keys())
+    used = {clip.media for clip in clips}
+    orphans = sorted(name for name, path in media.items() if path not in used)
     problems += missing_media(clips)
     problems += [Problem(name, "none", None, "clip without a row in clips.csv: not used") for name in orphans]
     return Dataset(root.resolve().name, labels, tuple(clips), truth, tuple(problems))

@@ -1,19 +1,22 @@
 """Decoding sound and frames with PyAV, whose wheels carry FFmpeg."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mer_jax.data.clips import Absent
 
 SILENCE = 33  # int16 peak below which a track holds no speech: -60 dB of full scale
 RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 kHz, aliases below -80 dB
+PROBE_RATE = 16_000  # Hz, to which sound is resampled before it is judged
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 
 
@@ -27,6 +30,7 @@ class Probe(NamedTuple):
     seconds: float | None
     video: str | None  # "512x512 h264"
     sound: str | None  # "16000 Hz mono aac"
+    silent: bool  # there is a sound track, and nothing to hear on it
 
 
 @contextmanager
@@ -40,23 +44,27 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def probe(path: Path) -> Probe:
-    """Reads the headers and the first frame of each kind, which tells whether there is anything to decode."""
+    """Reads the headers, the first frame, and the sound up to where it rises above the noise floor."""
     with opened(path) as container:
-        described = {}
-        for kind in ("video", "audio"):
-            stream = container.streams.best(kind)
-            if stream is None:
-                continue
+        video = sound = None
+        silent = False
+        stream = best_stream(container, "video")
+        if stream is not None:
+            frame = next(decoded(container, stream), None)
+            video = frame and f"{frame.width}x{frame.height} {stream.codec_context.name}"
+        stream = best_stream(container, "audio")
+        if stream is not None:
             container.seek(0)
-            frame = next(iter(container.decode(stream)), None)
-            if isinstance(frame, av.VideoFrame):
-                described[kind] = f"{frame.width}x{frame.height} {stream.codec_context.name}"
-            elif isinstance(frame, av.AudioFrame):
-                described[kind] = f"{frame.sample_rate} Hz {frame.layout.name} {stream.codec_context.name}"
-        if not described:
+            blocks = sound_blocks(container, stream, PROBE_RATE)
+            first = next(blocks, None)
+            if first is not None:
+                codec: Any = stream.codec_context
+                sound = f"{codec.sample_rate} Hz {codec.layout.name} {codec.name}"
+                silent = all(map(is_silent, chain([first], blocks)))
+        if not (video or sound):
             raise Unreadable("neither sound nor frames in it")
         seconds = container.duration / av.time_base if container.duration else None
-    return Probe(seconds, described.get("video"), described.get("audio"))
+    return Probe(seconds, video, sound, silent)
 
 
 def read_sound(path: Path, sample_rate: int) -> np.ndarray:
@@ -64,18 +72,24 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
 
     A track that breaks off gives the sound before the break.
     """
-    blocks: list[np.ndarray] = []
     with opened(path) as container:
-        stream = container.streams.best("audio")
+        stream = best_stream(container, "audio")
         if stream is None:
             raise Unreadable("no sound track")
-        try:
-            for block in resampled(decoded(container, stream), sample_rate):
-                blocks.append(block)
-        except av.FFmpegError:
-            if not blocks:
-                raise
+        blocks = list(sound_blocks(container, stream, sample_rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+
+
+def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rate: int) -> Iterator[np.ndarray]:
+    """A sound track as mono int16 blocks [S], until it ends or breaks off."""
+    found = False
+    try:
+        for block in resampled(decoded(container, stream), sample_rate):
+            found = True
+            yield block
+    except av.FFmpegError:
+        if not found:
+            raise
 
 
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int) -> Iterator[np.ndarray]:
@@ -116,6 +130,12 @@ def is_silent(waveform: np.ndarray) -> bool:
     return waveform.size == 0 or max(int(waveform.max()), -int(waveform.min())) < SILENCE
 
 
+def best_stream(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> Any:
+    """The stream of a kind that FFmpeg thinks best; None where there is none, or no decoder for it."""
+    stream = container.streams.best(kind)
+    return stream if stream is not None and stream.codec_context is not None else None
+
+
 def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """A stream's frames. Clips are decoded side by side, so that each needs one thread only."""
     stream.codec_context.thread_count = 1
@@ -128,7 +148,7 @@ def frame_times(path: Path) -> np.ndarray:
     Frames' numbers where the file has no time stamps.
     """
     with opened(path) as container:
-        stream = container.streams.best("video")
+        stream = best_stream(container, "video")
         if stream is None:
             raise Unreadable("no video stream")
         times = [packet.pts for packet in container.demux(stream) if packet.size]
@@ -147,27 +167,67 @@ def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.
     return np.searchsorted(times, times[0] + (positions + 0.5) * tick, "right") - 1
 
 
-def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[np.ndarray]:
-    """Chosen video frames as uint8 RGB [T, H, W, 3], upright, at most `size` in a block.
+class Block:
+    """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for.
 
-    choose: see `choose_frames`. Only these are converted to RGB. A clip that breaks off gives the frames before
-    the break; frames whose size differs from the first one's are resized to it.
+    Args:
+      pictures: the frames as the decoder gave them.
+      width, height: of the clip's first frame, upright.
+    """
+
+    def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
+        self.pictures = pictures
+        self.width = width
+        self.height = height
+
+    @classmethod
+    def of(cls, frames: np.ndarray) -> "Block":
+        """A block of frames in memory, uint8 RGB [T, H, W, 3]."""
+        rows = np.ascontiguousarray(frames)
+        pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in rows]
+        return cls(pictures, frames.shape[2], frames.shape[1])
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3]."""
+        return self.resized(self.width, self.height)
+
+    def resized(self, width: int, height: int) -> np.ndarray:
+        """uint8 RGB [T, height, width, 3], turned as the display matrix says (phones film sideways)."""
+        frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
+        resizer = VideoReformatter()
+        for target, picture in zip(frames, self.pictures, strict=True):
+            turns = round(picture.rotation / 90)
+            size = (height, width) if turns % 2 else (width, height)
+            # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
+            planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
+            target[:] = np.rot90(resizer.reformat(picture, *size, planes, interpolation="BILINEAR").to_ndarray(), turns)
+        return frames
+
+
+def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[Block]:
+    """Chosen video frames, at most `size` in a block.
+
+    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; frames whose size differs
+    from the first one's are resized to it.
     """
     wanted = choose_frames(frame_times(path), choose)
     with opened(path) as container:
-        frames = chosen(decoded(container, container.streams.best("video")), wanted)
+        frames = chosen(decoded(container, best_stream(container, "video")), wanted)
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
-        block = [upright(first, first.width, first.height)]
+        turned = round(first.rotation / 90) % 2
+        upright = (first.height, first.width) if turned else (first.width, first.height)
+        pictures = [first]
         for frame in frames:
-            if len(block) == size:
-                yield np.stack(block)
-                block = []
-            block.append(upright(frame, first.width, first.height))
-        yield np.stack(block)
+            if len(pictures) == size:
+                yield Block(pictures, *upright)
+                pictures = []
+            pictures.append(frame)
+        yield Block(pictures, *upright)
 
 
 def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -184,15 +244,9 @@ def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.V
             raise
 
 
-def upright(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """A frame as uint8 RGB, turned as its display matrix says (phones film sideways)."""
-    rgb = frame.reformat(width, height, "rgb24").to_ndarray()
-    return np.rot90(rgb, round(frame.rotation / 90))
-
-
 def read_frames(path: Path, choose: Callable[[int], np.ndarray] = np.arange) -> np.ndarray:
-    """All blocks of `frame_blocks` in one array."""
-    return np.concatenate(list(frame_blocks(path, choose)))
+    """The frames of all blocks, uint8 RGB [T, H, W, 3]."""
+    return np.concatenate([block.frames for block in frame_blocks(path, choose)])
 
 
 def segment_centres(num_frames: int, total: int) -> np.ndarray:

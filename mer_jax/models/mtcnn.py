@@ -6,7 +6,7 @@ are five x, then five y, in those units from the box's corner: left eye, right e
 corner.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,42 @@ class PReLU(nnx.Module):
         return jnp.where(x > 0, x, self.slope[...] * x)
 
 
-def max_pool(x, window: int, padding: str):
-    return nnx.max_pool(x, (window, window), strides=(2, 2), padding=padding)
+def conv_in_pairs(conv: nnx.Conv, x):
+    """A 3x3 convolution, two neighbouring columns as one of twice the channels.
+
+    That takes 4/3 of the products, and on a CPU a third of the time where channels are few.
+    """
+    assert conv.bias is not None
+    *_, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, width % 2), (0, 0)))
+    kernel = conv.kernel[...]  # [3, 3, C, F]
+    shifts = [((0, 0), shift, (0, 0), (0, 0)) for shift in ((0, 1), (1, 0))]
+    pairs = jnp.stack([jnp.pad(kernel, shift) for shift in shifts], axis=3)  # [3, 4, C, 2, F]
+    y = jax.lax.conv_general_dilated(
+        x.reshape(*x.shape[:2], -1, 2 * channels),
+        pairs.reshape(3, 2, 2 * channels, -1),
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*y.shape[:2], -1, kernel.shape[-1])[:, :, : width - 2] + conv.bias[...]
+
+
+def max_pool(x, window: int):
+    """The largest in windows 2 apart, [B, H, W, F]; a last one that reaches over the edge counts as well."""
+    for axis in (1, 2):
+        count = -(-(x.shape[axis] - window) // 2) + 1
+        beyond = [(0, 0)] * 4
+        beyond[axis] = (0, 2 * (count - 1) + window - x.shape[axis])
+        x = jnp.pad(x, beyond, constant_values=-jnp.inf)
+        shifted = [jax.lax.slice_in_dim(x, k, k + 2 * count - 1, 2, axis) for k in range(window)]
+        x = reduce(jnp.maximum, shifted)
+    return x
 
 
 def face_probability(logits):
     """[..., 2] no face, face -> [...]."""
-    return jax.nn.softmax(logits)[..., 1]
+    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
 
 
 class PNet(nnx.Module):
@@ -46,26 +75,13 @@ class PNet(nnx.Module):
 
     def __call__(self, pixels):
         """[B, H, W, 3], H and W even -> scores [B, h, w], box offsets [B, h, w, 4] with h = (H - 2) / 2 - 4."""
-        x = self.prelu2(self.conv2(self.conv1_and_pool(pixels)))
+        x = max_pool(self.prelu1(conv_in_pairs(self.conv1, pixels)), 2)
+        x = self.prelu2(conv_in_pairs(self.conv2, x))
         x = self.prelu3(self.conv3(x))
-        return face_probability(self.face(x)), self.box(x)
-
-    def conv1_and_pool(self, pixels):
-        """The largest of each 2x2 of prelu1(conv1(pixels)), as one convolution over 2x2 blocks of pixels.
-
-        The four become channels: on a CPU a convolution with as few channels as conv1's takes twice as long.
-        """
-        batch, height, width, _ = pixels.shape
-        blocks = pixels.reshape(batch, height // 2, 2, width // 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
-        kernel = self.conv1.kernel[...]  # [3, 3, 3, F]
-        shifts = [((y, 1 - y), (x, 1 - x), (0, 0), (0, 0)) for y in range(2) for x in range(2)]
-        four = jnp.stack([jnp.pad(kernel, shift) for shift in shifts], axis=-1)  # [4, 4, 3, F, 4]
-        four = four.reshape(2, 2, 2, 2, 3, -1).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 12, -1)
-        x = jax.lax.conv_general_dilated(
-            blocks.reshape(*blocks.shape[:3], 12), four, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        x = x.reshape(*x.shape[:3], -1, 4) + self.conv1.bias[...][:, None]
-        return jnp.where(x > 0, x, self.prelu1.slope[...][:, None] * x).max(axis=-1)
+        kernels = [head.kernel[...][0, 0] for head in (self.face, self.box)]  # 1x1: both heads in one product
+        biases = [head.bias[...] for head in (self.face, self.box)]
+        y = x @ jnp.concatenate(kernels, axis=1) + jnp.concatenate(biases)
+        return face_probability(y[..., :2]), y[..., 2:]
 
 
 class RNet(nnx.Module):
@@ -81,8 +97,8 @@ class RNet(nnx.Module):
 
     def __call__(self, crops):
         """[B, 24, 24, 3] -> scores [B], box offsets [B, 4]."""
-        x = max_pool(self.prelu1(self.conv1(crops)), 3, "SAME")  # [B, 11, 11, 28]
-        x = max_pool(self.prelu2(self.conv2(x)), 3, "VALID")  # [B, 4, 4, 48]
+        x = max_pool(self.prelu1(conv_in_pairs(self.conv1, crops)), 3)  # [B, 11, 11, 28]
+        x = max_pool(self.prelu2(self.conv2(x)), 3)  # [B, 4, 4, 48]
         x = self.prelu3(self.conv3(x))  # [B, 3, 3, 64]
         x = self.prelu4(self.dense(x.reshape(len(x), -1)))
         return face_probability(self.face(x)), self.box(x)
@@ -103,9 +119,9 @@ class ONet(nnx.Module):
 
     def __call__(self, crops):
         """[B, 48, 48, 3] -> scores [B], box offsets [B, 4], landmarks [B, 10]."""
-        x = max_pool(self.prelu1(self.conv1(crops)), 3, "SAME")  # [B, 23, 23, 32]
-        x = max_pool(self.prelu2(self.conv2(x)), 3, "VALID")  # [B, 10, 10, 64]
-        x = max_pool(self.prelu3(self.conv3(x)), 2, "SAME")  # [B, 4, 4, 64]
+        x = max_pool(self.prelu1(conv_in_pairs(self.conv1, crops)), 3)  # [B, 23, 23, 32]
+        x = max_pool(self.prelu2(self.conv2(x)), 3)  # [B, 10, 10, 64]
+        x = max_pool(self.prelu3(self.conv3(x)), 2)  # [B, 4, 4, 64]
         x = self.prelu4(self.conv4(x))  # [B, 3, 3, 128]
         x = self.prelu5(self.dense(x.reshape(len(x), -1)))
         return face_probability(self.face(x)), self.box(x), self.landmarks(x)

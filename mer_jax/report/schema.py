@@ -169,6 +169,15 @@ class Environment(TypedDict):
     commit: str | None
 
 
+class Faces(TypedDict):
+    """What the search for faces has found; missing where the data set brings its crops."""
+
+    clips: int  # that were searched
+    clips_without: int  # in which no frame has a face
+    frames: int
+    frames_without: int  # without the clip's main face
+
+
 class Metrics(TypedDict, total=False):
     dataset: Dataset
     cv: CrossValidation
@@ -182,6 +191,7 @@ class Metrics(TypedDict, total=False):
     ranking: Ranking | None
     attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax: any real)
     curves: Curves | None
+    faces: Faces | None
     problems: list[Problem] | None
     timing: dict[str, float] | None  # stage -> seconds, in the order they ran
     peak_memory_gib: float | None

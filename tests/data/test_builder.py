@@ -6,14 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from mer_jax.data.builder import Mer, PrepareSettings
-from mer_jax.data.layouts import read_folder
+from mer_jax.data.builder import Mer
+from mer_jax.data.layouts import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.reading import clip_faces, clip_frames, clip_sound
+from mer_jax.data.records import PrepareSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all
 from tests.data.media_files import numbered_frames, tone, write_video
 
-COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 SETTINGS = PrepareSettings(
     frames=6, frame_side=0, jpeg_quality=95, face_size=64, most_face_frames=100, workers=1, time_limit=30.0
 )
@@ -38,7 +39,7 @@ def folder(tmp_path_factory):
 def build(folder, output, **changes):
     done = []
     settings = {"name": "tiny", "settings": SETTINGS, "shard_clips": 2, "advance": done.append, **changes}
-    builder = Mer(read=lambda root: read_folder(root, COLUMNS, {}), data_dir=output, **settings)
+    builder = Mer(read=lambda root: read_folder(root, OWN_COLUMNS, {}), data_dir=output, **settings)
     return builder.build(folder), sum(done)
 
 
@@ -50,7 +51,7 @@ def built(folder, tmp_path_factory):
 
 
 def test_the_same_clips_come_back(folder, built):
-    before, after = read_folder(folder, COLUMNS, {}), read_prepared(built)
+    before, after = read_folder(folder, OWN_COLUMNS, {}), read_prepared(built)
     assert "tensorflow" not in sys.modules
     assert (after.labels, after.truth, after.counts()) == (before.labels, before.truth, before.counts())
     assert set(after.problems) == set(before.problems)
@@ -67,7 +68,7 @@ def test_the_same_clips_come_back(folder, built):
 
 
 def test_sound_frames_and_faces_come_back(folder, built):
-    before = {clip.name: clip for clip in read_folder(folder, COLUMNS, {}).clips}
+    before = {clip.name: clip for clip in read_folder(folder, OWN_COLUMNS, {}).clips}
     after = {clip.name: clip for clip in read_prepared(built).clips}
     np.testing.assert_array_equal(clip_sound(after["a"], 16_000), clip_sound(before["a"], 16_000))
     reader = VideoReader(32, 2)  # 6 stored frames are an odd multiple of 2
@@ -81,7 +82,7 @@ def test_absences_are_those_of_the_media(folder, built):
     for reader in (SpeechReader(16_000, 10.0), VideoReader(32, 2)):
         reasons = [
             {clip.name: chunks for clip, chunks in zip(clips, read_all([(reader, c) for c in clips]), strict=True)}
-            for clips in (read_folder(folder, COLUMNS, {}).clips, read_prepared(built).clips)
+            for clips in (read_folder(folder, OWN_COLUMNS, {}).clips, read_prepared(built).clips)
         ]
         assert [{name: r for name, r in found.items() if isinstance(r, str)} for found in reasons[:1]] == [
             {name: r for name, r in found.items() if isinstance(r, str)} for found in reasons[1:]
@@ -104,10 +105,12 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(folder, built, tm
     finished = list((tmp_path / ".parts" / "tiny").glob("*.array_record"))
     assert len(finished) == 1
     stamp = finished[0].stat().st_ino
+    begun = tmp_path / "mer" / "tiny" / "incomplete.ABC123_1.0.0"  # left by a kill
+    begun.mkdir(parents=True)
     path, _ = build(folder, tmp_path)
     assert shards(path) == shards(built)
     assert stamp in [file.stat().st_ino for file in path.iterdir()]
-    assert not (tmp_path / ".parts" / "tiny").exists()
+    assert not (tmp_path / ".parts" / "tiny").exists() and not begun.exists()
 
 
 def test_tfds_reads_it_without_us(built):
@@ -123,5 +126,5 @@ def test_tfds_reads_it_without_us(built):
 
 def test_beam_writes_the_same_bytes(folder, built, tmp_path):
     pytest.importorskip("apache_beam", reason="an optional extra")
-    builder = Mer("tiny", lambda root: read_folder(root, COLUMNS, {}), SETTINGS, 2, tmp_path)
+    builder = Mer("tiny", lambda root: read_folder(root, OWN_COLUMNS, {}), SETTINGS, 2, tmp_path)
     assert shards(builder.build(folder, "DirectRunner")) == shards(built)

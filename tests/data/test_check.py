@@ -1,45 +1,54 @@
 """The report on a data set: everything counted, every defect named."""
 
 from mer_jax.data.check import probe_media, report, summary
-from mer_jax.data.layouts import read_folder
+from mer_jax.data.layouts import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
 
-COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 def broken_folder(root):
     (root / "media").mkdir()
     write_video(root / "media" / "whole.mp4", numbered_frames(3), tone(0.5))
     write_video(root / "media" / "mute.mp4", numbered_frames(3))
+    write_video(root / "media" / "silent.mp4", numbered_frames(3), tone(1.5, peak=20))
     (root / "media" / "sound.wav").touch()
     write_video(root / "media" / "sound.m4a", None, tone(0.5))
     (root / "media" / "broken.mp4").write_bytes(b"no media")
     (root / "media" / "orphan.mp4").write_bytes(b"")
     rows = ["name,label,split,group,text", "whole,x,train,g,hello", "mute,x,train,,", "sound,y,train,,hi"]
-    rows += ["broken,,,,", "gone,,,,", "test,x,test,g,yes", "whole,y,train,g,", *(f"more{i},x,,," for i in range(20))]
+    rows += [
+        "broken,,,,",
+        "silent,,,,",
+        "gone,,,,",
+        "test,x,test,g,yes",
+        "whole,y,train,g,",
+        *(f"more{i},x,,," for i in range(20)),
+    ]
     (root / "clips.csv").write_text("\n".join(rows), "utf-8")
-    return read_folder(root, COLUMNS, {})
+    return read_folder(root, OWN_COLUMNS, {})
 
 
 def test_report_names_every_defect(tmp_path):
     dataset = broken_folder(tmp_path)
     done = []
     problems = list(probe_media(dataset.clips, 1, 30.0, done.append))
-    assert sum(done) == 4
+    assert sum(done) == 5
     lines = report(dataset, problems)
     text = "\n".join(lines)
     table = [line.split() for line in lines[1:5]]
     assert table[0] == ["split", "clips", "media", "faces", "text", "groups", "x", "y", "unknown"]
     assert table[1] == ["train", "23", "3", "0", "2", "1", "22", "1", "0"]
-    assert table[2] == ["unlabeled", "2", "1", "0", "0", "0", "0", "0", "2"]
+    assert table[2] == ["unlabeled", "3", "2", "0", "0", "0", "0", "0", "3"]
     assert "22 labelled clips are x, 1 y" in text and "fewer than 10 labelled clips: y" in text
     assert "1 groups are in the train and in the test split" in text
     for defect in (
         "22 x clip: row without a clip",
-        "23 x text: empty transcript",
-        "and 18 more",
+        "1 x speech: silent\n          silent, unlabeled",
+        "24 x text: empty transcript",
+        "and 19 more",
         "1 x clip: the name stands twice",
-        "whole, none (clips.csv, row 8)",
+        "whole, none (clips.csv, row 9)",
         "1 x clip: clip without a row in clips.csv",
         "1 x clip: two files",
         "1 x clip: cannot decode",
@@ -51,5 +60,5 @@ def test_report_names_every_defect(tmp_path):
 def test_summary_is_short(tmp_path):
     lines = summary(broken_folder(tmp_path))
     assert lines[1] == "train: 23 clips (x 22, y 1)"
-    assert lines[2] == "unlabeled: 2 clips (labels unknown)"
+    assert lines[2] == "unlabeled: 3 clips (labels unknown)"
     assert "problems" in lines[-1] and len(lines) < 10

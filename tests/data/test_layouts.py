@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Problem
-from mer_jax.data.layouts import read_folder, read_mer
+from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.errors import DataError
 
 LABELS = ("neutral", "happy")
-COLUMNS = {"label": "label", "split": "split", "group": "group", "text": "text"}
+OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_missing_root(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_mer(tmp_path / "none", "mer2024", LABELS)
     with pytest.raises(DataError, match="no such folder"):
-        read_folder(tmp_path / "none", COLUMNS, {})
+        read_folder(tmp_path / "none", OWN_COLUMNS, {})
 
 
 def test_folder(tmp_path):
@@ -108,7 +108,7 @@ def test_folder(tmp_path):
     (tmp_path / "clips.csv").write_text(
         "name,emotion,split,actor,text\na,glad,,one,hi\nb,,,,\nc,low,test,two,\nd,low,,two,\n", "utf-8"
     )
-    columns = {**COLUMNS, "label": "emotion", "group": "actor"}
+    columns = {**OWN_COLUMNS, "label": "emotion", "group": "actor"}
     dataset = read_folder(tmp_path, columns, {"image": "au"})
     a, b, c, _ = dataset.clips
     assert dataset.labels == ("glad", "low")
@@ -129,12 +129,12 @@ def test_folder(tmp_path):
 def test_folder_errors(tmp_path, rows, message):
     (tmp_path / "clips.csv").write_text(rows)
     with pytest.raises(DataError, match=message):
-        read_folder(tmp_path, COLUMNS, {})
+        read_folder(tmp_path, OWN_COLUMNS, {})
 
 
 def test_folder_rows_that_cannot_be_taken_as_they_are(tmp_path):
     (tmp_path / "clips.csv").write_text("name,label,split\na,x,\nb,y,\na,y,\nc,,train\n")
-    dataset = read_folder(tmp_path, COLUMNS, {})
+    dataset = read_folder(tmp_path, OWN_COLUMNS, {})
     assert [(clip.name, clip.split, clip.label) for clip in dataset.clips] == [
         ("a", "train", "x"),
         ("b", "train", "y"),
@@ -148,4 +148,4 @@ def test_folder_rows_that_cannot_be_taken_as_they_are(tmp_path):
 def test_folder_features_that_are_not_there(tmp_path):
     (tmp_path / "clips.csv").write_text("name,label\na,x\nb,y\n")
     with pytest.raises(DataError, match="ready-made features"):
-        read_folder(tmp_path, COLUMNS, {"speech": "none"})
+        read_folder(tmp_path, OWN_COLUMNS, {"speech": "none"})

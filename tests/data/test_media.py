@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from mer_jax.data import media
 from mer_jax.data.media import (
     Unreadable,
     at_most,
@@ -20,7 +22,6 @@ from mer_jax.data.media import (
     resampled,
     segment_centres,
     segment_draws,
-    upright,
 )
 from tests.data.media_files import numbered_frames, tone, write_sound, write_video
 
@@ -98,17 +99,20 @@ def test_a_variable_frame_rate_is_read_by_time(tmp_path):
     assert abs(levels[0] - 10) < 2 and abs(levels[1] - 10) < 2 and levels[2] > 30 and levels[3] > 90
 
 
-def test_frames_are_turned_upright(tmp_path):
+def test_frames_are_turned_upright(monkeypatch):
     class Turned:
-        width, height, rotation = 96, 64, 90
-
-        def reformat(self, *_):
-            return self
+        rotation, format = 90, av.VideoFormat("yuv420p")
 
         def to_ndarray(self):
             return np.broadcast_to(np.arange(96, dtype=np.uint8)[None, :, None], (64, 96, 3))
 
-    frame = upright(Turned(), 96, 64)
+    class Reformatter:
+        def reformat(self, picture, width, height, *_, **__):
+            assert (width, height) == (96, 64)
+            return picture
+
+    monkeypatch.setattr(media, "VideoReformatter", Reformatter)
+    (frame,) = media.Block([Turned()], 64, 96).frames
     assert frame.shape == (96, 64, 3) and (frame[0] == 95).all()  # the right edge is on top: anticlockwise
 
 
@@ -121,8 +125,26 @@ def test_odd_sizes(tmp_path, size):
 def test_blocks_are_bounded_and_whole(tmp_path):
     write_video(tmp_path / "v.mp4", numbered_frames(12))
     blocks = list(frame_blocks(tmp_path / "v.mp4", partial(at_most, 6), size=4))
-    assert [len(block) for block in blocks] == [4, 2]
-    np.testing.assert_allclose(np.concatenate(blocks).mean((1, 2, 3)), 10 + 20 * np.arange(6), atol=2)
+    assert [len(block.frames) for block in blocks] == [4, 2]
+    levels = np.concatenate([block.frames for block in blocks]).mean((1, 2, 3))
+    np.testing.assert_allclose(levels, 10 + 20 * np.arange(6), atol=2)
+
+
+def test_blocks_in_memory_are_resized_alike():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 30, 50, 3), np.uint8)
+    block = media.Block.of(frames)
+    np.testing.assert_array_equal(block.frames, frames)
+    small = np.stack([Image.fromarray(frame).resize((35, 21), Image.Resampling.BILINEAR) for frame in frames])
+    np.testing.assert_allclose(block.resized(35, 21).astype(int), small, atol=8)
+
+
+def test_a_stream_of_an_unknown_codec_is_none(tmp_path):
+    write_video(tmp_path / "v.mp4", numbered_frames(3), tone(0.5))
+    (tmp_path / "x.mp4").write_bytes((tmp_path / "v.mp4").read_bytes().replace(b"avc1", b"xyzw"))
+    assert media.probe(tmp_path / "x.mp4").video is None
+    assert len(read_sound(tmp_path / "x.mp4", 16_000)) >= 8000
+    with pytest.raises(Unreadable, match="no video stream"):
+        read_frames(tmp_path / "x.mp4")
 
 
 def test_missing_streams_and_broken_files_give_reasons(tmp_path):

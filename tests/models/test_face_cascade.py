@@ -61,12 +61,13 @@ def test_proposals_are_those_of_each_level_alone(monkeypatch):
     pnet = jax.jit(load_mtcnn().pnet)
     pixels = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 48, 64, 3)), jnp.float32)
     scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, pixels)
+    shrink = jax.jit(face_cascade.shrink, static_argnums=(1, 2))
     sizes = face_cascade.pyramid(48, 64)
     assert scores.shape == (2, len(sizes), face_cascade.PER_LEVEL)
     assert (scores > 0).any(axis=(0, 2)).all()
-    largest = face_cascade.shrink(pixels, *sizes[0])
+    largest = shrink(pixels, *sizes[0])
     for level, (h, w) in enumerate(sizes):
-        alone, offsets = pnet(face_cascade.shrink(largest, h, w))
+        alone, offsets = pnet(shrink(largest, h, w))
         for b in range(2):
             order = np.argsort(-alone[b].ravel())[: face_cascade.PER_LEVEL]
             order = order[alone[b].ravel()[order] > face_cascade.THRESHOLDS[0]]
@@ -92,9 +93,9 @@ def test_judge_computes_the_valid_boxes_and_no_others():
     rnet = jax.jit(load_mtcnn().rnet)
     pixels = jnp.asarray(RNG.uniform(-1, 1, (2, 100, 100, 3)), jnp.float32)
     boxes = jnp.asarray(random_boxes(2, face_cascade.KEPT))
-    valid = RNG.random((2, face_cascade.KEPT)) < 0.4  # more than one chunk
-    assert valid.sum() > face_cascade.CHUNK
-    scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4))(rnet, pixels, boxes, valid, 24)
+    valid, chunk = RNG.random((2, face_cascade.KEPT)) < 0.4, 16
+    assert valid.sum() > chunk
+    scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4, 5))(rnet, pixels, boxes, valid, 24, chunk)
     owner, index = np.nonzero(valid)
     crop = jax.jit(face_cascade.crop, static_argnums=3)
     expected = rnet(crop(pixels, boxes[owner, index], owner, 24))

@@ -6,6 +6,7 @@ import torch
 
 from mer_jax.data.detect import FaceDetector, load_mtcnn
 from mer_jax.data.faces import fit
+from mer_jax.data.media import Block
 from tests.data.test_detect import PLACES, draw_face
 from tests.models.torch_mtcnn import TorchMTCNN
 
@@ -40,7 +41,8 @@ def test_nets_equal_torch(model, reference, net, size):
 
 def test_the_cascade_equals_torch(reference):
     two = np.concatenate([draw_face(80, 90, 0.8)[:, :160], draw_face(240, 90, 0.7)[:, 160:]], axis=1)
-    frames, _ = fit(np.stack([*(draw_face(*place) for place in PLACES), two, np.full_like(two, 90)]))
+    drawn = np.stack([*(draw_face(*place) for place in PLACES), two, np.full_like(two, 90)])
+    frames, _ = fit(Block.of(drawn))
     ours = FaceDetector(batch_size=4).find(frames)
     assert [len(found.scores) for found in ours] == [1, 1, 1, 1, 1, 2, 0]
     for found, (boxes, scores, landmarks) in zip(ours, reference.detect(frames), strict=True):

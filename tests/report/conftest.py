@@ -141,6 +141,7 @@ def fake_metrics():
             label: {m: float(rng.normal(0.5, 0.35)) for m in MODALITIES} | {"text": -0.12} for label in LABELS
         },
         "curves": {"fusion": fusion, "tune": _curves(rng, 20, 0.61)},
+        "faces": {"clips": 1490, "clips_without": 13, "frames": 151234, "frames_without": 2048},
         "problems": [
             *_problems(range(0, 400, 57), "train", "speech", "silent"),
             *_problems(range(400, 1200, 61), "unlabeled", "image", "no face was found"),

@@ -56,6 +56,11 @@ def test_every_section_in_order_and_filled(metrics):
     assert 'class="absent"' not in html
 
 
+def test_the_search_for_faces_is_counted(metrics):
+    text = Page(section(render(metrics), "problems")).text
+    assert "in 1,490 clips: 13 have none" in text and "151,234 frames 2,048 are without" in text
+
+
 @pytest.mark.parametrize("keep", ["only_cv", "none"])
 def test_missing_parts_are_said_in_a_sentence(metrics, only_cv, keep):
     bare = only_cv if keep == "only_cv" else dict.fromkeys(metrics) | only_cv
