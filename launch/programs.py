@@ -24,7 +24,8 @@ from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
-from mer_jax.tune import Batch, Tuner
+from mer_jax.tuning.batches import Batch
+from mer_jax.tuning.trainer import Tuner
 
 CROP = 128  # px of an aligned face
 CLIP_FRAMES = 128  # of a clip: about 5 s
@@ -262,7 +263,7 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     )
     run = (prompts, state, batch(mesh, (1,), jnp.int32))
     tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts
-    layer, passes = one_layer(model.clip.vision.layers), 2 if settings.remat else 1
+    layer = one_layer(model.clip.vision.layers)
     hidden = batch(mesh, (clips * frames, tokens, vision.hidden_size), jnp.bfloat16)
 
     def backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
@@ -270,10 +271,13 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
         return jax.vjp(step, x)[1](gradient)
 
     repeats = vision.num_hidden_layers - 3  # XLA counts two loops once, with and without prompts, and the last layer
-    forward = partial(layer_flops, tokens, vision.hidden_size, vision.intermediate_size)
-    attended = 4 * tokens**2 * vision.hidden_size
+    width, inner = vision.hidden_size, vision.intermediate_size
+    forward = partial(layer_flops, tokens, width, inner)
     # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
-    flops = (vision.num_hidden_layers - 1) * ((passes + 1) * forward() + attended) + 2 * forward(queries=1)
+    whole = 2 * forward() + 4 * tokens**2 * width
+    if settings.remat:
+        whole += forward() - 2 * tokens * width * inner  # all but the layer's own output
+    flops = (vision.num_hidden_layers - 1) * whole + 2 * forward(queries=1)
     return Program(
         f"EmoVCLIP L/14 training step, {clips} clips x {frames} frames",
         tuner._step,

@@ -137,6 +137,19 @@ def test_no_weight_gradients_are_computed(pair, remat, limit):
     assert flops(jax.value_and_grad(loss), *args) < limit * forward < flops(training_everything, *args)
 
 
+def test_prompts_that_are_replaced_cost_no_queries(pair):
+    vision = pair[1].vision
+    pixels, prompts = videos()[0], jnp.zeros((4, 4, 48))
+
+    def forward(prompts):
+        lowered = jax.jit(lambda vision, prompts: vision(pixels, prompts=prompts)).lower(vision, prompts)
+        return lowered.cost_analysis()["flops"]  # the layers' loop counts once
+
+    plain = forward(None)
+    assert forward(prompts) < 1.1 * plain  # all of them are replaced, or only seen by the last layer's class token
+    assert forward(prompts[:1]) > 1.15 * plain  # these flow through all layers: 4 tokens beside 17
+
+
 def test_plain_clip_bit_for_bit_without_prompts(pair):
     _, clip = pair
     pixels = videos(batch=1, time=4)[0]
