@@ -6,6 +6,7 @@ keys and values.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -128,16 +129,18 @@ def run_layers(
         seen = None if mask is None else mask[: x.shape[1]]
         return layer_at(layers, index)(x, prompt, seen), None
 
-    saved = None if remat else jax.checkpoint_policies.dots_saveable
+    checkpoint = partial(jax.checkpoint, policy=None if remat else jax.checkpoint_policies.dots_saveable)
     # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
-    step = jax.checkpoint(step, prevent_cse=False, policy=saved)
+    looped = checkpoint(step, prevent_cse=False)
     first, last = 0, len(jax.tree.leaves(layers)[0]) - 1
     if prompts is not None:
-        first = len(prompts) - 1
-        x = jax.lax.scan(step, x, (jnp.arange(first), prompts[:-1, None].astype(x.dtype)))[0]
+        own, first = prompts[:-1, None].astype(x.dtype), len(prompts) - 1  # [depth - 1, 1, K, D]
+        if first:
+            x = checkpoint(step)(x, (0, own[0]))[0]  # no part of the loop, which would want gradients of its tokens
+        x = jax.lax.scan(looped, x, (jnp.arange(1, first), own[1:]))[0]
         x = append(x, prompts[-1:])
     # The stack is indexed, not cut in slices, which would copy the weights.
-    return jax.lax.scan(step, x, (jnp.arange(first, last), None))[0]
+    return jax.lax.scan(looped, x, (jnp.arange(first, last), None))[0]
 
 
 class VisionTower(nnx.Module):
