@@ -35,9 +35,20 @@ def linear(inputs: int, outputs: int, std: float, *, bias: bool = True, rngs: nn
     return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.normal(std), rngs=rngs)
 
 
-def layer_norm(config: TowerConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # Statistics are float32 in any case; flax's fast variance cancels where the mean is large.
-    return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+class LayerNorm(nnx.Module):
+    """Over the last axis, in float32 whatever the input is. Flax's takes 1.6 times as long on a CPU."""
+
+    def __init__(self, config: TowerConfig):
+        self.epsilon = config.layer_norm_eps
+        self.scale = nnx.Param(jnp.ones(config.hidden_size))
+        self.bias = nnx.Param(jnp.zeros(config.hidden_size))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        centred = x.astype(jnp.float32)
+        centred -= centred.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return (normal * self.scale + self.bias).astype(x.dtype)
 
 
 def append(x: jax.Array, more: jax.Array) -> jax.Array:
@@ -84,9 +95,9 @@ class Layer(nnx.Module):
     """Pre-norm transformer layer."""
 
     def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
-        self.ln_1 = layer_norm(config, rngs=rngs)
+        self.ln_1 = LayerNorm(config)
         self.attention = SelfAttention(config, impl, rngs=rngs)
-        self.ln_2 = layer_norm(config, rngs=rngs)
+        self.ln_2 = LayerNorm(config)
         self.mlp = Mlp(config, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
@@ -154,9 +165,9 @@ class VisionTower(nnx.Module):
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, config.num_channels, width)))
         positions = (config.image_size // patch) ** 2 + 1
         self.position_embedding = nnx.Param(normal(rngs.params(), (positions, width)))
-        self.ln_pre = layer_norm(config, rngs=rngs)
+        self.ln_pre = LayerNorm(config)
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_post = layer_norm(config, rngs=rngs)
+        self.ln_post = LayerNorm(config)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def embed(self, pixels: jax.Array) -> jax.Array:
@@ -195,7 +206,7 @@ class TextTower(nnx.Module):
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.max_position_embeddings, width)))
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_final = layer_norm(config, rngs=rngs)
+        self.ln_final = LayerNorm(config)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def positions(self, length: int, num_prompts: int = 0) -> jax.Array:

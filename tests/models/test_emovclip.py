@@ -138,16 +138,17 @@ def test_no_weight_gradients_are_computed(pair, remat, limit):
 
 
 def test_prompts_that_are_replaced_cost_no_queries(pair):
-    vision = pair[1].vision
-    pixels, prompts = videos()[0], jnp.zeros((4, 4, 48))
+    vision = jax.tree.map(lambda leaf: leaf, pair[1].vision)
+    vision.layers = cut(vision.layers, 2)  # so that no loop, whose FLOPs count once, has more than one layer
+    pixels, prompts = videos()[0], jnp.zeros((2, 4, 48))
 
     def forward(prompts):
         lowered = jax.jit(lambda vision, prompts: vision(pixels, prompts=prompts)).lower(vision, prompts)
-        return lowered.cost_analysis()["flops"]  # the layers' loop counts once
+        return lowered.cost_analysis()["flops"]
 
     plain = forward(None)
     assert forward(prompts) < 1.1 * plain  # all of them are replaced, or only seen by the last layer's class token
-    assert forward(prompts[:1]) > 1.15 * plain  # these flow through all layers: 4 tokens beside 17
+    assert forward(prompts[:1]) > 1.15 * plain  # these flow through the layers: 4 tokens beside 17
 
 
 def test_plain_clip_bit_for_bit_without_prompts(pair):
