@@ -46,17 +46,27 @@ def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
     return {"input_ids": [[49406, *(320 + ord(letter) for letter in text), 49407] for text in texts]}
 
 
-def step_flops(config: CLIPConfig, images: int, texts: int, length: int, num_prompts: int = 4) -> float:
-    """Of the matrix products of a step without rematerialisation: forward, and backward to the inputs alone."""
+def step_flops(
+    config: CLIPConfig, images: int, texts: int, length: int, depth: int = 12, num_prompts: int = 4
+) -> float:
+    """Of the matrix products that a step needs: forward, and backward to the inputs alone.
+
+    Not needed: more than keys and values of prompts that the next layer replaces; more than the pooled token of the
+    last layer; gradients of anything before the first layer's prompts. length: of the texts, without prompts.
+    """
     vision: Any = config.vision_config
     text: Any = config.text_config
     patches = (vision.image_size // vision.patch_size) ** 2
     total = images * 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size  # forward only
-    for tower, sequences, tokens in ((vision, images, 1 + patches + num_prompts), (text, texts, length)):
-        width = tower.hidden_size
-        linear = 2 * tokens * (4 * width**2 + 2 * width * tower.intermediate_size)
-        attention = 2 * 2 * tokens**2 * width
-        total += sequences * tower.num_hidden_layers * (2 * linear + 3 * attention)
+    for tower, sequences, tokens in ((vision, images, 1 + patches), (text, texts, length)):
+        width, inner, both = tower.hidden_size, tower.intermediate_size, tokens + num_prompts
+        for layer in range(tower.num_hidden_layers):
+            own = both if layer >= depth - 1 else tokens  # with keys and values of their own
+            queries = 1 if layer == tower.num_hidden_layers - 1 else own
+            forward = 2 * queries * (2 * width**2 + 2 * width * inner) + 2 * own * 2 * width**2
+            backward = forward if layer else 2 * queries * (width**2 + 2 * width * inner)
+            attended = 4 * queries * both * width
+            total += sequences * (forward + backward + (3 if layer else 2.5) * attended)
     return float(total)
 
 
@@ -113,8 +123,7 @@ def main() -> None:
         ours, theirs = our_step(), their_step()
         assert abs(ours - theirs) < 1e-3 * abs(theirs), f"the two differ: loss {ours} and {theirs}"
     seconds, peak = against_peak({"ours": our_step, "torch": their_step}, flags.repeats)
-    length = max(map(len, ids)) + 4
-    flops = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), length)
+    flops = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), max(map(len, ids)))
     faster, low, high = ratio(seconds, "ours", "torch")
     row = {
         "clips": flags.clips,

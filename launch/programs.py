@@ -129,15 +129,21 @@ def one_layer(layers: Any) -> Any:
     return jax.tree.map(cut, layers)
 
 
-def layer_flops(tokens: int, width: int, inner: int, matrices: int = 2) -> float:
-    """One transformer layer on one sequence; `matrices` of width x inner in the feed-forward."""
-    return 2 * tokens * (4 * width**2 + matrices * width * inner) + 4 * tokens**2 * width
+def layer_flops(tokens: int, width: int, inner: int, matrices: int = 2, queries: int | None = None) -> float:
+    """One transformer layer on one sequence; `matrices` of width x inner in the feed-forward.
+
+    queries: the tokens that are needed from it, if not all; of the others there are keys and values.
+    """
+    queries = tokens if queries is None else queries
+    linear = 2 * queries * (2 * width**2 + matrices * width * inner) + 2 * tokens * 2 * width**2
+    return linear + 4 * queries * tokens * width
 
 
 def vit_flops(config: Any, projection: int, tokens: int) -> float:
-    """A CLIP image tower on one image."""
-    patches, width = (config.image_size // config.patch_size) ** 2, config.hidden_size
-    layers = config.num_hidden_layers * layer_flops(tokens, width, config.intermediate_size)
+    """A CLIP image tower on one image; of the last layer only the class token is needed."""
+    patches, width, inner = (config.image_size // config.patch_size) ** 2, config.hidden_size, config.intermediate_size
+    layers = (config.num_hidden_layers - 1) * layer_flops(tokens, width, inner)
+    layers += layer_flops(tokens, width, inner, queries=1)
     return 2 * patches * 3 * config.patch_size**2 * width + layers + 2 * width * projection
 
 
@@ -177,7 +183,7 @@ def clip_extraction(settings: Any, mesh: Mesh) -> Program:
         clips * CLIP_FRAMES * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
         total,
         "encoders.image.batch_frames",
-        [Loop(vision.num_hidden_layers - 1, lambda layer, x: layer(x), (one_layer(model.vision.layers), hidden))],
+        [Loop(vision.num_hidden_layers - 2, lambda layer, x: layer(x), (one_layer(model.vision.layers), hidden))],
     )
 
 
@@ -262,18 +268,21 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     )
     run = (prompts, state, batch(mesh, (1,), jnp.int32))
     tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts
-    layer, passes = one_layer(model.clip.vision.layers), 2 if settings.remat else 1
+    layer = one_layer(model.clip.vision.layers)
     hidden = batch(mesh, (clips * frames, tokens, vision.hidden_size), jnp.bfloat16)
 
     def backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
         step = jax.checkpoint(lambda x: layer(x)) if settings.remat else lambda x: layer(x)
         return jax.vjp(step, x)[1](gradient)
 
-    repeats = vision.num_hidden_layers - 1
-    linear = 2 * tokens * vision.hidden_size * (4 * vision.hidden_size + 2 * vision.intermediate_size)
-    attended = 4 * tokens**2 * vision.hidden_size
+    repeats = vision.num_hidden_layers - 3  # XLA counts two loops once, with and without prompts, and the last layer
+    width, inner = vision.hidden_size, vision.intermediate_size
+    forward = partial(layer_flops, tokens, width, inner)
     # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
-    flops = vision.num_hidden_layers * ((passes + 1) * linear + (passes + 2) * attended)
+    whole = 2 * forward() + 4 * tokens**2 * width
+    if settings.remat:
+        whole += forward() - 2 * tokens * width * inner  # all but the layer's own output
+    flops = (vision.num_hidden_layers - 1) * whole + 2 * forward(queries=1)
     return Program(
         f"EmoVCLIP L/14 training step, {clips} clips x {frames} frames",
         tuner._step,

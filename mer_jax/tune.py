@@ -47,7 +47,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     with run.stage("tune"):
         clips = [dataset.clips[i] for i in labelled]
         scores = tune_prompts(config, workdir, clips, dataset.labels, truth, fold_of).scores
-    for name in ("zero_shot", "linear_probe", "tuned"):
+    for name in ("zero_shot", "linear_probe", "tuned", "tuned_last"):
         print(f"{name.replace('_', ' '):13} {100 * scores[name]:5.1f}  WAF of video alone, %, cross-validated")
     print(f"prompts: {workdir / 'checkpoints' / 'prompts'}", file=sys.stderr)
 
@@ -101,7 +101,7 @@ def tune_prompts(
     found = np.flatnonzero(plain.present)
     embeddings = np.asarray(plain.embeddings)[found]
     truth, fold_of = truth[found], fold_of[found]
-    zero_shot = plain_model.logits(jnp.asarray(embeddings), plain_model.class_features())
+    zero_shot = np.asarray(plain_model.logits(jnp.asarray(embeddings), plain_model.class_features()))
 
     encoder = video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model]))
     with progress("EmoVCLIP prompts", len(found) * config.tune.epochs, "clip") as bar:
@@ -119,9 +119,10 @@ def tune_prompts(
     save_trained(workdir / "checkpoints" / "prompts", state.best_prompts)
     scores = {
         "mode": config.tune.mode,
-        "zero_shot": waf(truth, np.asarray(zero_shot)),
+        "zero_shot": float(np.mean([waf(truth[fold], zero_shot[fold]) for fold in held_out(fold_of)])),
         "linear_probe": linear_probe(embeddings, truth, fold_of),
         "tuned": float(state.best_waf.mean()),
+        "tuned_last": float(state.waf[:, -1].mean()),
     }
     set_of = fold_of if config.tune.mode == "per_fold" else np.zeros_like(fold_of)
     examples = np.sort(np.unique(truth, return_index=True)[1])  # the first clip of every class
@@ -137,15 +138,19 @@ def tune_prompts(
     return Tuned(video_encoder(config.encoders.video, build(stream(config.seed)), state.best_prompts), scores, curves)
 
 
+def held_out(fold_of: np.ndarray) -> list[np.ndarray]:
+    """Of each fold that has clips, which they are: bool [N]."""
+    return [fold_of == fold for fold in np.unique(fold_of)]
+
+
 def linear_probe(embeddings: np.ndarray, truth: np.ndarray, fold_of: np.ndarray) -> float:
     """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
     scores = []
-    for fold in np.unique(fold_of):
-        held_out = fold_of == fold
+    for clips in held_out(fold_of):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        probe.fit(embeddings[~held_out], truth[~held_out])
-        predictions = probe.predict(embeddings[held_out])
-        scores.append(f1_score(truth[held_out], predictions, average="weighted", zero_division=0))
+        probe.fit(embeddings[~clips], truth[~clips])
+        predictions = probe.predict(embeddings[clips])
+        scores.append(f1_score(truth[clips], predictions, average="weighted", zero_division=0))
     return float(np.mean(scores))
 
 

@@ -32,7 +32,7 @@ def layers(source: str, target: str) -> tuple[Rule, ...]:
 
 RULES: tuple[Rule, ...] = (
     Rule("vision_model.embeddings.class_embedding", "vision.class_embedding"),
-    Rule("vision_model.embeddings.patch_embedding.weight", "vision.patch_embedding.kernel", CONV),
+    Rule("vision_model.embeddings.patch_embedding.weight", "vision.patch_embedding", CONV),
     Rule("vision_model.embeddings.position_embedding.weight", "vision.position_embedding"),
     *norm("vision_model.pre_layrnorm", "vision.ln_pre"),  # transformers' spelling
     *layers("vision_model.encoder.layers.{layer}", "vision.layers"),

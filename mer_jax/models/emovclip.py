@@ -67,19 +67,18 @@ class EmoVCLIP(nnx.Module):
         text_prompts = normal(rngs.params(), text_shape)
 
         texts = [template.format(name) for name in class_names]
-        if text_prompts.size:
+        count = text_shape[1] if text_prompts.size else 0
+        if count:
             ids = tokenizer([context, *texts])["input_ids"]
             words = ids[0][1:-1]
-            count = text_shape[1]
             if len(words) >= count:
                 embeddings = clip.text.token_embedding[jnp.array(words[:count])]
                 text_prompts = text_prompts.at[0].set(embeddings.astype(text_prompts.dtype))
-            # Stand-ins that the prompts replace; the start token is never taken for the end token.
-            ids = [[row[0]] * (1 + count) + row[1:] for row in ids[1:]]
+            ids = ids[1:]
         else:
             ids = tokenizer([f"{context} {text}" for text in texts])["input_ids"]
         self.text_prompts = Prompt(text_prompts)
-        self.token_ids = nnx.Variable(_pad(ids, clip.text.position_embedding.shape[0]))  # [C, L]
+        self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
     def encode_video(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Mean of the frames' embeddings, not L2-normalised: the clip's feature for fusion.
@@ -130,11 +129,14 @@ def _prompt_shapes(
     return shapes
 
 
-def _pad(ids: list[list[int]], max_length: int) -> jax.Array:
+def _pad(ids: list[list[int]], num_prompts: int, max_length: int) -> jax.Array:
     """Rows of any length -> [C, L]; what follows the end token is never read."""
     length = max(map(len, ids))
-    if length > max_length:
-        raise UsageError(f"EmoVCLIP: a class text has {length} tokens, but CLIP takes {max_length}; shorten it.")
+    if num_prompts + length > max_length:
+        raise UsageError(
+            f"EmoVCLIP: a class text and its prompts have {num_prompts + length} tokens, "
+            f"but CLIP takes {max_length}; shorten it."
+        )
     return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
 
 

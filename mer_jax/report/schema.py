@@ -111,12 +111,13 @@ class Strip(TypedDict):
 
 
 class Video(TypedDict):
-    """WAF of whole-frame video alone on held-out labelled clips."""
+    """WAF of whole-frame video alone on held-out labelled clips, mean over folds."""
 
     mode: str  # whose labels tuned the prompts: "per_fold" or "all_labelled"
     zero_shot: float | None  # frozen CLIP, class names only
     linear_probe: float | None  # frozen CLIP, linear classifier on its features
-    tuned: float | None  # EmoVCLIP
+    tuned: float | None  # EmoVCLIP, each fold's best epoch by this very score
+    tuned_last: float | None  # EmoVCLIP, the last epoch
     strips: list[Strip]
 
 

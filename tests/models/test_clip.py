@@ -90,7 +90,7 @@ def test_every_layer_matches(pair, tower):
     x = np.random.default_rng(0).normal(size=(2, length, width)).astype(np.float32)
     causal = np.tril(np.ones((1, 1, length, length), bool)) if tower == "text" else None
     mask = None if causal is None else torch.where(torch.tensor(causal), 0.0, -torch.inf)
-    run = jax.jit(lambda layer, x, mask: layer(x, mask))
+    run = jax.jit(lambda layer, x, mask: layer(x, mask=mask))
     for index, layer in enumerate(theirs.encoder.layers):
         ours_layer = jax.tree.map(lambda leaf, index=index: leaf[index], ours.layers)
         assert_close(run(ours_layer, x, causal), layer(torch.tensor(x), mask).numpy(), 1e-5)

@@ -6,7 +6,7 @@ import torch
 from flax import nnx
 
 from mer_jax.errors import UsageError
-from mer_jax.models.clip import run_layers
+from mer_jax.models.clip import layer_at, run_layers
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from tests.models import torch_emovclip
 from tests.models.test_clip import (
@@ -137,6 +137,20 @@ def test_no_weight_gradients_are_computed(pair, remat, limit):
     assert flops(jax.value_and_grad(loss), *args) < limit * forward < flops(training_everything, *args)
 
 
+def test_prompts_that_are_replaced_cost_no_queries(pair):
+    vision = jax.tree.map(lambda leaf: leaf, pair[1].vision)
+    vision.layers = cut(vision.layers, 2)  # so that no loop, whose FLOPs count once, has more than one layer
+    pixels, prompts = videos()[0], jnp.zeros((2, 4, 48))
+
+    def forward(prompts):
+        lowered = jax.jit(lambda vision, prompts: vision(pixels, prompts=prompts)).lower(vision, prompts)
+        return lowered.cost_analysis()["flops"]
+
+    plain = forward(None)
+    assert forward(prompts) < 1.1 * plain  # all of them are replaced, or only seen by the last layer's class token
+    assert forward(prompts[:1]) > 1.15 * plain  # these flow through the layers: 4 tokens beside 17
+
+
 def test_plain_clip_bit_for_bit_without_prompts(pair):
     _, clip = pair
     pixels = videos(batch=1, time=4)[0]
@@ -164,48 +178,67 @@ def identity(layers):
     return layers
 
 
+def cut(layers, count):
+    return jax.tree.map(lambda leaf: leaf[:count], layers)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_each_layer_sees_its_own_prompts_in_their_place(pair, depth):
+def test_each_layer_sees_its_own_prompts_after_the_tokens(pair, depth):
     layers = identity(pair[1].vision.layers)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 9, 48)).astype(np.float32)
+    x = rng.normal(size=(2, 6, 48)).astype(np.float32)
     prompts = rng.normal(size=(depth, 3, 48)).astype(np.float32)
     for count in range(1, 5):
-        first = jax.tree.map(lambda leaf, count=count: leaf[:count], layers)
-        y = run_layers(first, jnp.asarray(x), prompts=jnp.asarray(prompts[:count]), start=4)
-        seen = min(count, depth) - 1
-        np.testing.assert_array_equal(y[:, [0, 1, 2, 3, 7, 8]], x[:, [0, 1, 2, 3, 7, 8]])
-        expected = x[:, 4:7] if seen == 0 else np.broadcast_to(prompts[seen], (2, 3, 48))
-        np.testing.assert_array_equal(y[:, 4:7], expected)
+        y = run_layers(cut(layers, count), jnp.asarray(x), prompts=jnp.asarray(prompts[:count]))
+        np.testing.assert_array_equal(y[:, :6], x)
+        np.testing.assert_array_equal(y[:, 6:], np.broadcast_to(prompts[min(count, depth) - 1], (2, 3, 48)))
 
 
-def test_prompts_flow_on_after_the_last_prompted_layer(pair):
-    _, clip = pair
-    x, prompts = np.random.default_rng(0).normal(size=(2, 1, 9, 48)).astype(np.float32)
-    after = jax.jit(lambda layers, x, prompts: run_layers(layers, x, prompts=prompts, start=4))
-    two, four = (jax.tree.map(lambda leaf, n=n: leaf[:n], clip.vision.layers) for n in (2, 4))
-    prompts = jnp.asarray(prompts[:, :6].reshape(2, 3, 48))
-    last_two = jax.tree.map(lambda leaf: leaf[2:], clip.vision.layers)
-    by_hand = after(last_two, after(two, x, prompts), prompts[:0])
-    assert_close(after(four, x, prompts), by_hand, 1e-6)
+def whole_sequences(layers, x, prompts, start, mask):
+    """What the last layer sees if every layer computes every token; a layer's prompts take the place of the last's."""
+    depth, count, _ = prompts.shape
+    for index in range(layers.ln_1.scale.shape[0]):
+        if index < depth:
+            x = x.at[:, start : start + count].set(prompts[index])
+        seen = x
+        x = layer_at(layers, index)(x, mask=mask)
+    return seen
 
 
-def test_where_the_first_prompts_stand_and_which_get_positions(pair):
+@pytest.mark.parametrize(("tower", "start"), [("vision", 6), ("text", 1)])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_every_layer_sees_what_whole_sequences_would_show_it(pair, tower, start, depth):
+    layers = getattr(pair[1], tower).layers
+    rng = np.random.default_rng(0)
+    num_layers, width = layers.ln_1.scale.shape
+    x = rng.normal(size=(2, 9, width)).astype(np.float32)
+    prompts = jnp.asarray(rng.normal(size=(depth, 3, width)), jnp.float32)
+    tokens = np.delete(np.arange(9), range(start, start + 3))
+    order = np.concatenate([tokens, range(start, start + 3)])  # the prompts are listed last
+    causal = np.tril(np.ones((9, 9), bool)) if tower == "text" else None
+    mask = None if causal is None else causal[np.ix_(order, order)]
+    for count in range(1, num_layers + 1):
+        expected = jax.jit(whole_sequences, static_argnums=3)(cut(layers, count), x, prompts[:count], start, causal)
+        actual = jax.jit(run_layers)(cut(layers, count), x[:, tokens], prompts=prompts[:count], mask=mask)
+        assert_close(actual, expected[:, order], 1e-5)
+
+
+def test_where_the_prompts_stand_and_which_get_positions(pair):
     _, clip = pair
     model = make(clip)
-    pixels = videos()[0]
     vision, text = clip.vision, clip.text
-    x = vision.embed(pixels, model.vision_prompts[...])
-    assert x.shape == (3, 1 + 16 + 4, 48)
-    np.testing.assert_array_equal(x[:, :-4], vision.embed(pixels))
-    assert_close(x[1, -4:], vision.ln_pre(model.vision_prompts[0]), 1e-6)
+    prompts = vision.embed_prompts(model.vision_prompts[...])
+    assert_close(prompts[0], vision.ln_pre(model.vision_prompts[0]), 1e-6)
+    np.testing.assert_array_equal(prompts[1:], model.vision_prompts[1:])
 
     ids = model.token_ids[...]
-    expected = [[BOS, *[BOS] * 4, 6, EOS, EOS], [BOS, *[BOS] * 4, 7, EOS, EOS], [BOS, *[BOS] * 4, 8, 9, EOS]]
-    np.testing.assert_array_equal(ids, expected)
-    x = text.embed(ids, model.text_prompts[...])
-    assert_close(x[2, 1:5], model.text_prompts[0] + text.position_embedding[1:5], 1e-6)
-    np.testing.assert_array_equal(x[:, [0, 5, 6, 7]], text.embed(ids)[:, [0, 5, 6, 7]])
+    np.testing.assert_array_equal(ids, [[BOS, 6, EOS, EOS], [BOS, 7, EOS, EOS], [BOS, 8, 9, EOS]])
+    np.testing.assert_array_equal(text.positions(4, num_prompts=4), [0, 5, 6, 7, 1, 2, 3, 4])
+    expected = text.token_embedding[ids] + text.position_embedding[jnp.array([0, 5, 6, 7])]
+    np.testing.assert_array_equal(text.embed(ids, num_prompts=4), expected)
+    prompts = text.embed_prompts(model.text_prompts[...])
+    assert_close(prompts[0], model.text_prompts[0] + text.position_embedding[1:5], 1e-6)
+    np.testing.assert_array_equal(prompts[1:], model.text_prompts[1:])
 
 
 def test_initial_prompts(pair):
