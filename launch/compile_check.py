@@ -106,7 +106,7 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
+        used = re.search(r"(?:Used |\()(\S+?)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)", str(error))
         needs = f"needs {used[1]} of {used[2]}" if used else "out of memory"
         return [program.name, f"NO: lower {program.knob}", needs], []
     memory = executable.memory_analysis()
