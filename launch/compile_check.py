@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host computes nothing
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu is not on a TPU machine
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is used, so checks may run side by side
 
 import jax
 import numpy as np
@@ -105,7 +106,7 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
+        used = re.search(r"(?:Used |\()(\S+?)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)", str(error))
         needs = f"needs {used[1]} of {used[2]}" if used else "out of memory"
         return [program.name, f"NO: lower {program.knob}", needs], []
     memory = executable.memory_analysis()
