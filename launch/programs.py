@@ -275,7 +275,7 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
         step = jax.checkpoint(lambda x: layer(x)) if settings.remat else lambda x: layer(x)
         return jax.vjp(step, x)[1](gradient)
 
-    repeats = vision.num_hidden_layers - 3  # XLA counts two loops once, with and without prompts, and the last layer
+    repeats = vision.num_hidden_layers - 4  # XLA counts the first and the last layer, and one each of two loops
     width, inner = vision.hidden_size, vision.intermediate_size
     forward = partial(layer_flops, tokens, width, inner)
     # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
