@@ -1,6 +1,6 @@
 """Preparing and reading a data set of many tiny clips: bounded memory, kills at any moment, scaling with workers.
 
-    python -m benchmarks.prepare [--clips=20000] [--kills=3] [--seed=0]
+    python -m benchmarks.prepare [--clips=20000] [--kills=3] [--shard_clips=256] [--seed=0]
     python -m benchmarks.prepare --scaling --clips=400 [--media=FOLDER] [--repeats=2]
 
 A few distinct media files (drawn faces, a bare wall, sound alone, a damaged one; or those of FOLDER) stand under
@@ -29,6 +29,7 @@ from tests.data.media_files import tone, write_video
 from tests.data.test_detect import draw_face
 
 CLIPS = flags.DEFINE_integer("clips", 20_000, "Rows of the data set.")
+SHARD_CLIPS = flags.DEFINE_integer("shard_clips", 256, "Clips in a file of records; a kill loses at most these.")
 KILLS = flags.DEFINE_integer("kills", 3, "Times that the second build is killed.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
 SCALING = flags.DEFINE_bool("scaling", False, "Compare numbers of workers instead.")
@@ -66,6 +67,7 @@ def write_dataset(root: Path, sources: list[Path], rows: int) -> None:
 def prepare(root: Path, output: Path, log: Path, *options: str, kill_after: float = np.inf) -> dict[str, float]:
     """One start of the command: its seconds and, in MiB, its peak resident memory in either half of that time."""
     command = [sys.executable, "-m", "mer_jax.prepare", f"--config=configs/semi.py:folder,root={root}"]
+    command.append(f"--config.prepare.shard_clips={SHARD_CLIPS.value}")
     start, resident = time.perf_counter(), [0.0]
     with open(log, "ab") as file:
         process = subprocess.Popen([*command, f"--output={output}", *options], stdout=file, stderr=file)

@@ -155,13 +155,13 @@ def crop_main_face(blocks: Iterable[Block], size: int) -> Generator[np.ndarray, 
     main_face, crops, missing = MainFace(), [], 0
     for block in blocks:
         fitted, to_frame = fit(block)
-        for frame, found in zip(block.frames, (yield fitted), strict=True):
+        for index, found in enumerate((yield fitted)):
             faces = unfit(found, to_frame)
             main = main_face.choose(faces.boxes)
             if main is None:
                 missing += 1
             else:
-                crops.append(align(frame, faces.landmarks[main], size))
+                crops.append(align(block.frames[index], faces.landmarks[main], size))
     return np.array(crops, np.uint8).reshape(-1, size, size, 3), missing
 
 
