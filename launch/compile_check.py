@@ -84,10 +84,18 @@ class Cost:
         )
 
 
+def listing(executable: Any) -> str:
+    """The compiled program's operations; empty for those (seen on v5p) that XLA cannot read back from libtpu."""
+    try:
+        return executable.as_text()
+    except jax.errors.JaxRuntimeError:
+        return ""
+
+
 def costliest(executable: Any) -> list[tuple[int, str]]:
     """XLA's estimate of every operation, cycles and description, the largest first."""
     found = []
-    for line in executable.as_text().splitlines():
+    for line in listing(executable).splitlines():
         if match := CYCLES.search(line):
             origin = OP_NAME.search(line)
             found.append((int(match[3]), f"{match[2]} {match[1]} {origin[1] if origin else ''}".strip()))
@@ -113,17 +121,18 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     cost = Cost.of(executable)
-    operations = []
+    operations, text = [], listing(executable)
+    readable = bool(text)
     for loop in program.loops:
         body = compiled(loop.function, loop.arguments)
+        readable = readable and bool(listing(body))
         cost = cost.plus(Cost.of(body), loop.repeats)
         whole = Cost.of(body).cycles
         operations += [
             f"    {cycles / whole:4.0%} of the layer: {what}" for cycles, what in costliest(body)[: OPS.value]
         ]
-    seconds = cost.cycles / chip.clock
     roofline = max(cost.flops / chip.peak, cost.bytes_moved / chip.bandwidth)
-    found = Counter(COLLECTIVES.findall(executable.as_text()))
+    found = Counter(COLLECTIVES.findall(text))
     fits = held <= chip.memory
     row = [
         program.name,
@@ -136,6 +145,11 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
         f"{roofline * 1e3:.2f}",
         f"{cost.flops / roofline / chip.peak:.0%}",
         f"{program.clips / roofline:,.0f}",
+    ]
+    if not readable:
+        return [*row, "?", "?", "not readable"], operations
+    seconds = cost.cycles / chip.clock
+    row += [
         f"{seconds * 1e3:.2f}",
         f"{cost.flops / seconds / chip.peak:.0%}",
         ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
