@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
+    devices = [" ".join(dict.fromkeys((device.platform, device.device_kind))) for device in jax.devices()]
     return {"versions": versions, "devices": devices, "commit": commit}
 
 
