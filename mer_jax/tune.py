@@ -16,7 +16,6 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer
@@ -26,6 +25,7 @@ from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.checkpoints.trained import load_trained, save_trained
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder, video_encoder
+from mer_jax.metrics import weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.progress import progress
@@ -150,7 +150,7 @@ def linear_probe(embeddings: np.ndarray, truth: np.ndarray, fold_of: np.ndarray)
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         probe.fit(embeddings[~clips], truth[~clips])
         predictions = probe.predict(embeddings[clips])
-        scores.append(f1_score(truth[clips], predictions, average="weighted", zero_division=0))
+        scores.append(float(weighted_f1(truth[clips], predictions, int(truth.max()) + 1)))
     return float(np.mean(scores))
 
 
