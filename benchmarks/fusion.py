@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import against_peak, ratio, seconds_of, show
+from mer_jax.devices import split_cores
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.pool import Hyperparameters, Setting, make_pool, make_runs
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of ours in a timed call")
     parser.add_argument("--repeats", type=int, default=3)
     flags = parser.parse_args()
+    split_cores()
     rows = cross_validation(flags.clips, flags.candidates, flags.epochs, flags.repeats)
     show(rows + sweep(flags.sweep_clips, flags.repeats), benchmark="fusion")
 

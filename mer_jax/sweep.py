@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mer_jax import cli
 from mer_jax.data.clips import Dataset
+from mer_jax.devices import split_cores
 from mer_jax.errors import UsageError
 from mer_jax.files import write_whole
 from mer_jax.fuse import Data, Fusion, fusion_data
@@ -45,6 +46,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
 
 def main() -> None:
     """The command."""
+    split_cores()
     if CONFIG.value is None or not WORKDIR.value:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
     workdir, plan = Path(WORKDIR.value), CONFIG.value

@@ -15,7 +15,7 @@ def map_runs(
     Returns a compiled function of (runs, *shared) whose outputs carry the runs axis first. It is `jax.pmap`
     over `devices` (default: all local ones) of `jax.vmap` over the runs that share a device: all of them, or
     groups of at most `side_by_side`, one group after the other. Where the runs do not divide evenly, the last
-    one is repeated and the copies thrown away.
+    one is repeated and the copies thrown away; groups of nothing but copies are not computed.
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
 
@@ -25,15 +25,22 @@ def map_runs(
         per_device = -(-count // len(devices))
         groups = -(-per_device // (side_by_side or per_device))
         shape = (len(devices), groups, -(-per_device // groups))
-        slots = jnp.minimum(jnp.arange(shape[0] * shape[1] * shape[2]), count - 1)
-        placed = jax.tree.map(lambda x: x[slots].reshape(*shape, *x.shape[1:]), runs)
+        slots = jnp.arange(shape[0] * shape[1] * shape[2])
+        placed = jax.tree.map(lambda x: x[jnp.minimum(slots, count - 1)].reshape(*shape, *x.shape[1:]), runs)
+        wanted = slots.reshape(shape)[..., 0] < count
         shared_axes = (None,) * len(shared)
-        group = jax.vmap(function, in_axes=(0, *shared_axes))
+        group = jax.jit(jax.vmap(function, in_axes=(0, *shared_axes)))  # jit: traced once, though used twice
 
-        def on_device(placed, *shared):
-            return jax.lax.map(lambda runs: group(runs, *shared), placed)
+        def on_device(placed, wanted, *shared):
+            def compute(runs):
+                return group(runs, *shared)
 
-        out = jax.pmap(on_device, in_axes=(0, *shared_axes), devices=devices)(placed, *shared)
+            def skip(runs):
+                return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute, runs))
+
+            return jax.lax.map(lambda slot: jax.lax.cond(slot[1], compute, skip, slot[0]), (placed, wanted))
+
+        out = jax.pmap(on_device, in_axes=(0, 0, *shared_axes), devices=devices)(placed, wanted, *shared)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:])[:count], out)
 
     return mapped

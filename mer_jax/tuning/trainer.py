@@ -17,6 +17,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.data.clips import Clip
+from mer_jax.devices import encoder_devices
 from mer_jax.features.readers import VideoReader
 from mer_jax.fusion.parallel import map_runs
 from mer_jax.metrics import weighted_f1
@@ -64,8 +65,8 @@ class Tuner:
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
-        self.step = map_runs(self._step)
-        self.score = map_runs(self._score)
+        self.step = map_runs(self._step, encoder_devices())
+        self.score = map_runs(self._score, encoder_devices())
         self.resize = jax.jit(clip_pixels)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:

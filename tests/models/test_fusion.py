@@ -32,7 +32,7 @@ class TorchFusion(torch.nn.Module):
         for i, name in enumerate(ORDER):
             first = model.inputs[name]
             rest = [(layer.kernel[i], layer.bias[i, 0]) for layer in model.encoders]
-            encoders.append(mlp([(first.kernel[...].T, first.bias[:, 0]), *rest]))
+            encoders.append(mlp([(first.kernel[...], first.bias[:, 0]), *rest]))
         self.encoders = torch.nn.ModuleList(encoders)
         self.scorer = mlp([(layer.kernel[...], layer.bias[...]) for layer in model.scorer])
         self.attention = linear(model.attention.kernel[...], model.attention.bias[...])
@@ -48,8 +48,8 @@ class TorchFusion(torch.nn.Module):
 
 
 def linear(kernel, bias):
-    layer = torch.nn.Linear(*kernel.shape)
-    layer.weight.data, layer.bias.data = torch.tensor(np.array(kernel.T)), torch.tensor(np.array(bias))
+    layer = torch.nn.Linear(*kernel.shape[::-1])
+    layer.weight.data, layer.bias.data = torch.tensor(np.array(kernel)), torch.tensor(np.array(bias))
     return layer
 
 
@@ -138,9 +138,12 @@ def test_dropout_masks_have_their_rate_and_expectation():
     assert masks["a"].shape == (101, 301)
     assert masks["b"].shape == (101, 200)
     both = jnp.concatenate([masks["a"], masks["b"]], axis=1)
-    np.testing.assert_allclose(np.unique(both), [0, 256 / (256 - 77)], rtol=1e-6)
+    np.testing.assert_allclose(np.unique(both), [0, 1 / 0.7], rtol=1e-6)
     np.testing.assert_allclose(both.mean(), 1, atol=0.01)
     np.testing.assert_allclose(jnp.corrcoef(both.T) - jnp.eye(501), 0, atol=0.6)
+    other = _dropout_masks({"a": 301}, 101, jnp.float32(0.3), jax.random.key(1))["a"]
+    np.testing.assert_allclose(jnp.corrcoef(other.ravel(), masks["a"].ravel())[0, 1], 0, atol=0.03)
+    np.testing.assert_allclose(jnp.corrcoef(masks["a"][:, :200].ravel(), masks["b"].ravel())[0, 1], 0, atol=0.03)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
