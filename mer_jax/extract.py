@@ -53,7 +53,7 @@ def extract_features(run: Run) -> None:
         with run.stage(modality):
             found = modality_features(config, workdir, [*clips, *copies], modality, rankings.ranked)
         shape = " x ".join(map(str, found.embeddings.shape))
-        print(f"{modality}: {shape}, {int(found.present.sum())} of {len(found.present)} clips have it")
+        print(f"{modality}: {shape}, {int(found.present[: len(clips)].sum())} of {len(clips)} clips have it")
 
 
 if __name__ == "__main__":

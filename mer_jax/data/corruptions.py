@@ -15,6 +15,8 @@ from PIL import Image, ImageFilter
 
 from mer_jax.data.clips import Absent, Clip, Dataset
 
+DROPPED = "dropped on purpose"
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -29,7 +31,7 @@ class Corruption:
     def check(self, modality: str) -> None:
         """Raises Absent for a dropped modality."""
         if modality in self.dropped:
-            raise Absent("dropped on purpose")
+            raise Absent(DROPPED)
 
     def sound(self, waveform: np.ndarray) -> np.ndarray:
         """int16 [S] -> int16 [S] with noise, whose power is relative to the whole clip's."""
