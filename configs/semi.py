@@ -69,7 +69,10 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "time_limit": 60.0,  # seconds that a clip may take to decode, and one more for each MiB of its file
                 "most_face_frames": 4096,  # of a longer clip every second, third, ... frame is searched for faces
             },
-            "corruptions": {"training": corruption(), "evaluation": corruption()},  # of train clips, of test clips
+            "corruptions": {
+                "training": {**corruption(), "copies": 1},  # of each labelled clip, to train beside it; see tune, too
+                "evaluation": corruption(),  # of the test clips themselves
+            },
             "prepare": {  # what mer_jax.prepare keeps of a clip, beside its sound
                 "shard_clips": 256,
                 "frames": 48,  # an odd multiple of num_frames holds just the frames that inference takes
@@ -186,7 +189,7 @@ def local_annotator(encoders: dict) -> dict:
 def corruption() -> dict:
     """What happens to inputs, as in MER-NOISE; with probability 0, nothing."""
     return {
-        "probability": 0.0,  # that a clip is corrupted at all
+        "probability": 0.0,  # that a clip, or a copy of one, is corrupted at all
         "snr_db": (5.0, 10.0),  # range of the noise added to the sound; (): none
         "blur": 0.0,  # standard deviation as a share of a frame's shorter side
         "downsample": 1.0,  # factor by which frames are shrunk and enlarged again

@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax import cli
+from mer_jax.data.corruptions import corrupted_copies
 from mer_jax.hosts import first_host_first, join_hosts
 from mer_jax.run import Run
 from mer_jax.stages import chosen_modalities, find_faces, modality_features, rank_transcripts, run_dataset
@@ -42,15 +43,17 @@ def extract_features(run: Run) -> None:
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
         clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
+        labelled = [clips[i] for i in dataset.split("train")]
+        copies, _ = corrupted_copies(labelled, config.corruptions.training, config.seed)
     rankings = Rankings.none()
     if "text" in wanted and not config.data.get("text_feature"):
         with first_host_first("rankings"):
             rankings = rank_transcripts(clips, dataset.labels, config.ranking)
     for modality in wanted:
         with run.stage(modality):
-            found = modality_features(config, workdir, clips, modality, rankings.ranked)
+            found = modality_features(config, workdir, [*clips, *copies], modality, rankings.ranked)
         shape = " x ".join(map(str, found.embeddings.shape))
-        print(f"{modality}: {shape}, {int(found.present.sum())} of {len(clips)} clips have it")
+        print(f"{modality}: {shape}, {int(found.present[: len(clips)].sum())} of {len(clips)} clips have it")
 
 
 if __name__ == "__main__":

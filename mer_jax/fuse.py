@@ -19,7 +19,7 @@ from mer_jax.errors import DataError
 from mer_jax.features.rows import Embedded
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
-from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
+from mer_jax.fusion.pool import Hyperparameters, Pool, Setting, fill_slots, make_pool, make_runs
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
 from mer_jax.metrics import softmax
 from mer_jax.random import stream
@@ -55,6 +55,8 @@ class Data:
     labelled: Embeddings
     labels: np.ndarray  # [L] int
     fold_of: np.ndarray  # [L] int
+    training: Embeddings  # [L + K], the labelled clips, then corrupted copies of some: to train on alone
+    copy_of: np.ndarray  # [K] int, the copies' originals among the labelled
     unlabelled: Embeddings
     unlabelled_truth: np.ndarray  # [U] int, -1 where unknown
     test: Embeddings
@@ -62,11 +64,22 @@ class Data:
 
 
 def fusion_data(
-    dataset: Dataset, features: Mapping[str, Features], truth: np.ndarray, fold_of: np.ndarray, standardise: bool
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    truth: np.ndarray,
+    fold_of: np.ndarray,
+    copy_of: np.ndarray,
+    standardise: bool,
 ) -> tuple[Data, Standardiser]:
     """Standardises and splits the features.
 
-    A modality that no labelled clip has is left out, and so is a labelled clip without any modality.
+    A modality that no labelled clip has is left out, and so is a labelled clip, or a copy, without any modality.
+
+    Args:
+      features: of the data set's clips, then of the corrupted copies.
+      truth, fold_of: [L] int, label and fold of the labelled clips.
+      copy_of: [K] int, the copies' originals among the labelled clips.
+      standardise: by what the clips are like; copies have no say.
     """
     labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
     kept = {modality: found for modality, found in features.items() if found.present[labelled].any()}
@@ -78,7 +91,10 @@ def fusion_data(
     if standardise:
         standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
     everything = Embeddings(standardiser(embeddings), present)
-    usable = np.any([present[labelled] for present in everything.present.values()], axis=0)
+    any_present = np.any(list(present.values()), axis=0)
+    usable = any_present[labelled]
+    copies = len(dataset.clips) + np.arange(len(copy_of))
+    usable_copies = any_present[copies] & usable[copy_of]
     empty = sorted(set(fold_of) - set(fold_of[usable]))
     if empty:
         raise DataError(
@@ -91,6 +107,8 @@ def fusion_data(
         labelled=everything.take(labelled[usable]),
         labels=truth[usable],
         fold_of=fold_of[usable],
+        training=everything.take(np.append(labelled[usable], copies[usable_copies])),
+        copy_of=(np.cumsum(usable) - 1)[copy_of[usable_copies]],
         unlabelled=everything.take(unlabelled),
         unlabelled_truth=known[unlabelled],
         test=everything.take(test),
@@ -148,7 +166,7 @@ class Fusion:
         self.dims = {modality: x.shape[-1] for modality, x in data.labelled.features.items()}
         self.room = min(options.slots(num_classes), len(data.unlabelled_truth))  # pseudo-labels of a setting
         self.slots = self.room * num_settings
-        self.pool = make_pool(*data.labelled, data.labels, self.slots)
+        self.pool = training_pool(data, self.slots)
         self.trainer = FoldTrainer(
             self.dims, num_classes, config.hidden, config.batch_size, config.epochs, config.keep_one
         )
@@ -157,17 +175,17 @@ class Fusion:
     def on(self, data: Data) -> "Fusion":
         """The same program for other features of the same clips."""
         other = copy(self)
-        other.data, other.pool = data, make_pool(*data.labelled, data.labels, self.slots)
+        other.data, other.pool = data, training_pool(data, self.slots)
         return other
 
     def train(self, settings: Sequence[Setting], pseudo: Sequence[PseudoLabels], number: int) -> Result:
         """Training `number`: every setting from scratch with its pseudo-labels; then all candidates are scored."""
-        data, count = self.data, len(self.data.labels)
+        data, count = self.data, len(self.pool.labels) - self.slots
         clips = data.unlabelled.take(np.concatenate([chosen.indices for chosen in pseudo]))
         pool = fill_slots(self.pool, self.slots, *clips, np.concatenate([chosen.labels for chosen in pseudo]))
         ends = count + np.cumsum([len(chosen) for chosen in pseudo])
         extra = [np.arange(end - len(chosen), end) for end, chosen in zip(ends, pseudo, strict=True)]
-        runs = make_runs(data.fold_of, stream(self.seed, "fusion", number), settings, extra=extra, room=self.room)
+        runs = make_runs(data.fold_of, stream(self.seed, "fusion", number), settings, self.room, extra, data.copy_of)
         fitted = jax.block_until_ready(self.trainer.train(pool, runs))
         members = Members(fitted.params, runs.fold, runs.sees)
         test = self.ensembles(members, data.test)
@@ -262,6 +280,11 @@ class Fusion:
         """WAF of probabilities [T, C] on the test clips whose label is known; None if there are none."""
         known = self.data.test_truth >= 0
         return waf(self.data.test_truth[known], probs[known]) if known.any() else None
+
+
+def training_pool(data: Data, slots: int) -> Pool:
+    """Labelled clips, their corrupted copies, and free slots, on the device."""
+    return make_pool(*data.training, np.append(data.labels, data.labels[data.copy_of]), slots)
 
 
 def dump(pseudo: PseudoLabels) -> dict[str, list]:

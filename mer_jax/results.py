@@ -103,7 +103,7 @@ def cv_section(fusion: Fusion, result: Result, labels: Sequence[str]) -> dict[st
 
 
 def fold_sections(fusion: Fusion, result: Result, pseudo: int) -> list[dict[str, Any]]:
-    """Per-fold scores of the first setting, trained with `pseudo` pseudo-labelled clips."""
+    """Per-fold scores of the first setting, trained with `pseudo` pseudo-labelled clips and the copies."""
     data, held_out = fusion.data, fusion.held_out(result)
     sections = []
     for fold, own in fusion.by_fold():
@@ -113,7 +113,7 @@ def fold_sections(fusion: Fusion, result: Result, pseudo: int) -> list[dict[str,
                 "waf": float(result.cv_waf[0, fold]),
                 "accuracy": accuracy(data.labels[own], held_out[own].argmax(-1)),
                 "best_epoch": int(result.fitted.best_epoch[fold]) + 1,
-                "train": int((~own).sum()) + pseudo,
+                "train": int((~own).sum() + (~own)[data.copy_of].sum()) + pseudo,
                 "validation": int(own.sum()),
             }
         )

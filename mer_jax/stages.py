@@ -72,8 +72,8 @@ def open_dataset(config: Any) -> Dataset:
 
 
 def run_dataset(config: Any) -> Dataset:
-    """The data set as every stage of a run sees it: with the corruptions of the config."""
-    return corrupt(open_dataset(config), config.corruptions, config.seed)
+    """The data set as every stage of a run sees it: with the test clips corrupted as the config says."""
+    return corrupt(open_dataset(config), config.corruptions.evaluation, config.seed)
 
 
 def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
@@ -107,7 +107,8 @@ def chosen_modalities(config: Any) -> tuple[str, ...]:
 def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
     """Clips with their aligned face crops: the data set's own where it has any, else detected into `folder`.
 
-    Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face.
+    Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
+    searched says why, and is tried again at the next start.
     """
     wanting = [clip for clip in clips if clip.media is not None]  # a prepared clip brings its crops
     if not wanting or any(clip.faces for clip in clips):
@@ -119,13 +120,27 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
         bar.update(len(own) - len(missing))
         for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
-            if not isinstance(found, str):
+            if isinstance(found, str):
+                dump_json(face_failure(paths[clip.name]), {"reason": found})
+            else:
                 crops, without = found
                 dump_json(face_count(paths[clip.name]), {"with": len(crops), "without": without})
                 with write_whole(paths[clip.name], mode="wb") as file:
                     np.save(file, crops[..., ::-1], allow_pickle=False)
     meet("faces")
-    return [replace(clip, faces=path if (path := paths.get(clip.name)) and path.exists() else None) for clip in clips]
+    return [with_faces(clip, paths[clip.name]) if clip.media else clip for clip in clips]
+
+
+def with_faces(clip: Clip, crops: Path) -> Clip:
+    """The clip with its crops, or with the reason why there are none."""
+    if crops.exists():
+        return replace(clip, faces=crops)
+    return replace(clip, no_faces=load_json(face_failure(crops))["reason"])
+
+
+def face_failure(crops: Path) -> Path:
+    """Where it is kept why a clip could not be searched: read by all hosts."""
+    return crops.with_name("failure.json")
 
 
 def face_count(crops: Path) -> Path:
@@ -231,9 +246,10 @@ def load_ready_made(config: Any, workdir: Path, clips: Sequence[Clip], modality:
 
 
 def absences(clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:
-    """A problem for every clip and modality that is absent."""
+    """A problem for every clip and modality that is absent; rows behind those of `clips` are copies of them."""
     return [
         Problem(clips[position].name, clips[position].split, modality, reason)
         for modality, found in features.items()
         for position, reason in found.reasons.items()
+        if position < len(clips)
     ]

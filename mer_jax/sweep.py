@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mer_jax import cli
 from mer_jax.data.clips import Dataset
+from mer_jax.data.corruptions import corrupted_copies
 from mer_jax.devices import split_cores
 from mer_jax.errors import UsageError
 from mer_jax.files import write_whole
@@ -70,19 +71,20 @@ def main() -> None:
 def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], Data]:
     """A finished run's data set and features, from its stores."""
     dataset = run_dataset(config)
-    _, truth, fold_of = labelled_folds(dataset, config, workdir)
+    labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
     wanted = chosen_modalities(config)
     clips = list(dataset.clips)
     if "image" in wanted and not config.data.get("image_feature"):
         clips = find_faces(clips, workdir / "faces", config)
+    copies, copy_of = corrupted_copies([clips[i] for i in labelled], config.corruptions.training, config.seed)
     rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
     features = {
-        modality: encode(config, workdir, clips, prompted_encoder(config, workdir, dataset.labels))
+        modality: encode(config, workdir, [*clips, *copies], prompted_encoder(config, workdir, dataset.labels))
         if modality == "video" and not config.data.get("video_feature")
-        else modality_features(config, workdir, clips, modality, rankings)
+        else modality_features(config, workdir, [*clips, *copies], modality, rankings)
         for modality in wanted
     }
-    data, _ = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
+    data, _ = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
     return dataset, features, data
 
 

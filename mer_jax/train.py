@@ -18,6 +18,7 @@ from mer_jax import cli, results
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import summary
 from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.corruptions import corrupted_copies
 from mer_jax.devices import split_cores
 from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
@@ -80,6 +81,7 @@ def train(run: Run) -> None:
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")
         clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
+        copies, copy_of = corrupted_copies([clips[i] for i in labelled], config.corruptions.training, config.seed)
 
     rankings, tokens = Rankings.none(), {}
     if reads_text:
@@ -94,12 +96,12 @@ def train(run: Run) -> None:
         with run.stage(modality):
             if modality == "video" and not config.data.get("video_feature"):
                 video = tune_prompts(config, workdir, [clips[i] for i in labelled], labels, truth, fold_of)
-                features[modality] = encode(config, workdir, clips, video.encoder)
+                features[modality] = encode(config, workdir, [*clips, *copies], video.encoder)
             else:
-                features[modality] = modality_features(config, workdir, clips, modality, rankings.ranked)
+                features[modality] = modality_features(config, workdir, [*clips, *copies], modality, rankings.ranked)
 
     with run.stage("fusion"):
-        data, standardiser = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
+        data, standardiser = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
         modalities = tuple(data.labelled.features)
         options = Options(**config.self_training)
         if not len(data.unlabelled_truth):
@@ -111,8 +113,8 @@ def train(run: Run) -> None:
         unimodal = singles.unlabelled[: len(modalities)] if singles and options.agreement else None
         bare = None
         if "text" in alone and rankings.ranked and config.ablations.without_ranking:
-            features |= {"text": modality_features(config, workdir, clips, "text", {})}
-            bare_data, _ = fusion_data(dataset, features, truth, fold_of, config.fusion.standardise)
+            features |= {"text": modality_features(config, workdir, [*clips, *copies], "text", {})}
+            bare_data, _ = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
             bare = fusion.on(bare_data).train([alone["text"]], [nothing], 0)
         with progress("self-training", options.rounds + 1, "round") as bar:
             rounds, final = fusion.self_train(settings, workdir / "rounds", unimodal, bar.update)

@@ -111,6 +111,7 @@ def tune_prompts(
             truth,
             fold_of,
             config.tune,
+            {**config.corruptions.training, "drop": ""},  # a clip without frames teaches prompts nothing
             encoder.reader,
             config.seed,
             workdir / "checkpoints" / "tune",

@@ -34,6 +34,15 @@ def test_a_folder_of_transcripts(tmp_path):
     assert [path.stat().st_mtime_ns for path in workdir.glob("features/text-*/*")] == [written]
 
 
+def test_corrupted_copies_of_labelled_clips_are_extracted_too(tmp_path):
+    corruptions = "--config.corruptions.training"
+    flags = [f"{corruptions}.{flag}" for flag in ("probability=1", "copies=2", "drop=text", "drop_probability=1")]
+    done = extract(transcripts(tmp_path / "data"), f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.stdout == "text: 9 x 256, 2 of 3 clips have it\n", done.stderr
+    (folder,) = tmp_path.glob("run/features/text-*")
+    assert list(FeatureStore(folder).reasons.values()).count("dropped on purpose") == 4  # c has no transcript to drop
+
+
 def test_two_processes_share_the_work(tmp_path):
     config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
     with socket.create_server(("localhost", 0)) as free:

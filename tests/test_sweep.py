@@ -28,7 +28,17 @@ def clips(count, seed):
 @pytest.fixture(scope="module")
 def data():
     (labelled, labels), (unlabelled, _), (test, truth) = clips(40, 0), clips(12, 1), clips(20, 2)
-    return Data(labelled, labels, make_folds(labels, 2, 0), unlabelled, np.full(12, -1), test, truth)
+    return Data(
+        labelled=labelled,
+        labels=labels,
+        fold_of=make_folds(labels, 2, 0),
+        training=labelled,
+        copy_of=np.zeros(0, int),
+        unlabelled=unlabelled,
+        unlabelled_truth=np.full(12, -1),
+        test=test,
+        test_truth=truth,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ class Clip:
     split: str  # one of SPLITS
     media: Path | None = None  # video or sound file
     faces: Path | None = None  # uint8 BGR [T, 112, 112, 3] crops, .npy; or a folder of aligned images
+    no_faces: str = "no face"  # why `faces` is None though there is media
     transcript: str = ""  # "" when there is none
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split

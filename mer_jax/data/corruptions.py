@@ -1,10 +1,12 @@
 """Corrupted inputs, as in MER-NOISE: to test robustness with, or to train for it.
 
-What happens to a clip depends on the seed and its name alone, so that a second run corrupts the same clips alike.
+Test clips are corrupted themselves. Training clips stay as they are, and corrupted copies train beside them, so that
+whatever a clip is scored on is clean. What happens depends on the seed, the clip's name and the occasion alone, so that
+a second run corrupts the same clips alike.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from mer_jax.data.clips import Absent, Clip, Dataset
 
-SPLIT_OF = {"training": "train", "evaluation": "test"}  # key of `config.corruptions` -> split
+DROPPED = "dropped on purpose"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Corruption:
     def check(self, modality: str) -> None:
         """Raises Absent for a dropped modality."""
         if modality in self.dropped:
-            raise Absent("dropped on purpose")
+            raise Absent(DROPPED)
 
     def sound(self, waveform: np.ndarray) -> np.ndarray:
         """int16 [S] -> int16 [S] with noise, whose power is relative to the whole clip's."""
@@ -57,23 +59,33 @@ class Corruption:
         return np.asarray(picture)
 
 
-def corrupt(dataset: Dataset, settings: Mapping[str, Any], seed: int) -> Dataset:
-    """Marks clips to be corrupted when they are read. settings: `config.corruptions`."""
-    chosen = {split: settings[when] for when, split in SPLIT_OF.items()}
-    clips = tuple(
-        replace(clip, corruption=draw(clip, chosen[clip.split], seed)) if clip.split in chosen else clip
-        for clip in dataset.clips
-    )
+def corrupt(dataset: Dataset, settings: Any, seed: int) -> Dataset:
+    """Marks test clips to be corrupted when they are read. settings: `config.corruptions.evaluation`."""
+    clips = tuple(corrupted(clip, settings, seed) if clip.split == "test" else clip for clip in dataset.clips)
     return replace(dataset, clips=clips)
 
 
-def draw(clip: Clip, settings: Any, seed: int) -> Corruption | None:
-    """What happens to one clip; None for most where `probability` is small."""
-    rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode())])
+def corrupted_copies(clips: Sequence[Clip], settings: Any, seed: int) -> tuple[list[Clip], np.ndarray]:
+    """At most `copies` corrupted copies of each clip, and the positions [K] of their originals in `clips`.
+
+    settings: `config.corruptions.training`.
+    """
+    drawn = [
+        (corrupted(clip, settings, seed, f" copy {number}"), position)
+        for position, clip in enumerate(clips)
+        for number in range(settings["copies"])
+    ]
+    kept = [(copy, position) for copy, position in drawn if copy.corruption]
+    return [copy for copy, _ in kept], np.array([position for _, position in kept], int)
+
+
+def corrupted(clip: Clip, settings: Any, seed: int, occasion: str = "") -> Clip:
+    """The clip as it is read on one occasion: with `probability` corrupted, else as it is."""
+    rng = np.random.default_rng([seed, zlib.crc32((clip.name + occasion).encode())])
     if rng.random() >= settings["probability"]:
-        return None
+        return clip
     noise = float(rng.uniform(*settings["snr_db"])) if settings["snr_db"] else None
     modalities = settings["drop"].split("+") if settings["drop"] else []
     dropped = tuple(modality for modality in modalities if rng.random() < settings["drop_probability"])
     own_seed = int(rng.integers(2**32))
-    return Corruption(own_seed, noise, settings["blur"], settings["downsample"], dropped)
+    return replace(clip, corruption=Corruption(own_seed, noise, settings["blur"], settings["downsample"], dropped))

@@ -56,7 +56,7 @@ def clip_faces(clip: Clip) -> np.ndarray:
     if clip.prepared:
         crops = clip.prepared.faces()
     elif clip.faces is None:
-        raise Absent("no face")
+        raise Absent(clip.no_faces if clip.media else "row without a clip")
     elif clip.faces.is_dir():
         crops = read_images(clip.faces)
     else:

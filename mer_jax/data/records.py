@@ -78,7 +78,7 @@ def prepare_clip(clip: Clip, settings: PrepareSettings) -> Generator[np.ndarray,
         if clip.faces is not None:
             crops = clip_faces(clip)
         elif not len(crops):
-            raise Absent("no face")
+            raise Absent(absent.get("video", "no face"))
         example["faces"] = [jpeg(crop) for crop in crops]
     except Absent as reason:
         absent["image"] = str(reason)

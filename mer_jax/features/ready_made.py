@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.corruptions import DROPPED
 from mer_jax.features.readers import identity
 from mer_jax.features.store import FeatureStore, Row
 
@@ -21,16 +22,24 @@ def ready_made(
 ) -> list[str]:
     """Puts the files that the store lacks into it; gives each clip's key there.
 
-    A 1-D array is taken as it is, [T, C] is pooled to mean and variance. The first clip's width is the width.
+    A 1-D array is taken as it is, [T, C] is pooled to mean and variance. The first clip's width is the width. Of a
+    clip's corruptions only dropped modalities apply.
     """
-    keys = [f"{clip.name}|{identity(clip.features.get(modality))}" for clip in clips]
+    dropped = [bool(clip.corruption) and modality in clip.corruption.dropped for clip in clips]
+    keys = [
+        f"{clip.name}|{identity(clip.features.get(modality))}" + "|dropped" * gone
+        for clip, gone in zip(clips, dropped, strict=True)
+    ]
     missing = [i for i, key in enumerate(keys) if key not in store]
     width = store.rows([key for key in keys if key in store])[0].width
     advance(len(clips) - len(missing))
     for start in range(0, len(missing), shard_size):
         rows = []
         for i in missing[start : start + shard_size]:
-            rows.append(read_row(keys[i], clips[i].features.get(modality), width))
+            if dropped[i]:
+                rows.append(Row(keys[i], None, DROPPED))
+            else:
+                rows.append(read_row(keys[i], clips[i].features.get(modality), width))
             width = width or (0 if rows[-1].embedding is None else rows[-1].embedding.size)
             advance(1)
         store.append(rows, host=jax.process_index())

@@ -13,7 +13,7 @@ from mer_jax.random import stream
 
 
 class Pool(NamedTuple):
-    """P clips: the labelled ones, then slots for pseudo-labelled ones."""
+    """P clips: the labelled ones, corrupted copies of them, then slots for pseudo-labelled ones."""
 
     features: dict[str, jax.Array]  # [1, P, D] float32 per modality, or [F, P, D] where each fold has its own
     present: dict[str, jax.Array]  # [P] bool per modality
@@ -103,10 +103,11 @@ def make_runs(
     settings: Sequence[Setting] = (Setting(),),
     room: int = 0,
     extra: Sequence[np.ndarray] | None = None,
+    copy_of: Sequence[int] | np.ndarray = (),
 ) -> Runs:
     """Cross-validates every setting: runs are settings x folds, folds fastest.
 
-    A fold validates its own clips; it trains on the others and on its setting's `extra` ones.
+    A fold validates its own clips; it trains on the others, on their copies and on its setting's `extra` ones.
 
     Args:
       fold_of: [L] int, the fold of each labelled clip.
@@ -116,17 +117,19 @@ def make_runs(
       room: the most extra clips of any setting. Shapes depend on it, not on how many there are, so that
         rounds of self-training share a compilation.
       extra: for each setting, positions in the pool of its pseudo-labelled clips.
+      copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
     """
     extra = [np.zeros(0, int)] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
     grid = [(setting, clips, fold) for setting, clips in zip(settings, extra, strict=True) for fold in folds]
-    train = [np.append(np.flatnonzero(fold_of != fold), clips) for _, clips, fold in grid]
+    with_copies = np.append(fold_of, fold_of[np.asarray(copy_of, int)])
+    others = {fold: np.flatnonzero(with_copies != fold) for fold in folds}
+    train = [np.append(others[fold], clips) for _, clips, fold in grid]
     validation = [np.flatnonzero(fold_of == fold) for _, _, fold in grid]
-    smallest = min(map(len, validation))
     return Runs(
         key=jnp.stack([stream(key, setting.seed, int(fold)) for setting, _, fold in grid]),
         fold=np.array([fold for _, _, fold in grid], np.int32),
-        train=_pad_rows(train, len(fold_of) - smallest + room),
+        train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),
         sees=np.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
         hyperparameters=Hyperparameters(*np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T),

@@ -17,6 +17,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.corruptions import corrupted
 from mer_jax.devices import encoder_devices
 from mer_jax.features.readers import VideoReader
 from mer_jax.fusion.parallel import map_runs
@@ -142,6 +143,7 @@ def tune(
     labels: np.ndarray,
     fold_of: np.ndarray,
     settings: Any,
+    corruption: Any,
     reader: VideoReader,
     seed: int,
     folder: Path,
@@ -150,6 +152,7 @@ def tune(
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
     build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int.
+    corruption: `config.corruptions.training`, drawn for every clip and epoch anew; validation is clean.
     reader: for validation; training draws its frames at random. folder: of the checkpoints, one per epoch, the last
     one kept. advance: called with clips done.
     """
@@ -159,7 +162,9 @@ def tune(
     tuner = Tuner(build(stream(seed, "prompts")), settings, len(folds), seed, steps)
     state = tuner.init(build)
 
-    def batches(order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]) -> Iterator[Batch]:
+    def batches(
+        clips: Sequence[Clip], order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]
+    ) -> Iterator[Batch]:
         return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames)
 
     keep_last = ocp.training.preservation_policies.LatestN(1)
@@ -172,8 +177,9 @@ def tune(
         for number in range(start, settings.epochs):
             draws = np.random.default_rng([seed, number])
             order = [draws.permutation(fold) for fold in folds]
-            training = batches(order, partial(drawing_reader, reader, seed, number))
-            state = tuner.epoch(state, number, training, batches(folds, lambda position: reader))
+            seen = [corrupted(clip, corruption, seed, f" epoch {number}") for clip in clips]
+            training = batches(seen, order, partial(drawing_reader, reader, seed, number))
+            state = tuner.epoch(state, number, training, batches(clips, folds, lambda position: reader))
             checkpoints.save(number, state)
             advance(len(clips))
     return state

@@ -122,6 +122,7 @@ def test_tfds_reads_it_without_us(built):
     assert records[0]["transcript"].decode() == "你好" and records[0]["label"] == b"x"
     assert json.loads(records[0]["provenance"])["file"] == "a.mp4"
     assert json.loads(records[2]["absent"])["speech"] == "row without a clip"
+    assert json.loads(records[2]["absent"])["image"] == "row without a clip"
 
 
 def test_beam_writes_the_same_bytes(folder, built, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip, Dataset
-from mer_jax.data.corruptions import Corruption, corrupt
+from mer_jax.data.corruptions import Corruption, corrupt, corrupted_copies
 from tests.data.media_files import tone
 
 NOTHING = {"snr_db": None, "blur": 0.0, "downsample": 1.0, "dropped": ()}
@@ -39,14 +39,28 @@ def test_dropped_modalities_are_absent():
         corruption(dropped=("image",)).frames(np.zeros((1, 2, 2, 3), np.uint8), "image")
 
 
-def test_only_the_chosen_split_is_corrupted_and_always_alike():
+def test_only_test_clips_are_corrupted_and_always_alike():
     clips = tuple(Clip(f"{split}{i}", split) for split in ("train", "unlabeled", "test") for i in range(200))
     dataset = Dataset("d", ("a", "b"), clips, {})
-    settings = get_config().corruptions
+    settings = get_config().corruptions.evaluation
     assert corrupt(dataset, settings, 0) == dataset  # by default nothing
-    settings.training.probability = 0.5
+    settings.probability = 0.5
     first, second = corrupt(dataset, settings, 0), corrupt(dataset, settings, 0)
     assert first == second != corrupt(dataset, settings, 1)
     hit = [clip for clip in first.clips if clip.corruption]
-    assert {clip.split for clip in hit} == {"train"} and 70 < len(hit) < 130
+    assert {clip.split for clip in hit} == {"test"} and 70 < len(hit) < 130
     assert all(5 <= clip.corruption.snr_db <= 10 for clip in hit)
+
+
+def test_copies_have_draws_of_their_own_and_originals_stay_clean():
+    clips = [Clip(f"c{i}", "train") for i in range(100)]
+    settings = get_config().corruptions.training
+    assert corrupted_copies(clips, settings, 0)[0] == []  # by default none
+    settings.update({"probability": 0.5, "copies": 3, "drop": "speech"})
+    copies, copy_of = corrupted_copies(clips, settings, 0)
+    assert 110 < len(copies) < 190 and len({copy.corruption.seed for copy in copies}) == len(copies)
+    assert [copy.name for copy in copies] == [clips[i].name for i in copy_of]
+    assert {copy.corruption.dropped for copy in copies} == {(), ("speech",)}
+    again, _ = corrupted_copies(clips, settings, 0)
+    assert copies == again != corrupted_copies(clips, settings, 1)[0]
+    assert not any(clip.corruption for clip in clips)

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from configs.semi import get_config
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.detect import FaceDetector
+from mer_jax.data.media import Block
+from mer_jax.data.reading import clip_faces
 from mer_jax.stages import faces_found, find_faces
 from tests.data.media_files import write_video
 
@@ -62,10 +64,25 @@ def test_finds_two_faces(detector):
     np.testing.assert_allclose(sorted(centres[:, 0]), (80, 240), atol=8)
 
 
+@pytest.mark.parametrize("size", [(320, 180), (214, 120), (512, 288)])
+def test_frames_are_resized_without_a_shift(size):
+    y, x = np.mgrid[:360, :640]
+    waves = (128 + 60 * np.sin(x / 17) + 50 * np.cos(y / 13)).round()
+    exact = np.asarray(Image.fromarray(waves.astype(np.float32)).resize(size, Image.Resampling.BILINEAR), np.float64)
+    resized = Block.of(np.repeat(waves[None, ..., None], 3, -1).astype(np.uint8)).resized(*size)[0, ..., 0]
+    inside = (slice(4, -4), slice(4, -4))
+    slopes = np.stack([slope[inside].ravel() for slope in np.gradient(exact)], axis=1)
+    shift, *_ = np.linalg.lstsq(slopes, (exact - resized)[inside].ravel())
+    np.testing.assert_allclose(shift, 0, atol=0.002)  # pixels
+    np.testing.assert_allclose(resized[inside], exact[inside], atol=0.6)
+
+
 def test_coordinates_are_those_of_the_frame_given(detector):
-    small, large = draw_face(160, 90), draw_face(320, 180, 2.0, (640, 360))
-    a, b = (detector.detect(frame[None])[0].landmarks[0] for frame in (small, large))
-    np.testing.assert_allclose(2 * (a + 0.5) - 0.5, b, atol=2.5)
+    """Found in the frame that `fit` has shrunk, and told in pixels of the frame itself."""
+    large = np.stack([draw_face(2 * x, 2 * y, 2 * scale, (640, 360)) for x, y, scale in PLACES])
+    small = Block.of(large).resized(320, 180)
+    a, b = (np.stack([found.landmarks[0] for found in detector.detect(frames)]) for frames in (small, large))
+    np.testing.assert_allclose(2 * (a + 0.5) - 0.5, b, atol=1e-3)
 
 
 def test_finds_nothing_in_noise_or_on_a_wall(detector):
@@ -101,6 +118,9 @@ def test_faces_of_clips_are_cut_once_and_counted(tmp_path, detector):
         found = find_faces(clips, tmp_path / "faces", get_config())
         assert [clip.faces is not None for clip in found] == [True, True, False]
         assert np.load(found[0].faces).shape == (2, 128, 128, 3)
+        assert found[2].no_faces.startswith("cannot decode")
+        with pytest.raises(Absent, match="cannot decode"):
+            clip_faces(found[2])
         assert faces_found(found) == {"clips": 2, "clips_without": 1, "frames": 5, "frames_without": 3}
     assert faces_found(clips) is None
 

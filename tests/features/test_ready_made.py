@@ -1,10 +1,12 @@
 """Ready-made features: pooled or frames, and every way in which a file can be wrong."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.corruptions import DROPPED, Corruption
 from mer_jax.features.ready_made import ready_made
 from mer_jax.features.store import FeatureStore
 
@@ -31,6 +33,15 @@ def test_ready_made_features(tmp_path):
     reasons = [store.reasons[key] for key in keys[2:]]
     for reason, part in zip(reasons, ("wide", "finite", "no ready-made", "cannot be read"), strict=True):
         assert part in reason
+
+
+def test_a_dropped_modality_is_absent_whatever_file_there_is(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(3))
+    clean = Clip("a", "test", features={"speech": tmp_path / "a.npy"})
+    dropped = replace(clean, corruption=Corruption(0, None, 0.0, 1.0, ("speech",)))
+    keys = ready_made([clean, dropped], "speech", FeatureStore(tmp_path / "store"), shard_size=2)
+    store = FeatureStore(tmp_path / "store")
+    assert store.rows(keys)[1].tolist() == [True, False] and store.reasons[keys[1]] == DROPPED
 
 
 def test_only_changed_files_are_read_again(tmp_path, monkeypatch):

@@ -169,6 +169,16 @@ def test_runs_validate_their_fold_and_train_on_the_rest():
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
 
 
+def test_copies_train_with_their_originals_and_are_never_validated():
+    fold_of = np.array([0, 1, 2, 0, 1, 2])
+    runs = make_runs(fold_of, KEY, room=2, extra=[[9]], copy_of=[0, 0, 4])
+    for fold, copies in enumerate(([8], [6, 7], [6, 7, 8])):
+        train, validation = runs.train[fold], runs.validation[fold]
+        np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *copies, 9])
+        np.testing.assert_array_equal(validation, np.flatnonzero(fold_of == fold))
+    assert runs.train.shape == (3, 4 + 3 + 2)
+
+
 def test_scores_are_each_members_on_batches_of_any_size():
     features, present, labels = toy()
     features = {**features, "text": np.stack([features["text"] + fold for fold in range(3)])}

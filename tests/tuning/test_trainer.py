@@ -6,8 +6,9 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from mer_jax.features.readers import VideoReader
+from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.tuning import batches
 from mer_jax.tuning.trainer import tune
 from tests.tuning.conftest import backbone, tokenizer
 
@@ -26,7 +27,11 @@ LABELS = np.arange(12) % 2
 FOLDS = np.arange(12) // 2 % 3
 
 
-def run(clips, folder, labels=LABELS, advance=lambda count: None, **changes):
+CLEAN = {"probability": 0.0}
+NOISY = {"probability": 0.5, "snr_db": (), "blur": 0.1, "downsample": 2.0, "drop": ""}
+
+
+def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLEAN, **changes):
     settings = ConfigDict({**SETTINGS, **changes})
 
     def build(key):
@@ -38,6 +43,7 @@ def run(clips, folder, labels=LABELS, advance=lambda count: None, **changes):
         labels,
         FOLDS,
         settings,
+        corruption,
         VideoReader(16, 3),
         seed=0,
         folder=folder,
@@ -65,8 +71,9 @@ def test_no_set_sees_the_labels_of_its_own_fold(clips, tmp_path):
         assert not np.array_equal(a[0], b[0])
 
 
-def test_an_interrupted_run_continues_bit_for_bit(clips, tmp_path):
-    whole = run(clips, tmp_path / "whole")
+@pytest.mark.parametrize("corruption", [CLEAN, NOISY], ids=["clean", "corrupted"])
+def test_an_interrupted_run_continues_bit_for_bit(clips, tmp_path, corruption):
+    whole = run(clips, tmp_path / "whole", corruption=corruption)
     calls = []
 
     def interrupt(count):
@@ -75,9 +82,24 @@ def test_an_interrupted_run_continues_bit_for_bit(clips, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(clips, tmp_path / "cut", advance=interrupt)
-    for a, b in zip(leaves(whole), leaves(run(clips, tmp_path / "cut")), strict=True):
+        run(clips, tmp_path / "cut", advance=interrupt, corruption=corruption)
+    for a, b in zip(leaves(whole), leaves(run(clips, tmp_path / "cut", corruption=corruption)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_frames_are_corrupted_anew_each_epoch_in_training_alone(clips, tmp_path, monkeypatch):
+    read = []
+
+    def watched(pairs, *rest):
+        read.append([clip for _, clip in pairs])
+        return read_all(pairs, *rest)
+
+    monkeypatch.setattr(batches, "read_all", watched)
+    run(clips, tmp_path, corruption=NOISY, epochs=2)
+    first, first_scored, second, second_scored = ({clip.name: clip.corruption for clip in epoch} for epoch in read)
+    assert len(first) == len(clips) and any(first.values()) and not all(first.values())
+    assert first != second
+    assert not any(first_scored.values()) and not any(second_scored.values())
 
 
 def test_all_labelled_is_one_set(clips, tmp_path):
