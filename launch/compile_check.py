@@ -5,14 +5,15 @@
 
 Batch sizes are the config's. XLA counts the body of a loop once, so the scanned layers are compiled by themselves
 and added as often as they run. FLOPs and bytes are of one device; the roofline time is the larger of FLOPs / peak and
-bytes / bandwidth; "XLA ms" adds up the cycles that the compiler expects of each operation, one after the other. A
-program that does not fit names its knob.
+bytes / bandwidth; "XLA ms" adds up the cycles that the compiler expects of each operation, one after the other. Where
+that is under 60 % of the peak, the cycles follow by kind with the costliest operations. A program that does not fit
+names its knob.
 """
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from absl import flags
 from jax.experimental import topologies
 from ml_collections import config_flags
 
+from launch.listing import costliest, kinds_of
 from launch.programs import Program, all_programs
 from mer_jax import cli
 from mer_jax.errors import UsageError
@@ -35,7 +37,7 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/semi.py:mer2024,root=unread", "Config file whose batch sizes are checked."
 )
 SLICES = flags.DEFINE_multi_string("slice", ["v5e:2x4", "v5p:2x2x1", "v6e:2x4"], "Generation and shape of a slice.")
-OPS = flags.DEFINE_integer("ops", 0, "Also list this many of a layer's costliest operations.")
+OPS = flags.DEFINE_integer("ops", 3, "How many of the costliest operations to list under a slow program's parts.")
 PROGRAMS = flags.DEFINE_multi_string("program", [], "Only programs whose name contains this.")
 
 
@@ -55,8 +57,7 @@ CHIPS = {
     "v5p": Chip("v5p", 459e12, 2765e9, 95e9, 1.75e9),
     "v6e": Chip("v6e", 918e12, 1640e9, 32e9, 1.75e9),
 }
-CYCLES = re.compile(r'%(\S+) = (\S+) .*?"estimated_cycles":"(\d+)"')
-OP_NAME = re.compile(r'op_name="([^"]*)"')
+SLOW = 0.6  # of the peak
 COLLECTIVES = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 COLUMNS = ("program", "fits", "GB/device", "TFLOP", "/ analytic", "GB moved", "FLOP/B", "roofline ms", "of peak")
 COLUMNS = (*COLUMNS, "clips/s", "XLA ms", "of peak", "collectives")
@@ -68,19 +69,23 @@ class Cost:
 
     flops: float
     bytes_moved: float
-    cycles: float
+    kinds: Mapping[str, float]  # cycles
 
     @classmethod
     def of(cls, executable: Any) -> "Cost":
         found = executable.cost_analysis()
-        return cls(found["flops"], found["bytes accessed"], sum(cycles for cycles, _ in costliest(executable)))
+        return cls(found["flops"], found["bytes accessed"], kinds_of(costliest(listing(executable))))
+
+    @property
+    def cycles(self) -> float:
+        return sum(self.kinds.values())
 
     def plus(self, other: "Cost", times: float) -> "Cost":
         """This and `times` the other."""
         return Cost(
             self.flops + times * other.flops,
             self.bytes_moved + times * other.bytes_moved,
-            self.cycles + times * other.cycles,
+            {kind: cycles + times * other.kinds[kind] for kind, cycles in self.kinds.items()},
         )
 
 
@@ -92,23 +97,13 @@ def listing(executable: Any) -> str:
         return ""
 
 
-def costliest(executable: Any) -> list[tuple[int, str]]:
-    """XLA's estimate of every operation, cycles and description, the largest first."""
-    found = []
-    for line in listing(executable).splitlines():
-        if match := CYCLES.search(line):
-            origin = OP_NAME.search(line)
-            found.append((int(match[3]), f"{match[2]} {match[1]} {origin[1] if origin else ''}".strip()))
-    return sorted(found, reverse=True)
-
-
 def compiled(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """The executable for the devices that the arguments' shardings name."""
     return jax.jit(function).lower(*arguments).compile()
 
 
 def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
-    """One row of the table, and lines on the loop bodies' costliest operations."""
+    """One row of the table, and lines on where a slow program's cycles go."""
     try:
         executable = compiled(program.function, program.arguments)
     except jax.errors.JaxRuntimeError as error:
@@ -121,16 +116,11 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     cost = Cost.of(executable)
-    operations, text = [], listing(executable)
-    readable = bool(text)
-    for loop in program.loops:
-        body = compiled(loop.function, loop.arguments)
-        readable = readable and bool(listing(body))
-        cost = cost.plus(Cost.of(body), loop.repeats)
-        whole = Cost.of(body).cycles
-        operations += [
-            f"    {cycles / whole:4.0%} of the layer: {what}" for cycles, what in costliest(body)[: OPS.value]
-        ]
+    parts, text = [(1.0, executable)], listing(executable)
+    parts += [(loop.repeats, compiled(loop.function, loop.arguments)) for loop in program.loops]
+    for times, body in parts[1:]:
+        cost = cost.plus(Cost.of(body), times)
+    readable = all(listing(part) for _, part in parts)
     roofline = max(cost.flops / chip.peak, cost.bytes_moved / chip.bandwidth)
     found = Counter(COLLECTIVES.findall(text))
     fits = held <= chip.memory
@@ -147,14 +137,21 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
         f"{program.clips / roofline:,.0f}",
     ]
     if not readable:
-        return [*row, "?", "?", "not readable"], operations
+        return [*row, "?", "?", "not readable"], []
     seconds = cost.cycles / chip.clock
     row += [
         f"{seconds * 1e3:.2f}",
         f"{cost.flops / seconds / chip.peak:.0%}",
         ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
     ]
-    return row, operations
+    if cost.flops / seconds / chip.peak >= SLOW:
+        return row, []
+    shares = sorted(((cycles / cost.cycles, kind) for kind, cycles in cost.kinds.items()), reverse=True)
+    lines = ["    cycles: " + ", ".join(f"{share:.0%} {kind}" for share, kind in shares)]
+    operations = [(times * cycles, what) for times, part in parts for cycles, what in costliest(listing(part))]
+    for cycles, what in sorted(operations, reverse=True)[: OPS.value]:
+        lines.append(f"    {cycles / cost.cycles:4.0%} {what}")
+    return row, lines
 
 
 def main() -> None:

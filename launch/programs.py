@@ -174,7 +174,8 @@ def clip_extraction(settings: Any, mesh: Mesh) -> Program:
         weights,
         weights,
     )
-    hidden = batch(mesh, (total * CLIP_FRAMES, tokens, vision.hidden_size), jnp.bfloat16)
+    moment = batch(mesh, (total, size, size, 3), jnp.float32)
+    hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
     resize = 2 * 3 * CROP * size * (CROP + size)
     return Program(
         f"CLIP L/14 extraction, {clips} x {CLIP_FRAMES} faces per device",
@@ -183,7 +184,14 @@ def clip_extraction(settings: Any, mesh: Mesh) -> Program:
         clips * CLIP_FRAMES * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
         total,
         "encoders.image.batch_frames",
-        [Loop(vision.num_hidden_layers - 2, lambda layer, x: layer(x), (one_layer(model.vision.layers), hidden))],
+        [  # one frame of each clip at a time, each through all layers but the last, which is no part of their loop
+            Loop(CLIP_FRAMES - 1, lambda model, x: model.encode_image(x), (model, moment)),
+            Loop(
+                CLIP_FRAMES * (vision.num_hidden_layers - 2),
+                lambda layer, x: layer(x),
+                (one_layer(model.vision.layers), hidden),
+            ),
+        ],
     )
 
 
