@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -95,7 +96,8 @@ def environment() -> dict[str, Any]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    devices = [" ".join(dict.fromkeys((device.platform, device.device_kind))) for device in jax.devices()]
+    names = Counter(" ".join(dict.fromkeys((device.platform, device.device_kind))) for device in jax.devices())
+    devices = [f"{count} x {name}" if count > 1 else name for name, count in names.items()]
     return {"versions": versions, "devices": devices, "commit": commit}
 
 
