@@ -5,9 +5,9 @@
 
 Batch sizes are the config's. XLA counts the body of a loop once, so the scanned layers are compiled by themselves
 and added as often as they run. FLOPs and bytes are of one device; the roofline time is the larger of FLOPs / peak and
-bytes / bandwidth; "XLA ms" adds up the cycles that the compiler expects of each operation, one after the other. Where
-that is under 60 % of the peak, the cycles follow by kind with the costliest operations. A program that does not fit
-names its knob.
+bytes / bandwidth. XLA counts bytes that stay on the chip as well, so the roofline can be the longer of the two times:
+"XLA ms" adds up the cycles that the compiler expects of each operation, one after the other. Where that is under 60 %
+of the peak, the cycles follow by kind with the costliest operations. A program that does not fit names its knob.
 """
 
 import os
