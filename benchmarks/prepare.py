@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks.streaming import Memory
+from benchmarks.memory import Memory
 from benchmarks.timing import show
 from mer_jax.data.clips import SPLITS
 from mer_jax.data.layouts import MEDIA_SUFFIXES
@@ -68,24 +69,27 @@ def prepare(root: Path, output: Path, log: Path, *options: str, kill_after: floa
     """One start of the command: its seconds and, in MiB, its peak resident memory in either half of that time."""
     command = [sys.executable, "-m", "mer_jax.prepare", f"--config=configs/semi.py:folder,root={root}"]
     command.append(f"--config.prepare.shard_clips={SHARD_CLIPS.value}")
-    start, resident = time.perf_counter(), [0.0]
+    start, resident = time.perf_counter(), []
     with open(log, "ab") as file:
         process = subprocess.Popen([*command, f"--output={output}", *options], stdout=file, stderr=file)
         while process.poll() is None:
             if time.perf_counter() - start > kill_after:
                 process.kill()
             status = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")
-            if len(status) > 1:
-                resident.append(int(status[1].split()[0]) / 1024)
+            resident.append(int(status[1].split()[0]) / 1024 if len(status) > 1 else 0.0)
             time.sleep(POLL)
     seconds = time.perf_counter() - start
     if process.returncode and seconds < kill_after:
         raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
-    half = len(resident) // 2
+    return {"seconds": round(seconds, 1), **halves(resident)}
+
+
+def halves(resident: Sequence[float] | np.ndarray) -> dict[str, int]:
+    """The peak of memory samples in MiB, in either half of them."""
+    middle = len(resident) // 2
     return {
-        "seconds": round(seconds, 1),
-        "peak MiB, first half": round(max(resident[: half + 1])),
-        "peak MiB, second half": round(max(resident[half:])),
+        "peak MiB, first half": round(max(resident[: middle + 1])),
+        "peak MiB, second half": round(max(resident[middle:])),
     }
 
 
@@ -122,9 +126,7 @@ def kill_and_compare(root: Path, scratch: Path) -> None:
         versions = [next((scratch / name / "mer").glob("*/1.0.0")) for name in ("whole", "killed")]
         records, differing, absent = compare(versions)
         seconds = time.perf_counter() - start
-    peaks = memory.peaks()
-    halves = {f"peak MiB, {half} half": peaks[f"peak, {half} half"] for half in ("first", "second")}
-    rows.append({"what": "reading both builds", "seconds": round(seconds, 1), **halves})
+    rows.append({"what": "reading both builds", "seconds": round(seconds, 1), **halves(memory.resident)})
     left = sorted(path.name for path in (scratch / "killed" / "mer").rglob("*incomplete*"))
     show(rows, clips=CLIPS.value, records=records, differing=differing, absent=absent, left_over=left)
 
