@@ -1,6 +1,6 @@
 """One training step of EmoVCLIP against the same step in torch: transformers' CLIP with the prompts inserted.
 
-    python -m benchmarks.tune [--clips=4] [--frames=16] [--repeats=5]
+    python -m benchmarks.tune [--clips=4] [--frames=16] [--micro_batch=1] [--repeats=5]
 
 Same random ViT-B/32 weights, same prompts (4 in each of 12 layers of both towers), same pixels, float32, AdamW on the
 prompts alone, as many threads as there are cores; the steps of the two alternate. Both start from the same loss and
@@ -29,16 +29,14 @@ from mer_jax.tuning.trainer import Tuner
 from tests.models import torch_emovclip
 
 CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-SETTINGS = ConfigDict(
-    {
-        "mode": "all_labelled",
-        "epochs": 100,
-        "warmup_epochs": 0,
-        "learning_rate": 4e-4,
-        "weight_decay": 1e-3,
-        "label_smoothing": 0.1,
-    }
-)
+SETTINGS = {
+    "mode": "all_labelled",
+    "epochs": 100,
+    "warmup_epochs": 0,
+    "learning_rate": 4e-4,
+    "weight_decay": 1e-3,
+    "label_smoothing": 0.1,
+}
 
 
 def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
@@ -75,6 +73,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--micro_batch", type=int, default=1, help="clips of ours at a time; 0: all, as torch does")
     flags = parser.parse_args()
 
     torch.manual_seed(0)
@@ -83,7 +82,8 @@ def main() -> None:
         peer.save_pretrained(folder)
         clip = CLIP.from_pretrained(folder, dtype=jnp.float32)
     build = lambda key: EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))  # noqa: E731
-    tuner = Tuner(build(jax.random.key(0)), SETTINGS, num_folds=1, seed=0, steps_per_epoch=1)
+    settings = ConfigDict({**SETTINGS, "micro_batch": flags.micro_batch})
+    tuner = Tuner(build(jax.random.key(0)), settings, num_folds=1, seed=0, steps_per_epoch=1)
     state = tuner.init(build)
 
     rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "template": "{}.",  # of the class prompts
                 "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
                 "batch_size": 16,
+                "micro_batch": 0,  # clips whose activations are held at a time; 0: all of a step
                 "epochs": 20,
                 "warmup_epochs": 5,
                 "learning_rate": 4e-4,

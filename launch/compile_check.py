@@ -117,7 +117,7 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     cost = Cost.of(executable)
     parts, text = [(1.0, executable)], listing(executable)
-    parts += [(loop.repeats, compiled(loop.function, loop.arguments)) for loop in program.loops]
+    parts += [(loop.repeats, compiled(loop.function, loop.arguments)) for loop in program.loops if loop.repeats]
     for times, body in parts[1:]:
         cost = cost.plus(Cost.of(body), times)
     readable = all(listing(part) for _, part in parts)

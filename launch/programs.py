@@ -75,7 +75,7 @@ class Program:
     arguments: Sequence[Any]
     flops: float
     clips: int
-    knob: str  # the config field to lower when it does not fit
+    knob: str  # the config field to change when it does not fit
     loops: Sequence[Loop] = field(default_factory=tuple)
 
 
@@ -267,23 +267,36 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
     prompts = nnx.split(model, Prompt, ...)[1]
     state = placed(jax.eval_shape(tuner.optimizer.init, prompts), mesh)
-    shape = (2, clips, frames)
-    arrays = Batch(
-        batch(mesh, (*shape, size, size, 3), jnp.float32),
-        batch(mesh, shape, jnp.bool_),
-        batch(mesh, shape[:2], jnp.int32),
-        batch(mesh, shape[:2], jnp.bool_),
-    )
-    run = (prompts, state, batch(mesh, (1,), jnp.int32))
+
+    def arguments(clips: int) -> tuple:
+        shape = (2, clips, frames)
+        arrays = Batch(
+            batch(mesh, (*shape, size, size, 3), jnp.float32),
+            batch(mesh, shape, jnp.bool_),
+            batch(mesh, shape[:2], jnp.int32),
+            batch(mesh, shape[:2], jnp.bool_),
+        )
+        run = (prompts, state, batch(mesh, (1,), jnp.int32))
+        return run, arrays, batch(mesh, shape[:2], jnp.bool_), nnx.split(model, Prompt, ...)[2]
+
+    held = settings.micro_batch or clips
+    parts = -(-clips // held)
     tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts
     layer = one_layer(model.clip.vision.layers)
-    hidden = batch(mesh, (clips * frames, tokens, vision.hidden_size), jnp.bfloat16)
+    hidden = batch(mesh, (held * frames, tokens, vision.hidden_size), jnp.bfloat16)
 
-    def backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
-        step = jax.checkpoint(lambda x: layer(x)) if settings.remat else lambda x: layer(x)
-        return jax.vjp(step, x)[1](gradient)
+    def both_ways(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        output, backward = jax.vjp(lambda x: layer(x), x)
+        return output, backward(gradient)
 
-    repeats = vision.num_hidden_layers - 4  # XLA counts the first and the last layer, and one each of two loops
+    def recomputed(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        return jax.vjp(jax.checkpoint(lambda x: layer(x)), x)[1](gradient)
+
+    repeats = parts * (vision.num_hidden_layers - 4)  # XLA counts the first and last layer, and one each of two loops
+    layers = [Loop(repeats, both_ways, (layer, hidden, hidden))]
+    if settings.remat:
+        layers = [Loop(repeats, lambda layer, x: layer(x), (layer, hidden))]
+        layers.append(Loop(repeats, recomputed, (layer, hidden, hidden)))
     width, inner = vision.hidden_size, vision.intermediate_size
     forward = partial(layer_flops, tokens, width, inner)
     # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
@@ -292,16 +305,13 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
         whole += forward() - 2 * tokens * width * inner  # all but the layer's own output
     flops = (vision.num_hidden_layers - 1) * whole + 2 * forward(queries=1)
     return Program(
-        f"EmoVCLIP L/14 training step, {clips} clips x {frames} frames",
+        f"EmoVCLIP L/14 training step, {parts} x {held} clips x {frames} frames",
         tuner._step,
-        (run, arrays, batch(mesh, (2, clips), jnp.bool_), nnx.split(model, Prompt, ...)[2]),
+        arguments(clips),
         clips * frames * flops,
         clips,
-        "tune.batch_size, or set tune.remat",
-        [
-            Loop(repeats, lambda layer, x: layer(x), (layer, hidden)),
-            Loop(repeats, backward, (layer, hidden, hidden)),
-        ],
+        "tune.micro_batch, or set tune.remat",
+        [Loop(parts - 1, tuner._step, arguments(held)), *layers],
     )
 
 

@@ -45,6 +45,16 @@ def prompt_sets(models: Iterable[EmoVCLIP]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
 
 
+def micro_batches(clips: Any, size: int) -> Any:
+    """Leaves [N, ...] -> [parts, size, ...]; zeros, among them `Batch.real`, fill up the last part."""
+
+    def split(x: jax.Array) -> jax.Array:
+        filled = jnp.pad(x, [(0, -len(x) % size), *[(0, 0)] * (x.ndim - 1)])
+        return filled.reshape(-1, size, *x.shape[1:])
+
+    return jax.tree.map(split, clips)
+
+
 class Tuner:
     """Trains R sets of prompts side by side.
 
@@ -83,16 +93,28 @@ class Tuner:
     def _step(self, run: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
         """One step of one set: run = (prompts, optimizer state, folds to train on [G - 1])."""
         prompts, state, folds = run
-        pixels, mask, labels, real = (x[folds].reshape(-1, *x.shape[2:]) for x in batch)  # [(G - 1) b, ...]
-        flips = flips[folds].reshape(-1, 1, 1, 1, 1)
-        pixels = jnp.where(flips, pixels[:, :, :, ::-1], pixels)
+        clips = jax.tree.map(lambda x: x[folds].reshape(-1, *x.shape[2:]), (batch, flips))  # [(G - 1) b, ...]
+        count = jnp.maximum(clips[0].real.sum(), 1)
 
-        def loss_of(prompts: Any) -> jax.Array:
-            logits = self._merge(prompts, backbone)(pixels, mask)
+        def loss_of(prompts: Any, class_features: jax.Array, clips: tuple[Batch, jax.Array]) -> jax.Array:
+            """The clips' share of the step's loss."""
+            (pixels, mask, labels, real), flips = clips
+            pixels = jnp.where(flips.reshape(-1, 1, 1, 1, 1), pixels[:, :, :, ::-1], pixels)
+            model = self._merge(prompts, backbone)
+            logits = model.logits(model.encode_video(pixels, mask), class_features)
             targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), self.settings.label_smoothing)
-            return (optax.softmax_cross_entropy(logits, targets) * real).sum() / jnp.maximum(real.sum(), 1)
+            return (optax.softmax_cross_entropy(logits, targets) * real).sum() / count
 
-        loss, gradients = jax.value_and_grad(loss_of)(prompts)
+        def add(total: Any, clips: Any) -> tuple[Any, None]:
+            found = jax.value_and_grad(loss_of, argnums=(0, 1))(prompts, class_features, clips)
+            return jax.tree.map(jnp.add, total, found), None
+
+        # The class texts are the same for all clips: forward once, and backward once with the sum of their gradients.
+        class_features, backward = jax.vjp(lambda prompts: self._merge(prompts, backbone).class_features(), prompts)
+        nothing = jax.tree.map(jnp.zeros_like, (jnp.float32(0), (prompts, class_features)))
+        parts = micro_batches(clips, self.settings.micro_batch or len(clips[0].real))
+        (loss, (of_video, of_classes)), _ = jax.lax.scan(add, nothing, parts)
+        gradients = jax.tree.map(jnp.add, of_video, *backward(of_classes))
         updates, state = self.optimizer.update(gradients, state, prompts)
         return optax.apply_updates(prompts, updates), state, loss
 

@@ -15,6 +15,7 @@ from tests.tuning.conftest import backbone, tokenizer
 SETTINGS = {
     "mode": "per_fold",
     "batch_size": 6,
+    "micro_batch": 0,
     "epochs": 4,
     "warmup_epochs": 1,
     "learning_rate": 0.03,
@@ -100,6 +101,14 @@ def test_frames_are_corrupted_anew_each_epoch_in_training_alone(clips, tmp_path,
     assert len(first) == len(clips) and any(first.values()) and not all(first.values())
     assert first != second
     assert not any(first_scored.values()) and not any(second_scored.values())
+
+
+@pytest.mark.parametrize("size", [1, 3])  # of 4 clips a step: in equal parts, and with one filled up
+def test_micro_batches_change_nothing(clips, tmp_path, size):
+    whole, parts = run(clips, tmp_path / "whole", epochs=2), run(clips, tmp_path / "parts", epochs=2, micro_batch=size)
+    np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-5)
+    for a, b in zip(leaves(parts.prompts), leaves(whole.prompts), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)  # of 0.03 a step: Adam divides by gradients near 0
 
 
 def test_all_labelled_is_one_set(clips, tmp_path):
