@@ -1,6 +1,7 @@
 """Finds the faces in frames: the bundled MTCNN on the device, a batch of fixed shape at a time."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import cache, partial
 from importlib import resources
 
 import jax
@@ -25,7 +26,7 @@ class FaceDetector:
 
     def __init__(self, batch_size: int = 0):
         self.batch_size = batch_size or (4 if jax.default_backend() == "cpu" else 16)
-        self.model = load_mtcnn()
+        self.cascade = mtcnn_cascade()
 
     def find(self, fitted: np.ndarray) -> list[Faces]:
         """The faces in frames that `fit` has made, uint8 RGB [T, h, w, 3]; one `Faces` per frame."""
@@ -34,7 +35,7 @@ class FaceDetector:
             chunk = fitted[start : start + self.batch_size]
             batch = np.full((self.batch_size, *fitted.shape[1:]), 127, np.uint8)
             batch[: len(chunk)] = chunk
-            boxes, scores, landmarks = map(np.asarray, cascade(self.model, batch))
+            boxes, scores, landmarks = map(np.asarray, self.cascade(batch))
             for i in range(len(chunk)):
                 found = scores[i] > 0
                 # The cascade's pixel i covers [i, i + 1).
@@ -58,6 +59,12 @@ class FaceDetector:
                 fitted = questions.send(self.find(fitted))
         except StopIteration as stop:
             return stop.value
+
+
+@cache
+def mtcnn_cascade() -> Callable[[np.ndarray], tuple[jax.Array, jax.Array, jax.Array]]:
+    """`cascade` of the bundled weights, which the program holds: to pass them costs a CPU as much as a convolution."""
+    return jax.jit(partial(cascade, load_mtcnn()))
 
 
 def load_mtcnn() -> MTCNN:

@@ -7,6 +7,7 @@ this process is gone. Processes are kept for the next call.
 
 import atexit
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -14,13 +15,35 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+import numpy as np
 
 from mer_jax.data.clips import Absent
 
 MEMORY = 4 * 2**30  # bytes that a worker may allocate
 IDLE: list["Worker"] = []  # kept from earlier calls
+
+
+def send(connection: Connection, message: Any) -> None:
+    """`Connection.send`, but arrays go as they are instead of into a pickle."""
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(message, 5, buffer_callback=buffers.append)
+    arrays = [buffer.raw() for buffer in buffers]
+    connection.send((body, [array.nbytes for array in arrays]))
+    for array in arrays:
+        connection.send_bytes(array)
+
+
+def receive(connection: Connection) -> Any:
+    """What the other end has sent with `send`."""
+    body, sizes = connection.recv()
+    arrays = [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        connection.recv_bytes_into(array)
+    return pickle.loads(body, buffers=arrays)
 
 
 class Worker:
@@ -56,17 +79,17 @@ class Task:
         self.seconds = seconds
         self.done = False
         self.result: Any = None
-        self.worker.connection.send((function, item, seconds))
+        send(self.worker.connection, (function, item, seconds))
 
     def step(self, answer: Callable[[Any], Any]) -> None:
         """Takes the worker's next message: a question, the result, or silence because it has died."""
         try:
-            kind, self.result = self.worker.connection.recv()
+            kind, self.result = receive(self.worker.connection)
         except (EOFError, OSError):
             self.done, self.result = True, cause_of_death(self.worker.process.wait(), self.seconds)
             return
         if kind == "question":
-            self.worker.connection.send(answer(self.result))
+            send(self.worker.connection, answer(self.result))
         else:
             self.done = True
             IDLE.append(self.worker)
@@ -136,9 +159,9 @@ def serve(descriptor: int) -> None:
     with Connection(descriptor) as parent:
         try:
             while True:
-                function, item, seconds = parent.recv()
-                for message in attempt(function, item, seconds, parent.recv):
-                    parent.send(message)
+                function, item, seconds = receive(parent)
+                for message in attempt(function, item, seconds, partial(receive, parent)):
+                    send(parent, message)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 

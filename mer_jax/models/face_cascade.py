@@ -21,36 +21,38 @@ RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a 
 WINDOW, STRIDE = 12, 2  # P-Net's
 
 
-@jax.jit
 def cascade(model: MTCNN, frames: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """uint8 RGB [B, H, W, 3] -> boxes [B, KEPT, 4], scores [B, KEPT], landmarks [B, KEPT, 5, 2] as (x, y)."""
-    pixels = (frames.astype(jnp.float32) - 127.5) / 128
-
-    scores, boxes = propose(model.pnet, pixels)  # [B, L, PER_LEVEL]
+    scores, boxes = propose(model.pnet, frames)  # [B, L, PER_LEVEL]
     scores = suppress(boxes, scores, 0.5)
     scores, boxes = best(scores.reshape(len(frames), -1), boxes.reshape(len(frames), -1, 4))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets = judge(model.rnet, pixels, boxes, scores > 0, 24, RNET_CHUNK)
+    scores, offsets = judge(model.rnet, frames, boxes, scores > 0, 24, RNET_CHUNK)
     scores, boxes = best(above(scores, THRESHOLDS[1]), shift(boxes, offsets))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets, landmarks = judge(model.onet, pixels, boxes, scores > 0, 48, ONET_CHUNK)
+    scores, offsets, landmarks = judge(model.onet, frames, boxes, scores > 0, 48, ONET_CHUNK)
     landmarks = jnp.stack(jnp.split(landmarks, 2, axis=-1), axis=-1)  # [B, KEPT, 5, 2]
     landmarks = boxes[:, :, None, :2] + landmarks * extent(boxes)[:, :, None]
     scores, boxes, landmarks = best(above(scores, THRESHOLDS[2]), shift(boxes, offsets), landmarks)
     return boxes, suppress(boxes, scores, 0.7, of_smaller=True), landmarks
 
 
-def propose(pnet, pixels):
+def normalise(pixels):
+    """0 to 255 -> what the networks take."""
+    return (pixels - 127.5) / 128
+
+
+def propose(pnet, frames):
     """The best windows of each pyramid level: scores [B, L, PER_LEVEL], boxes [B, L, PER_LEVEL, 4]."""
-    _, height, width, _ = pixels.shape
-    largest = shrink(pixels, *pyramid(height, width)[0])
+    _, height, width, _ = frames.shape
+    largest = normalise(shrink(frames, *pyramid(height, width)[0]))
     # On a CPU one frame after the other: what P-Net makes of it then fits into the caches.
-    at_once = 1 if jax.default_backend() == "cpu" else len(pixels)
+    at_once = 1 if jax.default_backend() == "cpu" else len(frames)
     parts = largest.reshape(-1, at_once, *largest.shape[1:])
     results = jax.lax.map(partial(propose_at_once, pnet, (height, width)), parts)
-    return jax.tree.map(lambda x: x.reshape(len(pixels), *x.shape[2:]), results)
+    return jax.tree.map(lambda x: x.reshape(len(frames), *x.shape[2:]), results)
 
 
 def propose_at_once(pnet, frame, largest):
@@ -133,7 +135,7 @@ def shrink(images, height, width):
     return images
 
 
-def judge(net, pixels, boxes, valid, size, chunk):
+def judge(net, frames, boxes, valid, size, chunk):
     """R-Net or O-Net on the valid ones of boxes [B, KEPT, 4]: its outputs, [B, KEPT, ...], score 0 elsewhere.
 
     Shapes are fixed, but only as many chunks of `chunk` boxes are computed as hold the valid ones.
@@ -141,13 +143,13 @@ def judge(net, pixels, boxes, valid, size, chunk):
     flat = boxes.reshape(-1, 4)
     order = jnp.argsort(~valid.ravel(), stable=True)  # the valid ones first
     count = valid.sum()
-    outputs = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), pixels.dtype))
+    outputs = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), jnp.float32))
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
 
     def step(state):
         start, outputs = state
         chosen = jax.lax.dynamic_slice(order, [start], [chunk])
-        results = net(crop(pixels, flat[chosen], chosen // boxes.shape[1], size))
+        results = net(crop(frames, flat[chosen], chosen // boxes.shape[1], size))
         return start + chunk, jax.tree.map(lambda o, r: o.at[chosen].set(r), outputs, results)
 
     _, outputs = jax.lax.while_loop(lambda state: state[0] < count, step, (0, outputs))
@@ -155,8 +157,8 @@ def judge(net, pixels, boxes, valid, size, chunk):
     return jnp.where(valid, scores, 0), *rest
 
 
-def crop(pixels, boxes, owner, size):
-    """Bilinear crops [N, size, size, 3] of boxes [N, 4] in frames `owner` [N]; mid-grey outside the frame."""
+def crop(frames, boxes, owner, size):
+    """Bilinear crops [N, size, size, 3], normalised, of boxes [N, 4] in frames `owner` [N]; 0 outside the frame."""
     steps = (jnp.arange(size) + 0.5) / size
     corner, extents = boxes[:, :2], extent(boxes)
     x, y = (corner[:, i, None] + extents[:, i, None] * steps - 0.5 for i in range(2))  # [N, size]
@@ -166,10 +168,10 @@ def crop(pixels, boxes, owner, size):
         weights = jnp.where((index >= 0) & (index < length), 1 - jnp.abs(index - centres[..., None]), 0)
         return jnp.clip(index, 0, length - 1).astype(jnp.int32), weights
 
-    rows, row_weights = taps(y, pixels.shape[1])
-    columns, column_weights = taps(x, pixels.shape[2])
+    rows, row_weights = taps(y, frames.shape[1])
+    columns, column_weights = taps(x, frames.shape[2])
     rows, columns = rows.reshape(len(boxes), -1, 1), columns.reshape(len(boxes), 1, -1)
-    corners = pixels[owner[:, None, None], rows, columns].reshape(-1, size, 2, size, 2, 3)
+    corners = normalise(frames[owner[:, None, None], rows, columns]).reshape(-1, size, 2, size, 2, 3)
     return jnp.einsum("nyaxbc,nya,nxb->nyxc", corners, row_weights, column_weights)
 
 
@@ -208,20 +210,20 @@ def suppress(boxes, scores, threshold, of_smaller=False):
       threshold: on intersection / union, or intersection / the smaller area where `of_smaller`.
     """
 
-    @partial(jnp.vectorize, signature="(k,d),(k)->(k)")
-    def one_set(boxes, scores):
-        top_left = jnp.maximum(boxes[:, None, :2], boxes[:, :2])
-        bottom_right = jnp.minimum(boxes[:, None, 2:], boxes[:, 2:])
-        shared = jnp.maximum(bottom_right - top_left, 0).prod(axis=-1)
-        areas = extent(boxes).prod(axis=-1)
-        pairs = areas[:, None], areas
-        whole = jnp.minimum(*pairs) if of_smaller else sum(pairs) - shared
-        k = len(scores)
-        overlaps = (shared > threshold * whole) & (jnp.arange(k)[:, None] < jnp.arange(k))  # [better, worse]
+    worse, better = boxes[..., :, None, :], boxes[..., None, :, :]
+    top_left, bottom_right = jnp.maximum(worse[..., :2], better[..., :2]), jnp.minimum(worse[..., 2:], better[..., 2:])
+    shared = jnp.maximum(bottom_right - top_left, 0).prod(axis=-1)
+    areas = extent(boxes).prod(axis=-1)
+    pairs = areas[..., :, None], areas[..., None, :]
+    whole = jnp.minimum(*pairs) if of_smaller else sum(pairs) - shared
+    rank = jnp.arange(scores.shape[-1])
+    rivals = (shared > threshold * whole) & (rank < rank[:, None])  # [..., worse, better]
 
-        def drop_worse(i, scores):
-            return jnp.where((scores[i] > 0) & overlaps[i], 0, scores)
-
-        return jax.lax.fori_loop(0, k, drop_worse, scores)
-
-    return one_set(boxes, scores)
+    # A box is kept if no better rival is. Whom the first n passes keep among the n best is final, mostly after few.
+    valid = scores > 0
+    _, kept = jax.lax.while_loop(
+        lambda passes: jnp.any(passes[0] != passes[1]),
+        lambda passes: (passes[1], valid & ~jnp.any(rivals & passes[1][..., None, :], axis=-1)),
+        (jnp.zeros_like(valid), valid),
+    )
+    return jnp.where(kept, scores, 0)

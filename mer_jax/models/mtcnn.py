@@ -46,6 +46,28 @@ def conv_in_pairs(conv: nnx.Conv, x):
     return y.reshape(*y.shape[:2], -1, kernel.shape[-1])[:, :, : width - 2] + conv.bias[...]
 
 
+def conv_in_squares(conv: nnx.Conv, x):
+    """A 3x3 convolution, four neighbouring pixels as one of four times the channels.
+
+    [B, H, W, C], H and W even -> [B, (H - 2) / 2, (W - 2) / 2, 4, F]. For few channels, like `conv_in_pairs`.
+    """
+    assert conv.bias is not None
+    batch, height, width, channels = x.shape
+    kernel = conv.kernel[...]  # [3, 3, C, F]
+    shifts = [((top, 1 - top), (left, 1 - left), (0, 0), (0, 0)) for top in (0, 1) for left in (0, 1)]
+    squares = jnp.stack([jnp.pad(kernel, shift) for shift in shifts], axis=3)  # [4, 4, C, 4, F]
+    y = jax.lax.conv_general_dilated(
+        x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+        .swapaxes(2, 3)
+        .reshape(batch, height // 2, width // 2, -1),
+        squares.reshape(2, 2, 2, 2, channels, -1).swapaxes(1, 2).reshape(2, 2, 4 * channels, -1),
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*y.shape[:3], 4, -1) + conv.bias[...]
+
+
 def max_pool(x, window: int):
     """The largest in windows 2 apart, [B, H, W, F]; a last one that reaches over the edge counts as well."""
     for axis in (1, 2):
@@ -75,7 +97,8 @@ class PNet(nnx.Module):
 
     def __call__(self, pixels):
         """[B, H, W, 3], H and W even -> scores [B, h, w], box offsets [B, h, w, 4] with h = (H - 2) / 2 - 4."""
-        x = max_pool(self.prelu1(conv_in_pairs(self.conv1, pixels)), 2)
+        squares = self.prelu1(conv_in_squares(self.conv1, pixels))
+        x = reduce(jnp.maximum, jnp.moveaxis(squares, 3, 0))  # [B, (H - 2) / 2, (W - 2) / 2, F]
         x = self.prelu2(conv_in_pairs(self.conv2, x))
         x = self.prelu3(self.conv3(x))
         kernels = [head.kernel[...][0, 0] for head in (self.face, self.box)]  # 1x1: both heads in one product

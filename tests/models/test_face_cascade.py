@@ -59,13 +59,13 @@ def test_shrink_equals_pillow(size):
 def test_proposals_are_those_of_each_level_alone(monkeypatch):
     monkeypatch.setattr(face_cascade, "THRESHOLDS", (0.02, 0.7, 0.7))  # noise scores low
     pnet = jax.jit(load_mtcnn().pnet)
-    pixels = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 48, 64, 3)), jnp.float32)
-    scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, pixels)
+    frames = np.random.default_rng(0).integers(256, size=(2, 48, 64, 3), dtype=np.uint8)
+    scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, frames)
     shrink = jax.jit(face_cascade.shrink, static_argnums=(1, 2))
     sizes = face_cascade.pyramid(48, 64)
     assert scores.shape == (2, len(sizes), face_cascade.PER_LEVEL)
     assert (scores > 0).any(axis=(0, 2)).all()
-    largest = shrink(pixels, *sizes[0])
+    largest = face_cascade.normalise(shrink(frames, *sizes[0]))
     for level, (h, w) in enumerate(sizes):
         alone, offsets = pnet(shrink(largest, h, w))
         for b in range(2):
@@ -80,9 +80,10 @@ def test_proposals_are_those_of_each_level_alone(monkeypatch):
 
 
 def test_crop_of_whole_pixels_copies_them_and_is_zero_outside():
-    pixels = RNG.uniform(0.5, 1, (2, 10, 12, 3)).astype(np.float32)
+    frames = RNG.integers(200, 256, size=(2, 10, 12, 3), dtype=np.uint8)
+    pixels = np.asarray(face_cascade.normalise(frames))
     boxes = np.array([[2, 1, 8, 7], [9, 7, 15, 13]], np.float32)
-    crops = np.asarray(face_cascade.crop(pixels, boxes, np.array([1, 0]), 6))
+    crops = np.asarray(face_cascade.crop(frames, boxes, np.array([1, 0]), 6))
     np.testing.assert_allclose(crops[0], pixels[1, 1:7, 2:8], atol=1e-6)
     np.testing.assert_allclose(crops[1, :3, :3], pixels[0, 7:, 9:], atol=1e-6)
     assert not crops[1, 3:].any()
@@ -91,14 +92,14 @@ def test_crop_of_whole_pixels_copies_them_and_is_zero_outside():
 
 def test_judge_computes_the_valid_boxes_and_no_others():
     rnet = jax.jit(load_mtcnn().rnet)
-    pixels = jnp.asarray(RNG.uniform(-1, 1, (2, 100, 100, 3)), jnp.float32)
+    frames = jnp.asarray(RNG.integers(256, size=(2, 100, 100, 3), dtype=np.uint8))
     boxes = jnp.asarray(random_boxes(2, face_cascade.KEPT))
     valid, chunk = RNG.random((2, face_cascade.KEPT)) < 0.4, 16
     assert valid.sum() > chunk
-    scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4, 5))(rnet, pixels, boxes, valid, 24, chunk)
+    scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4, 5))(rnet, frames, boxes, valid, 24, chunk)
     owner, index = np.nonzero(valid)
     crop = jax.jit(face_cascade.crop, static_argnums=3)
-    expected = rnet(crop(pixels, boxes[owner, index], owner, 24))
+    expected = rnet(crop(frames, boxes[owner, index], owner, 24))
     np.testing.assert_allclose(scores[owner, index], expected[0], atol=1e-5)
     np.testing.assert_allclose(offsets[owner, index], expected[1], atol=1e-5)
     assert not scores[~valid].any()
