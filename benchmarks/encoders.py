@@ -58,7 +58,7 @@ def row(
 def clip() -> list[dict[str, Any]]:
     """ViT-B/16 at 224 px."""
     text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 100, "eos_token_id": 99}
-    config = transformers.CLIPConfig(vision_config={"patch_size": 16}, text_config=text)
+    config: Any = transformers.CLIPConfig(vision_config={"patch_size": 16}, text_config=text)
     model = transformers.CLIPModel(config).eval().requires_grad_(False)
     ours = ported(CLIP, model)
     pixels = np.random.default_rng(0).standard_normal((FRAMES, 224, 224, 3), np.float32)
@@ -73,7 +73,8 @@ def clip() -> list[dict[str, Any]]:
 
 def hubert() -> list[dict[str, Any]]:
     """HuBERT-base; ours in length buckets."""
-    model = transformers.HubertModel(transformers.HubertConfig(attn_implementation="sdpa")).eval().requires_grad_(False)
+    model = transformers.HubertModel(transformers.HubertConfig()).eval().requires_grad_(False)
+    model.set_attn_implementation("sdpa")
     ours = ported(Hubert, model)
     rng = np.random.default_rng(0)
     lengths = np.linspace(1, 10, 6) * 16_000

@@ -78,7 +78,7 @@ def main(_: list[str]) -> None:
     }
     crops = {name: rival() for name, rival in rivals.items()}  # also compiles and starts the workers
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(REPEATS.value):
+    for _repeat in range(REPEATS.value):
         for name, rival in rivals.items():
             start = time.perf_counter()
             rival()

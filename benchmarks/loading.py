@@ -31,7 +31,7 @@ SHARD = 10**9  # bytes
 def shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     """The tensors of a LLaMA checkpoint."""
     width, inner = config.hidden_size, config.intermediate_size
-    found = {"model.embed_tokens.weight": (config.vocab_size, width)}
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, width)}
     for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}"
         found |= {f"{prefix}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
@@ -53,7 +53,7 @@ def write_checkpoint(folder: Path, config: LlamaConfig) -> list[int]:
         if sum(other.nbytes for other in shards[-1].values()) + tensor.nbytes > SHARD:
             shards.append({})
         shards[-1][name] = tensor
-    where = {}
+    where: dict[str, str] = {}
     for number, shard in enumerate(shards):
         file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, folder / file)

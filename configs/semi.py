@@ -10,6 +10,8 @@ Arguments of every variant but the sample: `encoders=paper` (the default for the
 encoders from the hub, `encoders=bundled` (the default for folders) the small ones that come with the package.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from mer_jax.errors import UsageError
@@ -87,13 +89,13 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "template": "{}.",  # of the class prompts
                 "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
                 "batch_size": 16,
-                "micro_batch": 0,  # clips whose activations are held at a time; 0: all of a step
+                "micro_batch": 1,  # clips whose activations are held at a time; 0: all of a step
                 "epochs": 20,
                 "warmup_epochs": 5,
                 "learning_rate": 4e-4,
                 "weight_decay": 1e-3,
                 "label_smoothing": 0.1,
-                "remat": True,
+                "remat": False,  # True: recompute each layer in the backward pass, for still less memory
             },
             "fusion": {
                 "hidden": 128,
@@ -133,8 +135,8 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "epochs": 4,
                 "warmup_epochs": 1,
                 "batch_size": 10,
+                "micro_batch": 0,
                 "learning_rate": 5e-3,
-                "remat": False,
             }
         )
         config.fusion.update({"hidden": 64, "learning_rate": 1e-3})
@@ -156,11 +158,11 @@ def parse(argument: str) -> tuple[str, dict[str, str]]:
         raise UsageError(
             f"unknown variant {variant!r}; known: sample, {', '.join(CHALLENGES)}, processed, prepared, folder"
         )
-    given = dict(pair.partition("=")[::2] for pair in pairs)
+    given: dict[str, str] = dict(pair.partition("=")[::2] for pair in pairs)
     unknown = sorted(given.keys() - known.keys())
     if unknown:
         raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known) or 'none'}")
-    arguments = {**known, **given}
+    arguments: dict[str, Any] = {**known, **given}
     if "root" in arguments and not arguments["root"]:
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
     if arguments.get("encoders", "bundled") not in ("bundled", "paper"):

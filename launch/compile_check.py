@@ -13,7 +13,7 @@ of the peak, the cycles follow by kind with the costliest operations. A program 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/semi.py:mer2024,root=unread", "Config file whose batch sizes are checked."
 )
 SLICES = flags.DEFINE_multi_string("slice", ["v5e:2x4", "v5p:2x2x1", "v6e:2x4"], "Generation and shape of a slice.")
-OPS = flags.DEFINE_integer("ops", 3, "How many of the costliest operations to list under a slow program's parts.")
+OPS = flags.DEFINE_integer("ops", 3, "How many of the costliest operations to list under a slow program.")
 PROGRAMS = flags.DEFINE_multi_string("program", [], "Only programs whose name contains this.")
 
 
@@ -59,8 +59,10 @@ CHIPS = {
 }
 SLOW = 0.6  # of the peak
 COLLECTIVES = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
-COLUMNS = ("program", "fits", "GB/device", "TFLOP", "/ analytic", "GB moved", "FLOP/B", "roofline ms", "of peak")
-COLUMNS = (*COLUMNS, "clips/s", "XLA ms", "of peak", "collectives")
+COLUMNS = (
+    *("program", "fits", "GB/device", "TFLOP", "/ analytic", "GB moved", "FLOP/B", "roofline ms", "of peak", "clips/s"),
+    *("XLA ms", "of peak", "collectives"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,28 +71,29 @@ class Cost:
 
     flops: float
     bytes_moved: float
-    kinds: Mapping[str, float]  # cycles
+    operations: Sequence[tuple[float, str]]  # cycles and what they are for; none where the listing is not readable
 
     @classmethod
     def of(cls, executable: Any) -> "Cost":
         found = executable.cost_analysis()
-        return cls(found["flops"], found["bytes accessed"], kinds_of(costliest(listing(executable))))
+        return cls(found["flops"], found["bytes accessed"], costliest(listing(executable)))
 
     @property
     def cycles(self) -> float:
-        return sum(self.kinds.values())
+        return sum(cycles for cycles, _ in self.operations)
 
     def plus(self, other: "Cost", times: float) -> "Cost":
         """This and `times` the other."""
+        more = [(times * cycles, what) for cycles, what in other.operations]
         return Cost(
             self.flops + times * other.flops,
             self.bytes_moved + times * other.bytes_moved,
-            {kind: cycles + times * other.kinds[kind] for kind, cycles in self.kinds.items()},
+            [*self.operations, *more] if self.operations and more else [],
         )
 
 
 def listing(executable: Any) -> str:
-    """The compiled program's operations; empty for those (seen on v5p) that XLA cannot read back from libtpu."""
+    """The compiled program's operations; empty where XLA cannot read them back from libtpu (seen on v5p and v6e)."""
     try:
         return executable.as_text()
     except jax.errors.JaxRuntimeError:
@@ -116,13 +119,11 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     cost = Cost.of(executable)
-    parts, text = [(1.0, executable)], listing(executable)
-    parts += [(loop.repeats, compiled(loop.function, loop.arguments)) for loop in program.loops if loop.repeats]
-    for times, body in parts[1:]:
-        cost = cost.plus(Cost.of(body), times)
-    readable = all(listing(part) for _, part in parts)
+    for loop in program.loops:
+        if loop.repeats:
+            cost = cost.plus(Cost.of(compiled(loop.function, loop.arguments)), loop.repeats)
     roofline = max(cost.flops / chip.peak, cost.bytes_moved / chip.bandwidth)
-    found = Counter(COLLECTIVES.findall(text))
+    found = Counter(COLLECTIVES.findall(listing(executable)))
     fits = held <= chip.memory
     row = [
         program.name,
@@ -136,7 +137,7 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
         f"{cost.flops / roofline / chip.peak:.0%}",
         f"{program.clips / roofline:,.0f}",
     ]
-    if not readable:
+    if not cost.operations:
         return [*row, "?", "?", "not readable"], []
     seconds = cost.cycles / chip.clock
     row += [
@@ -146,10 +147,10 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     ]
     if cost.flops / seconds / chip.peak >= SLOW:
         return row, []
-    shares = sorted(((cycles / cost.cycles, kind) for kind, cycles in cost.kinds.items()), reverse=True)
+    kinds = kinds_of(cost.operations)
+    shares = sorted(((cycles / cost.cycles, kind) for kind, cycles in kinds.items()), reverse=True)
     lines = ["    cycles: " + ", ".join(f"{share:.0%} {kind}" for share, kind in shares)]
-    operations = [(times * cycles, what) for times, part in parts for cycles, what in costliest(listing(part))]
-    for cycles, what in sorted(operations, reverse=True)[: OPS.value]:
+    for cycles, what in sorted(cost.operations, reverse=True)[: OPS.value]:
         lines.append(f"    {cycles / cost.cycles:4.0%} {what}")
     return row, lines
 
@@ -164,7 +165,7 @@ def main() -> None:
         count = int(np.prod([int(side) for side in shape.split("x")]))
         os.environ["TPU_ACCELERATOR_TYPE"] = f"{chip.accelerator}-{count}"
         try:
-            devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+            devices: Any = np.array(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"{name}: libtpu is not installed, or does not know the slice ({error})") from error
         print(f"\n{name}: {devices.size} x {devices[0].device_kind}")

@@ -24,7 +24,7 @@ def costliest(text: str) -> list[tuple[int, str]]:
     return sorted(found, reverse=True)
 
 
-def kinds_of(operations: Sequence[tuple[int, str]]) -> dict[str, float]:
+def kinds_of(operations: Sequence[tuple[float, str]]) -> dict[str, float]:
     """Cycles by kind of operation."""
     cycles = dict.fromkeys(KINDS, 0.0)
     for count, what in operations:

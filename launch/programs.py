@@ -34,7 +34,8 @@ CLIP_TOKENS = 128
 LABELLED, PSEUDO, TESTED = 5030, 600, 1006  # MER2024: labelled clips, room for pseudo-labels, clips of a fold
 DIMS = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
 
-CLIP_L14 = CLIPConfig(
+# Any: transformers' fields are typed too loosely for a type checker.
+CLIP_L14: Any = CLIPConfig(
     vision_config={
         "hidden_size": 1024,
         "intermediate_size": 4096,
@@ -268,16 +269,18 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     prompts = nnx.split(model, Prompt, ...)[1]
     state = placed(jax.eval_shape(tuner.optimizer.init, prompts), mesh)
 
+    backbone = nnx.state(model, nnx.Not(Prompt))
+
     def arguments(clips: int) -> tuple:
         shape = (2, clips, frames)
-        arrays = Batch(
+        arrays: Any = (  # shapes in the places of arrays
             batch(mesh, (*shape, size, size, 3), jnp.float32),
             batch(mesh, shape, jnp.bool_),
             batch(mesh, shape[:2], jnp.int32),
             batch(mesh, shape[:2], jnp.bool_),
         )
         run = (prompts, state, batch(mesh, (1,), jnp.int32))
-        return run, arrays, batch(mesh, shape[:2], jnp.bool_), nnx.split(model, Prompt, ...)[2]
+        return run, Batch(*arrays), batch(mesh, shape[:2], jnp.bool_), backbone
 
     held = settings.micro_batch or clips
     parts = -(-clips // held)
