@@ -19,12 +19,11 @@ from ml_collections import config_flags
 
 from mer_jax import cli
 from mer_jax.data import check
-from mer_jax.data.clips import Dataset
+from mer_jax.data.clips import Absent, Dataset
 from mer_jax.data.preview import contact_sheet
 from mer_jax.data.reading import clip_faces
 from mer_jax.data.records import PrepareSettings
 from mer_jax.errors import UsageError
-from mer_jax.features.readers import read_or_reason
 from mer_jax.progress import progress
 from mer_jax.stages import FACE_SIZE, cut_faces, open_dataset
 
@@ -67,8 +66,11 @@ def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
     nothing = np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
     for clip in clips:
         if clip.faces or clip.prepared:
-            crops = read_or_reason(clip_faces, clip)
-            rows[clip.name] = (crops, nothing) if isinstance(crops, str) else (f"{len(crops)} crops", crops)
+            try:
+                crops = clip_faces(clip)
+                rows[clip.name] = f"{len(crops)} crops", crops
+            except (Absent, OSError) as reason:
+                rows[clip.name] = str(reason), nothing
     searched = [clip for clip in clips if clip.name not in rows]
     for clip, found in zip(searched, cut_faces(searched, config) if searched else [], strict=True):
         if isinstance(found, str):

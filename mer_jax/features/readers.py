@@ -6,7 +6,8 @@ Absent when the clip does not have the modality. `identity` names what would be 
 notices a changed file.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -150,31 +151,27 @@ class TextReader:
         return [Chunk(tokens)]
 
 
-def read_or_reason(read: Callable[[Clip], np.ndarray], clip: Clip) -> np.ndarray | str:
-    """What a reader's `read` gives, or why there is nothing."""
-    try:
-        return read(clip)
-    except (Absent, OSError) as reason:
-        return str(reason)
-
-
 def read_all(
     pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
 ) -> Generator[list[Chunk] | str, None, None]:
     """Each (reader, clip)'s chunks, or why there are none, in order and read before they are needed.
 
-    Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit);
-    what needs no decoder is read by threads.
+    Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit). Grain's
+    threads, as many, keep them busy, and read what needs no decoder themselves.
     """
-    arrays: Iterator[np.ndarray | str]
-    if any(reader.decodes and not clip.prepared for reader, clip in pairs):
-        jobs = ((reader.read, clip) for reader, clip in pairs)
-        arrays = map_in_workers(read_with, jobs, lambda job: time_limit(job[1], seconds), count=workers)
-    else:
-        source = grain.MapDataset.source(pairs).map(lambda pair: read_or_reason(pair[0].read, pair[1]))
-        arrays = iter(source.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=16)))
-    for (reader, _), array in zip(pairs, arrays, strict=True):
+    count = workers or os.cpu_count() or 1
+
+    def read(pair: tuple[Any, Clip]) -> list[Chunk] | str:
+        reader, clip = pair
         try:
-            yield array if isinstance(array, str) else reader.chunks(array)
-        except Absent as reason:
-            yield str(reason)
+            if reader.decodes and not clip.prepared:
+                limit = time_limit(clip, seconds)
+                (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
+            else:
+                array = reader.read(clip)
+            return array if isinstance(array, str) else reader.chunks(array)
+        except (Absent, OSError) as reason:
+            return str(reason)
+
+    ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=2 * count)
+    yield from grain.MapDataset.source(pairs).map(read).to_iter_dataset(ahead)
