@@ -97,11 +97,13 @@ class Task:
 
 def idle_worker() -> Worker:
     """One that has finished earlier work, or a new one."""
-    while IDLE:
-        worker = IDLE.pop()
+    while True:
+        try:
+            worker = IDLE.pop()
+        except IndexError:  # not asked for before: another thread may take the last one
+            return Worker()
         if worker.process.poll() is None:
             return worker
-    return Worker()
 
 
 def cause_of_death(code: int, seconds: float) -> str:

@@ -4,11 +4,14 @@ import ctypes
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 
 import numpy as np
+import pytest
 
 from mer_jax.data.clips import Absent
-from mer_jax.data.workers import IDLE, map_in_workers
+from mer_jax.data.workers import IDLE, map_in_workers, receive, send
 
 
 def misbehave(item):
@@ -71,3 +74,27 @@ def test_leaving_early_ends_the_busy_workers():
     results.close()
     assert all(worker.process.poll() is None for worker in IDLE)
     assert list(map_in_workers(ask, [0], lambda item: 30.0, count=2)) == [0]
+
+
+def test_threads_share_the_workers():
+    def total(count):
+        (found,) = map_in_workers(ask, [count], lambda item: 30.0, count=1, answer=lambda question: question)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(total, range(40))) == [sum(range(count)) for count in range(40)]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((0, 3)), np.arange(12).reshape(3, 4).T, np.arange(12)[::5], np.array(7.0), np.array(["a", None])],
+    ids=["empty", "by columns", "with gaps", "scalar", "objects"],
+)
+def test_arrays_arrive_as_they_were_sent(array):
+    here, there = Pipe()
+    with here, there:
+        send(here, ("answer", [array, array]))
+        kind, (first, second) = receive(there)
+    assert kind == "answer" and first.dtype == array.dtype
+    for received in (first, second):
+        np.testing.assert_array_equal(received, array)
