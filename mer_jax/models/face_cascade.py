@@ -15,7 +15,7 @@ from mer_jax.models.mtcnn import MTCNN
 
 MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
-THRESHOLDS = (0.6, 0.7, 0.7)  # least score after P-Net, R-Net, O-Net
+THRESHOLDS = (0.6, 0.7, 0.8)  # least score after P-Net, R-Net, O-Net
 PER_LEVEL, KEPT = 64, 128
 RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a few for O-Net
 WINDOW, STRIDE = 12, 2  # P-Net's
