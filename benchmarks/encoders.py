@@ -27,7 +27,7 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "Measured rounds.")
 ENCODERS = flags.DEFINE_multi_string("encoder", ["clip", "hubert", "decoder"], "What is measured.")
 
 FRAMES = 8
-BUCKETS = (2, 4, 6, 8, 10)  # s
+BUCKETS = (1.5, 2, 3, 4, 5, 6, 7, 8.5, 10)  # s, the config's for the paper's encoders
 
 
 def ported(port: Any, model: Any) -> Any:
@@ -85,7 +85,7 @@ def hubert() -> list[dict[str, Any]]:
         found: list[Any] = []
         for shorter, bucket in zip((0, *BUCKETS), BUCKETS, strict=False):
             chosen = [clip for clip in clips if shorter < len(clip) / 16_000 <= bucket]
-            waveform = np.stack([np.pad(clip, (0, bucket * 16_000 - len(clip))) for clip in chosen])
+            waveform = np.stack([np.pad(clip, (0, int(bucket * 16_000) - len(clip))) for clip in chosen])
             found.append(mean(ours, waveform, np.array([len(clip) for clip in chosen], np.int32)))
         return found
 

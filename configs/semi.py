@@ -89,7 +89,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "template": "{}.",  # of the class prompts
                 "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
                 "batch_size": 16,
-                "micro_batch": 1,  # clips whose activations are held at a time; 0: all of a step
+                "micro_batch": 1,  # clips whose activations a device holds at a time; 0: all of a step, of all its sets
                 "epochs": 20,
                 "warmup_epochs": 5,
                 "learning_rate": 4e-4,
@@ -211,24 +211,24 @@ def paper_encoders() -> dict:
             "sample_rate": 16_000,
             "chunk_seconds": 10.0,
             "keep_layers": 4,
-            "buckets_seconds": (2.0, 3.0, 4.0, 6.0),
+            "buckets_seconds": (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5),
             "batch_seconds": 160.0,  # of a device's batch, padding included
         },
         "image": {
             "source": clip,
             "dtype": "bfloat16",
-            "buckets_frames": (64, 128, 256),
-            "batch_frames": 1024,
+            "buckets_frames": (8,),  # longer clips go in chunks, so little is padding
+            "batch_frames": 64,
         },
         "text": {
             "source": "baichuan-inc/Baichuan-13B-Base",
             "dtype": "bfloat16",
             "keep_layers": 4,
-            "buckets_tokens": (64, 128, 512),
+            "buckets_tokens": (48, 64, 80, 96, 128, 192, 256, 512),
             "batch_tokens": 8192,
             "model_parallel": 1,  # devices that share one copy; 13B wants 8 of 16 GB
         },
-        "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 512},
+        "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 128},
     }
 
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from transformers import CLIPConfig, HubertConfig
 
 from mer_jax.checkpoints.huggingface import REPLICATED, Rule
-from mer_jax.features.encoders import embed_images, embed_speech, embed_text
+from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
 from mer_jax.fusion.pool import make_pool, make_runs
 from mer_jax.fusion.trainer import FoldTrainer
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
@@ -75,7 +75,7 @@ class Program:
     function: Callable[..., Any]
     arguments: Sequence[Any]
     flops: float
-    clips: int
+    clips: float
     knob: str  # the config field to change when it does not fit
     loops: Sequence[Loop] = field(default_factory=tuple)
 
@@ -89,6 +89,7 @@ def all_programs(config: Any, devices: np.ndarray) -> list[Program]:
     return [
         clip_extraction(encoders.image, data),
         hubert_extraction(encoders.speech, data),
+        emovclip_extraction(config, data),
         emovclip_step(config.tune, encoders.video, one),
         baichuan_forward(encoders.text, tensor_parallel),
         fusion_step(config, one),
@@ -163,14 +164,14 @@ def hubert_flops(config: Any, samples: int) -> float:
 
 def clip_extraction(settings: Any, mesh: Mesh) -> Program:
     """Aligned faces -> pooled CLIP L/14 features."""
-    vision = CLIP_L14.vision_config
-    clips = max(1, settings.batch_frames // CLIP_FRAMES)
-    total, size, tokens = clips * mesh.shape["data"], vision.image_size, (224 // 14) ** 2 + 1
+    vision, frames = CLIP_L14.vision_config, max(settings.buckets_frames)
+    chunks = max(1, settings.batch_frames // frames)
+    total, size, tokens = chunks * mesh.shape["data"], vision.image_size, (224 // 14) ** 2 + 1
     model = frozen(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh)
     weights = batch(mesh, (total, size, CROP), jnp.float32)
     arguments = (
         model,
-        batch(mesh, (total, CLIP_FRAMES, CROP, CROP, 3), jnp.uint8),
+        batch(mesh, (total, frames, CROP, CROP, 3), jnp.uint8),
         batch(mesh, (total,), jnp.int32),
         weights,
         weights,
@@ -179,16 +180,16 @@ def clip_extraction(settings: Any, mesh: Mesh) -> Program:
     hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
     resize = 2 * 3 * CROP * size * (CROP + size)
     return Program(
-        f"CLIP L/14 extraction, {clips} x {CLIP_FRAMES} faces per device",
+        f"CLIP L/14 extraction, {chunks} x {frames} faces per device",
         lambda model, frames, lengths, rows, columns: embed_images(model, clip_pixels(frames, rows, columns), lengths),
         arguments,
-        clips * CLIP_FRAMES * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
-        total,
+        chunks * frames * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
+        total * frames / CLIP_FRAMES,
         "encoders.image.batch_frames",
-        [  # one frame of each clip at a time, each through all layers but the last, which is no part of their loop
-            Loop(CLIP_FRAMES - 1, lambda model, x: model.encode_image(x), (model, moment)),
+        [  # one frame of each chunk at a time, each through all layers but the last, which is no part of their loop
+            Loop(frames - 1, lambda model, x: model.encode_image(x), (model, moment)),
             Loop(
-                CLIP_FRAMES * (vision.num_hidden_layers - 2),
+                frames * (vision.num_hidden_layers - 2),
                 lambda layer, x: layer(x),
                 (one_layer(model.vision.layers), hidden),
             ),
@@ -253,10 +254,8 @@ def words(texts: Sequence[str]) -> Mapping[str, Any]:
     return {"input_ids": [[49406, *range(len(text.split())), 49407] for text in texts]}
 
 
-def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
-    """One step on the prompts of L/14: 16 clips of 16 frames; of two folds one is trained on."""
-    clips, frames, vision = 16, video.num_frames, CLIP_L14.vision_config
-    size = vision.image_size
+def emovclip(settings: Any, mesh: Mesh) -> EmoVCLIP:
+    """Shapes of EmoVCLIP L/14."""
 
     def factory() -> EmoVCLIP:
         clip = CLIP(CLIP_L14, rngs=nnx.Rngs(0))
@@ -264,7 +263,45 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
         prompts, depth = settings.num_prompts, settings.depth
         return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, remat=settings.remat, rngs=nnx.Rngs(0))
 
-    model = frozen(factory, CLIP_RULES, mesh, prefix="clip.")
+    return frozen(factory, CLIP_RULES, mesh, prefix="clip.")
+
+
+def emovclip_extraction(config: Any, mesh: Mesh) -> Program:
+    """Whole frames -> pooled EmoVCLIP L/14 features by each fold's prompts."""
+    vision, video = CLIP_L14.vision_config, config.encoders.video
+    frames, size = video.num_frames, vision.image_size
+    clips = max(1, video.batch_frames // frames)
+    total, sets = clips * mesh.shape["data"], config.cv.folds if config.tune.mode == "per_fold" else 1
+    model = emovclip(config.tune, mesh)
+    own = nnx.state(model, Prompt)
+    prompts = placed(jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape), x.dtype), own), mesh)
+    pixels = batch(mesh, (total, frames, size, size, 3), jnp.float32)
+    moment = batch(mesh, (total, size, size, 3), jnp.float32)
+    tokens = (size // vision.patch_size) ** 2 + 1 + config.tune.num_prompts
+    hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
+    return Program(
+        f"EmoVCLIP L/14 extraction, {clips} x {frames} frames per device, {sets} sets of prompts",
+        embed_video,
+        (model, prompts, pixels, batch(mesh, (total,), jnp.int32)),
+        sets * clips * frames * vit_flops(vision, CLIP_L14.projection_dim, tokens),
+        total,
+        "encoders.video.batch_frames",
+        [  # XLA counts one set, one frame, and one layer each of those with and without prompts
+            Loop(sets * frames - 1, lambda model, x: model.encode_image(x), (model, moment)),
+            Loop(
+                sets * frames * (vision.num_hidden_layers - 4),
+                lambda layer, x: layer(x),
+                (one_layer(model.clip.vision.layers), hidden),
+            ),
+        ],
+    )
+
+
+def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
+    """One step on the prompts of L/14: 16 clips of 16 frames; of two folds one is trained on."""
+    clips, frames, vision = 16, video.num_frames, CLIP_L14.vision_config
+    size = vision.image_size
+    model = emovclip(settings, mesh)
     tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
     prompts = nnx.split(model, Prompt, ...)[1]
     state = placed(jax.eval_shape(tuner.optimizer.init, prompts), mesh)

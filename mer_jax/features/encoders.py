@@ -111,13 +111,32 @@ def embed_speech(
 
 
 def embed_images(model: CLIP, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """CLIP's image features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised.
+    """CLIP's image features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
+    return mean_variance(one_frame_at_a_time(model.encode_image, pixels), lengths), lengths
 
-    One frame of each clip at a time: the logits of all frames do not fit in a TPU's on-chip memory, which
-    halves its speed by XLA's estimate. Along time, because the batch is split over devices.
+
+def embed_video(model: EmoVCLIP, prompts: Any, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """EmoVCLIP's features by each set of prompts, mean over frames (spec: Video): [B, R, P].
+
+    model: gives the backbone. prompts: its Prompt state with a leading axis R. pixels [B, T, S, S, 3], normalised.
     """
-    frames = jax.lax.map(model.encode_image, pixels.swapaxes(0, 1)).swapaxes(0, 1)  # [B, T, P]
-    return mean_variance(frames.astype(jnp.float32), lengths), lengths
+    graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+
+    def one_set(own: Any) -> jax.Array:
+        frames = one_frame_at_a_time(nnx.merge(graphdef, own, backbone).encode_image, pixels)
+        mean, _ = jnp.split(mean_variance(frames, lengths), 2, axis=-1)
+        return mean
+
+    return jax.lax.map(one_set, prompts).swapaxes(0, 1), lengths
+
+
+def one_frame_at_a_time(encode: Callable[[jax.Array], jax.Array], pixels: jax.Array) -> jax.Array:
+    """Applies `encode` ([B, S, S, 3] -> [B, P]) to one frame of each clip after the other: [B, T, P] float32.
+
+    The logits of all frames do not fit in a TPU's on-chip memory, which halves its speed by XLA's estimate. Along
+    time, because the batch is split over devices.
+    """
+    return jax.lax.map(encode, pixels.swapaxes(0, 1)).swapaxes(0, 1).astype(jnp.float32)
 
 
 def embed_text(
@@ -191,17 +210,12 @@ def video_encoder(settings: Any, model: EmoVCLIP, prompts: Any) -> Encoder:
     """
 
     def load() -> Embed:
-        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
-
-        @jax.jit
-        def encode(backbone, prompts, pixels, lengths):
-            mask = jnp.arange(pixels.shape[1]) < lengths[:, None]
-            one_set = lambda own: nnx.merge(graphdef, own, backbone).encode_video(pixels, mask)  # noqa: E731
-            return jax.vmap(one_set, out_axes=1)(prompts), lengths
-
         resize = jax.jit(clip_pixels)
-        weights = jax.device_put((backbone, prompts), NamedSharding(local_mesh(), PartitionSpec()))
-        return lambda frames, lengths, rows, columns: encode(*weights, resize(frames, rows, columns), lengths)
+        copies = NamedSharding(local_mesh(), PartitionSpec())
+        graphdef, state = nnx.split(model)
+        program = frozen_program(nnx.merge(graphdef, jax.device_put(state, copies)), embed_video)
+        sets = jax.device_put(prompts, copies)
+        return lambda frames, lengths, rows, columns: program(sets, resize(frames, rows, columns), lengths)
 
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(prompts):

@@ -80,6 +80,11 @@ class EmoVCLIP(nnx.Module):
         self.text_prompts = Prompt(text_prompts)
         self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
+    def encode_image(self, frames: jax.Array) -> jax.Array:
+        """Frames [N, H, W, 3], normalised as CLIP wants -> their embeddings [N, P] float32, not L2-normalised."""
+        x = self.clip.vision(frames, prompts=_or_none(self.vision_prompts), remat=self.remat)
+        return x.astype(jnp.float32)
+
     def encode_video(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Mean of the frames' embeddings, not L2-normalised: the clip's feature for fusion.
 
@@ -91,10 +96,7 @@ class EmoVCLIP(nnx.Module):
             [B, P] float32.
         """
         batch, time = frames.shape[:2]
-        x = self.clip.vision(
-            frames.reshape(-1, *frames.shape[2:]), prompts=_or_none(self.vision_prompts), remat=self.remat
-        )
-        x = x.reshape(batch, time, -1).astype(jnp.float32)
+        x = self.encode_image(frames.reshape(-1, *frames.shape[2:])).reshape(batch, time, -1)
         if mask is None:
             return x.mean(axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)

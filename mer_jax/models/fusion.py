@@ -150,7 +150,7 @@ def _dropout_masks(widths: Mapping[str, int], batch: int, rate: jax.Array, key: 
     The random bits are a hash of each element's position: good enough for dropout, computed where they are used, and
     on a CPU a small part of what those of `jax.random` cost.
     """
-    first, second = jax.random.key_data(key)
+    first, second = jax.random.key_data(key)[:2]  # of an `rbg` key the first half
 
     def mask(number: int, width: int) -> jax.Array:
         positions = jax.lax.broadcasted_iota(jnp.uint32, (batch, width), 0) * width

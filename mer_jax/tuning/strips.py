@@ -35,9 +35,8 @@ def write_strips(
 
     @jax.jit
     def moved(own: Any, frames: jax.Array) -> jax.Array:
-        pixels = frames[:, None]  # [T, 1, S, S, 3]: each frame is a clip of its own
-        before = plain.encode_video(pixels)
-        after = nnx.merge(graphdef, own, backbone).encode_video(pixels)
+        before = plain.encode_image(frames)
+        after = nnx.merge(graphdef, own, backbone).encode_image(frames)
         return 1 - jnp.sum(before * after, -1) / (jnp.linalg.norm(before, axis=-1) * jnp.linalg.norm(after, axis=-1))
 
     strips = []

@@ -76,7 +76,8 @@ class Tuner:
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
-        self.step = map_runs(self._step, encoder_devices())
+        # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
+        self.step = map_runs(self._step, encoder_devices(), side_by_side=1 if settings.micro_batch else None)
         self.score = map_runs(self._score, encoder_devices())
         self.resize = jax.jit(clip_pixels)
 
