@@ -85,6 +85,8 @@ def hubert() -> list[dict[str, Any]]:
         found: list[Any] = []
         for shorter, bucket in zip((0, *BUCKETS), BUCKETS, strict=False):
             chosen = [clip for clip in clips if shorter < len(clip) / 16_000 <= bucket]
+            if not chosen:
+                continue
             waveform = np.stack([np.pad(clip, (0, int(bucket * 16_000) - len(clip))) for clip in chosen])
             found.append(mean(ours, waveform, np.array([len(clip) for clip in chosen], np.int32)))
         return found
