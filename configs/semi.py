@@ -211,14 +211,14 @@ def paper_encoders() -> dict:
             "sample_rate": 16_000,
             "chunk_seconds": 10.0,
             "keep_layers": 4,
-            "buckets_seconds": (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5),
-            "batch_seconds": 160.0,  # of a device's batch, padding included
+            "buckets_seconds": (1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485),  # 8n frames, a TPU's tiles
+            "batch_seconds": 65.0,  # of a device's batch, padding included; what fits on the chip
         },
         "image": {
             "source": clip,
             "dtype": "bfloat16",
             "buckets_frames": (8,),  # longer clips go in chunks, so little is padding
-            "batch_frames": 64,
+            "batch_frames": 80,
         },
         "text": {
             "source": "baichuan-inc/Baichuan-13B-Base",
@@ -228,7 +228,7 @@ def paper_encoders() -> dict:
             "batch_tokens": 8192,
             "model_parallel": 1,  # devices that share one copy; 13B wants 8 of 16 GB
         },
-        "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 128},
+        "video": {"source": clip, "dtype": "bfloat16", "num_frames": 16, "batch_frames": 160},
     }
 
 

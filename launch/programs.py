@@ -199,8 +199,9 @@ def clip_extraction(settings: Any, mesh: Mesh) -> Program:
 
 def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
     """Sound -> pooled HuBERT-large features."""
-    config, samples = HUBERT_LARGE, int(CLIP_SECONDS * settings.sample_rate)
-    clips = max(1, int(settings.batch_seconds / CLIP_SECONDS))
+    config, seconds = HUBERT_LARGE, min(bucket for bucket in settings.buckets_seconds if bucket >= CLIP_SECONDS)
+    samples = int(seconds * settings.sample_rate)
+    clips = max(1, int(settings.batch_seconds / seconds))
     total = clips * mesh.shape["data"]
     model = frozen(lambda: Hubert(config, rngs=nnx.Rngs(0)), hubert_rules(config), mesh)
     per_clip = batch(mesh, (total,), jnp.float32)
@@ -214,7 +215,7 @@ def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
         (one_layer(model.encoder.layers), hidden, mask),
     )
     return Program(
-        f"HuBERT-large extraction, {clips} x {CLIP_SECONDS:g} s per device",
+        f"HuBERT-large extraction, {clips} x {seconds:g} s per device",
         partial(embed_speech, keep_layers=settings.keep_layers),
         (model, waveform, lengths, per_clip, per_clip),
         clips * hubert_flops(config, samples),

@@ -4,11 +4,20 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from mer_jax.errors import DataError
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x Phi(x) by the error function, as torch has it; jax.nn.gelu's complement of it is dearer, above all on TPUs."""
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1 + jax.lax.erf(y * np.float32(np.sqrt(0.5))))).astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_new": partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
@@ -24,3 +33,11 @@ def known_activation(name: str) -> str:
     if name not in ACTIVATIONS:
         raise DataError(f"config.json asks for activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
     return name
+
+
+def materialise(x: jax.Array) -> jax.Array:
+    """`x`, computed once and for all: an MLP's activations before the product that reads them.
+
+    XLA would put both of an MLP's products for a TPU into one loop, and compute each activation in it several times.
+    """
+    return jax.lax.optimization_barrier(x)

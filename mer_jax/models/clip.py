@@ -22,6 +22,7 @@ from mer_jax.errors import DataError
 from mer_jax.models import activations
 from mer_jax.models.attention import Implementation, attention
 from mer_jax.models.clip_weights import RULES
+from mer_jax.models.norms import LayerNorm
 
 ACTIVATIONS = activations.ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
 
@@ -33,22 +34,6 @@ LEGACY_EOS_TOKEN_ID = 2
 
 def linear(inputs: int, outputs: int, std: float, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.normal(std), rngs=rngs)
-
-
-class LayerNorm(nnx.Module):
-    """Over the last axis, in float32 whatever the input is. Flax's takes 1.6 times as long on a CPU."""
-
-    def __init__(self, config: TowerConfig):
-        self.epsilon = config.layer_norm_eps
-        self.scale = nnx.Param(jnp.ones(config.hidden_size))
-        self.bias = nnx.Param(jnp.zeros(config.hidden_size))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        centred = x.astype(jnp.float32)
-        centred -= centred.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(variance + self.epsilon)
-        return (normal * self.scale + self.bias).astype(x.dtype)
 
 
 def append(x: jax.Array, more: jax.Array) -> jax.Array:
@@ -88,16 +73,16 @@ class Mlp(nnx.Module):
         self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc_2(ACTIVATIONS[self.activation](self.fc_1(x)))
+        return self.fc_2(activations.materialise(ACTIVATIONS[self.activation](self.fc_1(x))))
 
 
 class Layer(nnx.Module):
     """Pre-norm transformer layer."""
 
     def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
-        self.ln_1 = LayerNorm(config)
+        self.ln_1 = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.attention = SelfAttention(config, impl, rngs=rngs)
-        self.ln_2 = LayerNorm(config)
+        self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.mlp = Mlp(config, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
@@ -165,9 +150,9 @@ class VisionTower(nnx.Module):
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, config.num_channels, width)))
         positions = (config.image_size // patch) ** 2 + 1
         self.position_embedding = nnx.Param(normal(rngs.params(), (positions, width)))
-        self.ln_pre = LayerNorm(config)
+        self.ln_pre = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_post = LayerNorm(config)
+        self.ln_post = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def embed(self, pixels: jax.Array) -> jax.Array:
@@ -206,7 +191,7 @@ class TextTower(nnx.Module):
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.max_position_embeddings, width)))
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_final = LayerNorm(config)
+        self.ln_final = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def positions(self, length: int, num_prompts: int = 0) -> jax.Array:

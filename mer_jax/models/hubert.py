@@ -13,17 +13,13 @@ from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.errors import DataError
-from mer_jax.models.activations import ACTIVATIONS, known_activation
+from mer_jax.models.activations import ACTIVATIONS, known_activation, materialise
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
+from mer_jax.models.norms import LayerNorm
 from mer_jax.models.outputs import EncoderOutput, scan_layers
 
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
-
-
-def layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # Not flax's fast variance, which cancels where the mean is large.
-    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
 
 
 def length_mask(lengths: jax.Array, size: int) -> jax.Array:
@@ -67,7 +63,7 @@ class ConvLayer(nnx.Module):
             rngs=rngs,
         )
         per_frame = config.feat_extract_norm == "layer"
-        self.layer_norm = layer_norm(channels, CONV_NORM_EPS, rngs=rngs) if per_frame else None
+        self.layer_norm = LayerNorm(channels, CONV_NORM_EPS) if per_frame else None
         self.time_norm = TimeNorm(channels) if index == 0 and not per_frame else None
 
     def frame_count(self, lengths: jax.Array) -> jax.Array:
@@ -108,7 +104,7 @@ class FeatureProjection(nnx.Module):
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
         channels = config.conv_dim[-1]
         normed = config.feat_proj_layer_norm
-        self.layer_norm = layer_norm(channels, config.layer_norm_eps, rngs=rngs) if normed else None
+        self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if normed else None
         self.projection = nnx.Linear(channels, config.hidden_size, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
@@ -167,13 +163,13 @@ class EncoderLayer(nnx.Module):
         self.norm_first = config.do_stable_layer_norm
         self.activation = known_activation(config.hidden_act)
         self.attention = SelfAttention(config, rngs=rngs)
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.intermediate = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
-        self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+        self.final_layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def feed_forward(self, x: jax.Array) -> jax.Array:
-        return self.output(ACTIVATIONS[self.activation](self.intermediate(x)))
+        return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         if self.norm_first:
@@ -189,7 +185,7 @@ class Encoder(nnx.Module):
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
         self.norm_first = config.do_stable_layer_norm
         self.positions = PositionalConv(config, rngs=rngs)
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
+        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
         self.layers = jax.vmap(lambda key: EncoderLayer(config, rngs=nnx.Rngs(key)))(keys)
 

@@ -8,9 +8,9 @@ from configs.semi import get_config
 from launch.programs import all_programs
 
 OUTPUTS = {
-    "CLIP L/14": (8, 1536),
-    "HuBERT-large": (40, 2048),
-    "EmoVCLIP L/14 extraction": (8, 5, 768),  # as many sets of prompts as folds
+    "CLIP L/14": (10, 1536),
+    "HuBERT-large": (16, 2048),
+    "EmoVCLIP L/14 extraction": (10, 5, 768),  # as many sets of prompts as folds
     "EmoVCLIP L/14 training": (12, 4, 768),  # prompts, a set per text layer
     "Baichuan-13B": (64, 10240),
     "fusion": (5, 4),
