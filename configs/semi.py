@@ -90,6 +90,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
                 "batch_size": 16,
                 "micro_batch": 1,  # clips whose activations a device holds at a time; 0: all of a step, of all its sets
+                "images_at_once": 8,  # frames in a layer at a time, what fits on a TPU's chip; 0: all of a micro-batch
                 "epochs": 20,
                 "warmup_epochs": 5,
                 "learning_rate": 4e-4,
@@ -136,6 +137,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "warmup_epochs": 1,
                 "batch_size": 10,
                 "micro_batch": 0,
+                "images_at_once": 0,
                 "learning_rate": 5e-3,
             }
         )

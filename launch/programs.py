@@ -20,6 +20,7 @@ from mer_jax.fusion.trainer import FoldTrainer
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
 from mer_jax.models.baichuan_config import BaichuanConfig
 from mer_jax.models.baichuan_weights import rules as baichuan_rules
+from mer_jax.models.clip import in_parts
 from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
@@ -262,7 +263,8 @@ def emovclip(settings: Any, mesh: Mesh) -> EmoVCLIP:
         clip = CLIP(CLIP_L14, rngs=nnx.Rngs(0))
         names = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
         prompts, depth = settings.num_prompts, settings.depth
-        return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, remat=settings.remat, rngs=nnx.Rngs(0))
+        options = {"remat": settings.remat, "images_at_once": settings.images_at_once}
+        return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, **options, rngs=nnx.Rngs(0))
 
     return frozen(factory, CLIP_RULES, mesh, prefix="clip.")
 
@@ -327,16 +329,16 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
     hidden = batch(mesh, (held * frames, tokens, vision.hidden_size), jnp.bfloat16)
 
     def both_ways(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
-        output, backward = jax.vjp(lambda x: layer(x), x)
+        output, backward = jax.vjp(lambda x: in_parts(layer, x, settings.images_at_once), x)
         return output, backward(gradient)
 
     def recomputed(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
-        return jax.vjp(jax.checkpoint(lambda x: layer(x)), x)[1](gradient)
+        return jax.vjp(jax.checkpoint(lambda x: in_parts(layer, x, settings.images_at_once)), x)[1](gradient)
 
     repeats = parts * (vision.num_hidden_layers - 4)  # XLA counts the first and last layer, and one each of two loops
     layers = [Loop(repeats, both_ways, (layer, hidden, hidden))]
     if settings.remat:
-        layers = [Loop(repeats, lambda layer, x: layer(x), (layer, hidden))]
+        layers = [Loop(repeats, lambda layer, x: in_parts(layer, x, settings.images_at_once), (layer, hidden))]
         layers.append(Loop(repeats, recomputed, (layer, hidden, hidden)))
     width, inner = vision.hidden_size, vision.intermediate_size
     forward = partial(layer_flops, tokens, width, inner)

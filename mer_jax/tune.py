@@ -75,6 +75,7 @@ def emovclip_builder(config: Any, labels: Sequence[str]) -> Callable[..., EmoVCL
             tokenizer=tokenizer,
             template=settings.template,
             remat=settings.remat,
+            images_at_once=settings.images_at_once,
             rngs=nnx.Rngs(key),
         )
 

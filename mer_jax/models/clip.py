@@ -6,6 +6,7 @@ keys and values.
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -105,6 +106,12 @@ def layer_at(layers: Layer, index: ArrayLike) -> Layer:
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers)
 
 
+def in_parts(apply: Callable[[jax.Array], jax.Array], x: jax.Array, size: int) -> jax.Array:
+    """Applies a layer to `size` rows of x [B, ...] after the other, 0: to all, where all do not fit on a TPU's chip."""
+    size = size or len(x)
+    return jnp.concatenate([apply(x[start : start + size]) for start in range(0, len(x), size)])
+
+
 def run_layers(
     layers: Layer,
     x: jax.Array,
@@ -112,20 +119,26 @@ def run_layers(
     prompts: jax.Array | None = None,
     mask: jax.Array | None = None,
     remat: bool = False,
+    at_once: int = 0,
 ) -> jax.Array:
     """What the last of a tower's stacked layers sees, [B, T, D] -> [B, T + K, D], prompts last.
 
     prompts [depth, K, D]: those of layer i follow the tokens in layer i; the last ones are tokens from there on.
     mask: bool [T + K, T + K], False hides a key (column) from a query (row).
-    remat: keep only the layers' inputs for the backward pass; otherwise the results of matrix products as well.
+    remat: keep only the layers' inputs for the backward pass; otherwise the results of the linear maps as well,
+        but not attention's logits, which take the more memory and the less work.
+    at_once: rows that go through a layer at a time; 0: all.
     """
 
     def step(x: jax.Array, inputs: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, None]:
         index, prompt = inputs
         seen = None if mask is None else mask[: x.shape[1]]
-        return layer_at(layers, index)(x, prompt, seen), None
+        layer = layer_at(layers, index)
+        return in_parts(lambda part: layer(part, prompt, seen), x, at_once), None
 
-    checkpoint = partial(jax.checkpoint, policy=None if remat else jax.checkpoint_policies.dots_saveable)
+    checkpoint = partial(
+        jax.checkpoint, policy=None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    )
     # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
     looped = checkpoint(step, prevent_cse=False)
     first, last = 0, len(jax.tree.leaves(layers)[0]) - 1
@@ -172,11 +185,13 @@ class VisionTower(nnx.Module):
         """[depth, K, D], as the layers see them: those of layer 0 are normalised like patches, but have no position."""
         return prompts.at[0].set(self.ln_pre(prompts[0].astype(self.class_embedding.dtype)))
 
-    def __call__(self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False) -> jax.Array:
-        """[B, H, W, 3], prompts [depth, K, D] -> [B, P]."""
+    def __call__(
+        self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False, at_once: int = 0
+    ) -> jax.Array:
+        """[B, H, W, 3], prompts [depth, K, D] -> [B, P]. remat, at_once: see run_layers."""
         x = self.embed(pixels)
         prompts = None if prompts is None else self.embed_prompts(prompts)
-        x = run_layers(self.layers, x, prompts=prompts, remat=remat)
+        x = run_layers(self.layers, x, prompts=prompts, remat=remat, at_once=at_once)
         x = layer_at(self.layers, -1)(x[:, :1], x[:, 1:])
         return self.projection(self.ln_post(x[:, 0]))
 

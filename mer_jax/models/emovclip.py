@@ -39,6 +39,7 @@ class EmoVCLIP(nnx.Module):
         context: words that the text prompts start from; without text prompts they stand before the template.
         template: what follows the prompts; `{}` is the class name.
         remat: recompute each layer in the backward pass instead of keeping its activations.
+        images_at_once: how many frames go through a layer of the image tower at a time in `encode_video`; 0: all.
         rngs: initial prompts, normal with standard deviation 0.02; but the text prompts of layer 0 are the
             token embeddings of `context`, if that has at least K tokens.
 
@@ -57,10 +58,12 @@ class EmoVCLIP(nnx.Module):
         context: str = "a photo of a",
         template: str = "{}.",
         remat: bool = False,
+        images_at_once: int = 0,
         rngs: nnx.Rngs,
     ):
         self.clip = clip
         self.remat = remat
+        self.images_at_once = images_at_once
         vision_shape, text_shape = _prompt_shapes(clip, num_prompts, depth)
         normal = nnx.initializers.normal(PROMPT_STD)
         self.vision_prompts = Prompt(normal(rngs.params(), vision_shape))
@@ -80,9 +83,9 @@ class EmoVCLIP(nnx.Module):
         self.text_prompts = Prompt(text_prompts)
         self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
-    def encode_image(self, frames: jax.Array) -> jax.Array:
+    def encode_image(self, frames: jax.Array, at_once: int = 0) -> jax.Array:
         """Frames [N, H, W, 3], normalised as CLIP wants -> their embeddings [N, P] float32, not L2-normalised."""
-        x = self.clip.vision(frames, prompts=_or_none(self.vision_prompts), remat=self.remat)
+        x = self.clip.vision(frames, prompts=_or_none(self.vision_prompts), remat=self.remat, at_once=at_once)
         return x.astype(jnp.float32)
 
     def encode_video(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -96,7 +99,7 @@ class EmoVCLIP(nnx.Module):
             [B, P] float32.
         """
         batch, time = frames.shape[:2]
-        x = self.encode_image(frames.reshape(-1, *frames.shape[2:])).reshape(batch, time, -1)
+        x = self.encode_image(frames.reshape(-1, *frames.shape[2:]), self.images_at_once).reshape(batch, time, -1)
         if mask is None:
             return x.mean(axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)

@@ -81,10 +81,10 @@ def loss(prompts, frozen, graphdef, frames, labels):
 LABELS = np.array([2, 0])
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_gradients_match_torch(pair, remat):
+@pytest.mark.parametrize("options", [{}, {"remat": True}, {"images_at_once": 3}])
+def test_gradients_match_torch(pair, options):
     oracle, clip = pair
-    model = make(clip, remat=remat)
+    model = make(clip, **options)
     graphdef, prompts, frozen = nnx.split(model, Prompt, ...)
     grads = jax.jit(jax.grad(loss), static_argnums=2)(prompts, frozen, graphdef, videos(), LABELS)
     theirs = torch_prompts(model)
