@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, config_flags
 
 from mer_jax.errors import DataError, UsageError
 
+INTERRUPTED = 130  # exit code: 128 + SIGINT
+
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`. Exit code 2 for usage errors, 1 for data errors."""
@@ -22,6 +24,8 @@ def run(main: Callable[[], None]) -> None:
             main()
         except (UsageError, DataError) as error:
             fail(error, error.exit_code)
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on where this one has ended", INTERRUPTED)
 
     app.run(guarded, flags_parser=parse)
 

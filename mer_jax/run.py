@@ -33,24 +33,48 @@ PACKAGES = (
 )
 
 
+LEAST = {  # settings below which nothing can be computed
+    "cv.folds": 2,
+    "fusion.hidden": 1,
+    "fusion.epochs": 1,
+    "fusion.batch_size": 1,
+    "fusion.dropout": 0,
+    "fusion.modality_dropout": 0,
+    "self_training.rounds": 0,
+    "self_training.k": 0,
+    "tune.epochs": 1,
+    "tune.batch_size": 1,
+    "tune.micro_batch": 0,
+    "tune.images_at_once": 0,
+    "extraction.shard_clips": 1,
+    "extraction.workers": 0,
+}
+MOST = {"fusion.dropout": 0.99, "fusion.modality_dropout": 1}
+
+
 class Run:
-    """One workdir. Opening it writes `config.json`, or checks that the workdir is of the same settings."""
+    """One workdir, whose settings are checked against those of an earlier start.
+
+    `config.json` is written once a stage is done: a start that fails before that claims nothing.
+    """
 
     def __init__(self, workdir: Path, config: ConfigDict):
         self.workdir = workdir
         self.config = config
         self.stages: list[str] = []
-        settings = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
-        path = workdir / "config.json"
-        if path.exists():
-            differing = differences(flatten(load_json(path)["settings"]), flatten(settings))
+        self.settings = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
+        check_ranges(flatten(self.settings))
+        if self.path.exists():
+            differing = differences(flatten(load_json(self.path)["settings"]), flatten(self.settings))
             if differing:
                 raise UsageError(
                     f"{workdir} holds a run with other settings ({', '.join(differing)}): "
                     "choose another --workdir, or remove it"
                 )
-        else:
-            dump_json(path, {"settings": settings, "seed": config.seed, **environment()})
+
+    @property
+    def path(self) -> Path:
+        return self.workdir / "config.json"
 
     def announce(self, stages: list[str]) -> None:
         """Says what will happen, before it does."""
@@ -70,7 +94,17 @@ class Run:
         start = time.perf_counter()
         yield
         seconds = {name: time.perf_counter() - start}
+        if not self.path.exists():
+            dump_json(self.path, {"settings": self.settings, "seed": self.config.seed, **environment()})
         dump_json(self.workdir / "timing.json", self.timing | seconds | self.timing)
+
+
+def check_ranges(settings: dict[str, Any]) -> None:
+    """Raises UsageError for settings, by dotted keys, that are below LEAST or above MOST."""
+    low = [f"{key}={settings[key]}: at least {least}" for key, least in LEAST.items() if settings[key] < least]
+    high = [f"{key}={settings[key]}: at most {most}" for key, most in MOST.items() if settings[key] > most]
+    if low + high:
+        raise UsageError("; ".join(low + high))
 
 
 def load_config(workdir: Path) -> ConfigDict:

@@ -17,7 +17,7 @@ from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.reading import time_limit
-from mer_jax.data.sample.generate import SampleSpec, write_sample
+from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.data.workers import map_in_workers
 from mer_jax.errors import DataError, UsageError
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
@@ -57,8 +57,9 @@ def open_dataset(config: Any) -> Dataset:
     if config.variant == "sample":
         spec = SampleSpec(labelled=data.labelled, unlabelled=data.unlabelled, test=data.test)
         root = cache_folder() / f"sample-{data.labelled}-{data.unlabelled}-{data.test}"
-        with progress("writing the sample", data.labelled + data.unlabelled + data.test, "clip") as bar:
-            write_sample(root, spec, bar.update)
+        if not is_written(root, spec):
+            with progress("writing the sample", spec.total, "clip") as bar:
+                write_sample(root, spec, bar.update)
         return read_mer(root, "mer2024", labels, name="bundled sample")
     root = Path(data.root).expanduser()
     if config.variant == "prepared":

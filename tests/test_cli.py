@@ -1,7 +1,9 @@
 """Errors of the command line: one line, and the exit code that says whose they are."""
 
+import signal
 import subprocess
 import sys
+from subprocess import PIPE
 
 import pytest
 
@@ -15,6 +17,7 @@ def run(*arguments):
     ("arguments", "code", "message"),
     [
         (["--config=configs/semi.py", "--config.fusion.hiden=3"], 2, "unknown config key 'hiden'"),
+        (["--config=configs/semi.py", "--config.cv.folds=1", "--workdir={tmp}/run"], 2, "cv.folds=1: at least 2"),
         (["--config=configs/none.py"], 2, "configs/none.py"),
         (["--config=configs/semi.py:mer2023"], 2, "unknown variant 'mer2023'"),
         (
@@ -32,3 +35,14 @@ def test_one_line_no_traceback(tmp_path, arguments, code, message):
     assert done.returncode == code, done.stderr
     assert last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr and not done.stdout
+    assert not (tmp_path / "run" / "config.json").exists()  # the workdir is still free
+
+
+def test_ctrl_c_says_that_nothing_is_lost():
+    program = "import time; from mer_jax import cli; cli.run(lambda: (print('up', flush=True), time.sleep(60)))"
+    with subprocess.Popen([sys.executable, "-c", program], text=True, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "error: interrupted; the same command goes on where this one has ended\n"

@@ -49,7 +49,8 @@ def summary(dataset: Dataset) -> list[str]:
     lines += [f"warning: {text}" for text in warnings(dataset)]
     reasons = Counter(problem.reason for problem in dataset.problems)
     if reasons:
-        lines.append(f"{len(dataset.problems)} problems; `python -m mer_jax.prepare --check` lists them")
+        how = "`python -m mer_jax.prepare --check` with the same --config lists them and looks into the media"
+        lines.append(f"{len(dataset.problems)} problems in tables and folders; {how}")
     return lines
 
 

@@ -125,9 +125,9 @@ def read_mer(
 def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, str]) -> Dataset:
     """Reads a folder data set: `clips.csv` with a `name` column, media under `media/{name}.*`.
 
-    columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty (an explicit name that it
-    lacks is an error only for the label). The file column says where a row's media lie, relative to `root`, when that
-    is not `media/{name}.*`. The label set is what the label column holds, sorted. Without a split, rows with a label
+    columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty, but for the label's and those
+    with a name of their own. The file column says where a row's media lie, relative to `root`, when that is not
+    `media/{name}.*`. The label set is what the label column holds, sorted. Without a split, rows with a label
     are `train` and rows without are `unlabeled`.
     features: modality -> folder name under `features/` with ready-made `{name}.npy`.
     """
@@ -136,7 +136,8 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     table = root / "clips.csv"
     problems: list[Problem] = []
     numbers = usable_rows(table, problems)
-    rows = read_table(table, ("name", columns["label"]))
+    renamed = [name for column, name in columns.items() if name != column and column != "label"]
+    rows = read_table(table, ("name", columns["label"], *renamed))
     labels = tuple(sorted({row[columns["label"]] for row in rows} - {""}))
     if len(labels) < 2:
         raise DataError(f"{table}: column {columns['label']!r} holds {len(labels)} labels; at least 2 are needed")

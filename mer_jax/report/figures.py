@@ -36,14 +36,16 @@ STYLE: dict[Any, Any] = {
 def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence["Fold"] = ()) -> str:
     """One thin line per fold and their mean, over epochs; a dot where each of `best` kept its epoch."""
     epochs = range(1, len(folds[0]) + 1)
+    marker = "." if len(epochs) == 1 else None  # one point makes no line
 
     def draw(axes: "Axes") -> None:
         for values in folds:
-            axes.plot(epochs, values, color=ACCENT, linewidth=0.8, alpha=0.4)
+            axes.plot(epochs, values, color=ACCENT, linewidth=0.8, alpha=0.4, marker=marker)
         for fold, values in zip(best, folds, strict=False):
             epoch = fold["best_epoch"]
             axes.plot(epoch, values[epoch - 1], "o", color=SECOND, markersize=4)
         axes.plot(epochs, [sum(column) / len(column) for column in zip(*folds, strict=True)], color=ACCENT)
+        axes.set_xlim(0.5, len(epochs) + 0.5)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
 

@@ -8,23 +8,35 @@ from importlib import resources
 
 from mer_jax.text.ranking import Answer, Usage
 
+ALIASES = {
+    "anger": "angry",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "worry": "worried",
+    "surprised": "surprise",
+}
+
 
 class LexiconAnnotator:
-    """See `Annotator`."""
+    """See `Annotator`. Labels count in any case, and as nouns (ALIASES)."""
 
     name = "lexicon"
-    prompt = "1"
+    prompt = "2"
     stopped = ""
 
     def __init__(self) -> None:
         self.model = hashlib.blake2b(json.dumps(words()).encode(), digest_size=6).hexdigest()
 
     def plan(self, transcripts: Sequence[str], labels: Sequence[str], spent: Usage) -> str:
-        return f"{len(transcripts):,} look-ups of words, nothing to pay"
+        unknown = [label for label in labels if lemma(label) not in words()]
+        lacking = f"; it has no words for {', '.join(unknown)}, which come last" if unknown else ""
+        return f"{len(transcripts):,} look-ups of words, nothing to pay{lacking}"
 
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:
         for transcript in transcripts:
-            yield Answer(transcript, tuple(rank([transcript], labels)[0]))
+            ranking = rank(transcript, labels)
+            yield Answer(transcript, ranking, "" if ranking else "the lexicon has none of its words")
 
 
 @cache
@@ -33,13 +45,19 @@ def words() -> dict[str, list[str]]:
     return json.loads(resources.files("mer_jax.text").joinpath("lexicon.json").read_text("utf-8"))
 
 
-def rank(transcripts: Sequence[str], labels: Sequence[str]) -> list[list[str]]:
-    """For each transcript the labels, most likely first.
+def lemma(label: str) -> str:
+    """A label as the lexicon has it, if it has it."""
+    return ALIASES.get(label.lower(), label.lower())
+
+
+def rank(transcript: str, labels: Sequence[str]) -> tuple[str, ...] | None:
+    """The labels, most likely first; None when nothing in the transcript speaks for any.
 
     A label scores by the characters of its words that the transcript holds; `neutral` comes first when nothing
     scores, else after the labels that do. Ties keep the order of `labels`.
     """
-    return [sorted(labels, key=lambda label: -score(text.lower(), label)) for text in transcripts]
+    scores = {label: score(transcript.lower(), lemma(label)) for label in labels}
+    return tuple(sorted(labels, key=lambda label: -scores[label])) if any(scores.values()) else None
 
 
 def score(text: str, label: str) -> float:

@@ -132,6 +132,13 @@ def test_folder_errors(tmp_path, rows, message):
         read_folder(tmp_path, OWN_COLUMNS, {})
 
 
+@pytest.mark.parametrize("column", ["split", "group", "text", "file"])
+def test_a_column_that_was_asked_for_must_exist(tmp_path, column):
+    (tmp_path / "clips.csv").write_text("name,label\na,x\nb,y\n")
+    with pytest.raises(DataError, match="no column 'speakr'; it has name, label"):
+        read_folder(tmp_path, {**OWN_COLUMNS, column: "speakr"}, {})
+
+
 def test_folder_rows_that_cannot_be_taken_as_they_are(tmp_path):
     (tmp_path / "clips.csv").write_text("name,label,split\na,x,\nb,y,\na,y,\nc,,train\n")
     dataset = read_folder(tmp_path, OWN_COLUMNS, {})

@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_jax.text.lexicon import rank
 from mer_jax.text.templates import TEMPLATES, join
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
@@ -19,18 +18,3 @@ def test_join():
 def test_transcripts_are_data(transcript, template):
     before, _, after = join(LABELS, "transcript's place", template).partition("transcript's place")
     assert join(LABELS, transcript, template) == before + transcript + after
-
-
-@given(st.lists(st.text(max_size=30), max_size=4))
-def test_a_ranking_holds_every_label_once(transcripts):
-    rankings = rank(transcripts, LABELS)
-    assert len(rankings) == len(transcripts)
-    assert all(sorted(ranking) == sorted(LABELS) for ranking in rankings)
-
-
-def test_words_decide():
-    assert [ranking[0] for ranking in rank(["我好担心，怎么办？", "What a wonderful day", "今天星期三"], LABELS)] == [
-        "worried",
-        "happy",
-        "neutral",
-    ]

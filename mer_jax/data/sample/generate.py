@@ -28,6 +28,11 @@ MOST_WORKERS = 16
 ABANDONED = 3600.0  # seconds after which a temporary folder is taken for a killed process's
 
 
+def is_written(root: Path, spec: SampleSpec) -> bool:
+    """Whether `root` holds a sample of this spec by this generator."""
+    return read_stamp(root) == make_stamp(spec)
+
+
 def write_sample(root: Path, spec: SampleSpec, advance: Callable[[int], object]) -> Path:
     """Writes the sample into `root`, which then holds all of it or, after a kill, none of it; returns `root`.
 

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_jax.text.lexicon import LexiconAnnotator, rank
+from mer_jax.text.ranking import Usage
+
+LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+
+
+@given(st.text(max_size=30))
+def test_a_ranking_holds_every_label_once(transcript):
+    assert sorted(rank(transcript, LABELS)) == sorted(LABELS)
+
+
+@pytest.mark.parametrize(
+    "transcript, label",
+    [("我好担心，怎么办？", "worried"), ("What a wonderful day", "happy"), ("今天星期三", "neutral")],
+)
+def test_words_decide(transcript, label):
+    assert rank(transcript, LABELS)[0] == label
+
+
+@pytest.mark.parametrize("labels", [("Sad", "HAPPY"), ("sadness", "Happiness"), ("Sadness", "joy")])
+def test_labels_count_in_any_case_and_as_nouns(labels):
+    assert rank("What a wonderful day", labels) == labels[::-1]
+
+
+def test_what_the_lexicon_knows_nothing_of_has_no_ranking_but_a_reason():
+    annotator, texts = LexiconAnnotator(), ["今天星期三", "What a wonderful day"]
+    answers = list(annotator.rank(texts, ("Gloom", "joy"), Usage()))
+    assert [answer.ranking for answer in answers] == [None, ("joy", "Gloom")]
+    assert answers[0].reason and not answers[1].reason
+    assert "Gloom" in annotator.plan(texts, ("Gloom", "joy"), Usage())
+    assert "no words" not in annotator.plan(texts, ("neutral", "joy"), Usage())
