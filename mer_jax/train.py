@@ -103,6 +103,9 @@ def train(run: Run) -> None:
     with run.stage("fusion"):
         data, standardiser = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
         modalities = tuple(data.labelled.features)
+        for modality in wanted:
+            if modality not in modalities:
+                print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
         options = Options(**config.self_training)
         if not len(data.unlabelled_truth):
             options = replace(options, rounds=0)
