@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from mer_jax.errors import UsageError
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
-NOUNS = {"angry": "anger", "happy": "happiness", "sad": "sadness", "worried": "worry"}
 CHALLENGES = ("mer2024", "mer2025", "mer2026")
 READY_MADE = {
     "modalities": "",  # "+"-joined; empty: all that the folder can give
@@ -84,10 +83,9 @@ def get_config(argument: str = "sample") -> ConfigDict:
             "cv": {"folds": 5},
             "tune": {
                 "mode": "per_fold",  # or "all_labelled": prompts that have seen the validation clips
-                "num_prompts": 4,
-                "depth": 12,
-                "template": "{}.",  # of the class prompts
-                "nouns": NOUNS,  # label -> its noun in the class prompts; others stand as they are
+                "num_prompts": {"vision": 4, "text": 4},  # tokens per layer of a tower
+                "depth": {"vision": 12, "text": 12},  # layers with prompts of their own; 0: plain CLIP
+                "class_prompts": "en-1",  # or "zh-1"; see mer_jax/text/class_prompts.py
                 "batch_size": 16,
                 "micro_batch": 1,  # clips whose activations a device holds at a time; 0: all of a step, of all its sets
                 "images_at_once": 8,  # frames in a layer at a time, what fits on a TPU's chip; 0: all of a micro-batch
@@ -132,7 +130,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
     if encoders["image"]["source"].startswith("bundled/"):
         config.tune.update(
             {
-                "depth": 4,
+                "depth": {"vision": 4, "text": 4},
                 "epochs": 4,
                 "warmup_epochs": 1,
                 "batch_size": 10,

@@ -262,7 +262,8 @@ def emovclip(settings: Any, mesh: Mesh) -> EmoVCLIP:
     def factory() -> EmoVCLIP:
         clip = CLIP(CLIP_L14, rngs=nnx.Rngs(0))
         names = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-        prompts, depth = settings.num_prompts, settings.depth
+        prompts = (settings.num_prompts.vision, settings.num_prompts.text)
+        depth = (settings.depth.vision, settings.depth.text)
         options = {"remat": settings.remat, "images_at_once": settings.images_at_once}
         return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, **options, rngs=nnx.Rngs(0))
 
@@ -280,7 +281,7 @@ def emovclip_extraction(config: Any, mesh: Mesh) -> Program:
     prompts = placed(jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape), x.dtype), own), mesh)
     pixels = batch(mesh, (total, frames, size, size, 3), jnp.float32)
     moment = batch(mesh, (total, size, size, 3), jnp.float32)
-    tokens = (size // vision.patch_size) ** 2 + 1 + config.tune.num_prompts
+    tokens = (size // vision.patch_size) ** 2 + 1 + config.tune.num_prompts.vision
     hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
     return Program(
         f"EmoVCLIP L/14 extraction, {clips} x {frames} frames per device, {sets} sets of prompts",
@@ -324,7 +325,7 @@ def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
 
     held = settings.micro_batch or clips
     parts = -(-clips // held)
-    tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts
+    tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts.vision
     layer = one_layer(model.clip.vision.layers)
     hidden = batch(mesh, (held * frames, tokens, vision.hidden_size), jnp.bfloat16)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import corrupt
+from mer_jax.data.corruptions import check_settings, corrupt
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
@@ -74,6 +74,8 @@ def open_dataset(config: Any) -> Dataset:
 
 def run_dataset(config: Any) -> Dataset:
     """The data set as every stage of a run sees it: with the test clips corrupted as the config says."""
+    for settings in (config.corruptions.training, config.corruptions.evaluation):
+        check_settings(settings, MODALITIES)
     return corrupt(open_dataset(config), config.corruptions.evaluation, config.seed)
 
 
@@ -106,13 +108,13 @@ def chosen_modalities(config: Any) -> tuple[str, ...]:
 
 
 def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
-    """Clips with their aligned face crops: the data set's own where it has any, else detected into `folder`.
+    """Clips with their aligned face crops: the data set's own where a clip has them, else detected into `folder`.
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
     searched says why, and is tried again at the next start.
     """
-    wanting = [clip for clip in clips if clip.media is not None]  # a prepared clip brings its crops
-    if not wanting or any(clip.faces for clip in clips):
+    wanting = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
+    if not wanting:
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in wanting}
     own = own_part(wanting)
@@ -129,7 +131,7 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
                 with write_whole(paths[clip.name], mode="wb") as file:
                     np.save(file, crops[..., ::-1], allow_pickle=False)
     meet("faces")
-    return [with_faces(clip, paths[clip.name]) if clip.media else clip for clip in clips]
+    return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
 
 
 def with_faces(clip: Clip, crops: Path) -> Clip:

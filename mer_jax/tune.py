@@ -24,6 +24,7 @@ from mer_jax import cli
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.checkpoints.trained import load_trained, save_trained
 from mer_jax.data.clips import Clip
+from mer_jax.errors import UsageError
 from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.clip import CLIP
@@ -33,6 +34,7 @@ from mer_jax.random import stream
 from mer_jax.report.scores import waf
 from mer_jax.run import Run
 from mer_jax.stages import encode, labelled_folds, run_dataset
+from mer_jax.text.class_prompts import CLASS_PROMPTS
 from mer_jax.tuning.strips import write_strips
 from mer_jax.tuning.trainer import prompt_sets, tune
 
@@ -63,17 +65,22 @@ class Tuned(NamedTuple):
 def emovclip_builder(config: Any, labels: Sequence[str]) -> Callable[..., EmoVCLIP]:
     """(key, prompted=True) -> EmoVCLIP on the config's backbone, loaded once; plain CLIP if not prompted."""
     settings, source = config.tune, config.encoders.video.source
+    if settings.class_prompts not in CLASS_PROMPTS:
+        known = ", ".join(CLASS_PROMPTS)
+        raise UsageError(f"tune.class_prompts: unknown {settings.class_prompts!r}; known: {known}")
+    asked = CLASS_PROMPTS[settings.class_prompts]
     clip = CLIP.from_pretrained(source, dtype=config.encoders.video.dtype)
     tokenizer = AutoTokenizer.from_pretrained(fetch(source))
 
     def build(key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         return EmoVCLIP(
             clip,
-            [settings.nouns.get(label, label) for label in labels],
-            settings.num_prompts if prompted else 0,
-            settings.depth if prompted else 0,
+            [asked.nouns.get(label, label) for label in labels],
+            (settings.num_prompts.vision, settings.num_prompts.text) if prompted else 0,
+            (settings.depth.vision, settings.depth.text) if prompted else 0,
             tokenizer=tokenizer,
-            template=settings.template,
+            context=asked.context,
+            template=asked.text,
             remat=settings.remat,
             images_at_once=settings.images_at_once,
             rngs=nnx.Rngs(key),

@@ -18,7 +18,9 @@ def test_challenges_use_the_papers_encoders_and_sizes(variant):
     config = get_config(f"{variant},root=/data")
     assert config.data.root == "/data"
     assert config.encoders.speech.source == "TencentGameMate/chinese-hubert-large"
-    assert (config.tune.num_prompts, config.tune.depth, config.encoders.video.num_frames) == (4, 12, 16)
+    assert config.tune.num_prompts.to_dict() == {"vision": 4, "text": 4}
+    assert config.tune.depth.to_dict() == {"vision": 12, "text": 12}
+    assert config.encoders.video.num_frames == 16
     assert config.fusion.hidden == 128 and config.fusion.learning_rate == 3e-4
     assert get_config(f"{variant},root=/data,encoders=bundled").encoders.image.source == "bundled/clip"
 

@@ -6,9 +6,11 @@ whole, so that a build that was killed goes on where it ended; Apache Beam runs 
 
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -125,8 +127,7 @@ class Mer(FileReaderBuilder):
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        dataset = self.read(Path(dl_manager.manual_dir))
-        prints = {clip.name: clip_fingerprint(clip, self.settings) for clip in dataset.clips}
+        dataset, prints = self.clips(Path(dl_manager.manual_dir))
         shards = {split: self.plan(dataset, split, prints) for split in SPLITS if dataset.split(split)}
         everything = [shard for split in shards.values() for shard in split]
         if download_config and download_config.beam_runner:
@@ -147,7 +148,14 @@ class Mer(FileReaderBuilder):
                 )
             )
         self.info.set_splits(tfds.core.SplitDict(infos))
-        write_index(Path(self.data_path), dataset, prints)
+        for name, content in index_of(dataset, prints).items():
+            with write_whole(Path(self.data_path) / name) as file:
+                file.write(content)
+
+    def clips(self, manual_dir: Path) -> tuple[Dataset, dict[str, str]]:
+        """The data set as it lies in its folder now, and each clip's fingerprint."""
+        dataset = self.read(manual_dir)
+        return dataset, {clip.name: clip_fingerprint(clip, self.settings) for clip in dataset.clips}
 
     def plan(self, dataset: Dataset, split: str, prints: Mapping[str, str]) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
@@ -161,11 +169,16 @@ class Mer(FileReaderBuilder):
         return shards
 
     def build(self, manual_dir: Path, beam_runner: str | None = None) -> Path:
-        """Builds what is not there yet; returns the folder of the data set."""
+        """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set."""
+        version = Path(self.data_path)
+        if version.exists():
+            expected = index_of(*self.clips(manual_dir))
+            if any((version / name).read_bytes() != content.encode() for name, content in expected.items()):
+                print(f"{manual_dir} or the settings have changed since {version} was made: made anew", file=sys.stderr)
+                shutil.rmtree(version)
         self.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
         )
-        version = Path(self.data_path)
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -182,17 +195,16 @@ def run_beam(shards: Sequence[Shard], download_config: Any) -> None:
         _ = pipeline | beam.Create(shards) | beam.Reshuffle() | beam.Map(write_shard)
 
 
-def write_index(folder: Path, dataset: Dataset, prints: Mapping[str, str]) -> None:
-    """What is known of the clips without opening their records, in the order of the records."""
-    with write_whole(folder / INDEX) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(INDEX_COLUMNS)
-        for split in SPLITS:
-            for i in dataset.split(split):
-                clip = dataset.clips[i]
-                truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
-                writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
-    with write_whole(folder / DESCRIPTION) as file:
-        problems = [asdict(problem) for problem in dataset.problems]
-        known = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
-        json.dump(known, file, ensure_ascii=False, indent=1)
+def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
+    """What is known of the clips without opening their records, in the order of the records: file -> its content."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(INDEX_COLUMNS)
+    for split in SPLITS:
+        for i in dataset.split(split):
+            clip = dataset.clips[i]
+            truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
+            writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+    problems = [asdict(problem) for problem in dataset.problems]
+    known = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
+    return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(known, ensure_ascii=False, indent=1)}

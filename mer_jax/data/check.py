@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
+from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
 from mer_jax.data.media import Probe, probe
-from mer_jax.data.reading import time_limit
+from mer_jax.data.reading import mapped_array, mapped_crops, time_limit
 from mer_jax.data.workers import map_in_workers
 
 IMBALANCE = 10.0  # largest class / smallest class from which a warning is given
@@ -22,7 +23,15 @@ def probe_clip(clip: Clip) -> Probe:
 def probe_media(
     clips: Sequence[Clip], workers: int, seconds: float, advance: Callable[[int], object]
 ) -> Iterator[Problem]:
-    """Opens every media file (see `probe`); a problem for each that lacks frames, or sound that can be heard."""
+    """Opens every media file (see `probe`); a problem for each that lacks frames, or sound that can be heard.
+
+    And one for each array that a clip brings, crops or features, and that cannot be read.
+    """
+    for clip in clips:
+        if clip.faces and clip.faces.is_file():
+            yield from unreadable(clip, "image", mapped_crops, clip.faces)
+        for modality, path in clip.features.items():
+            yield from unreadable(clip, modality, mapped_array, path)
     wanting = [clip for clip in clips if clip.media is not None]
     found = map_in_workers(probe_clip, wanting, lambda clip: time_limit(clip, seconds), count=workers)
     for clip, result in zip(wanting, found, strict=True):
@@ -36,6 +45,14 @@ def probe_media(
             yield Problem(clip.name, clip.split, "speech", "silent")
         if result.video is None:
             yield Problem(clip.name, clip.split, "video", "no video stream")
+
+
+def unreadable(clip: Clip, modality: str, read: Callable[[Path], object], path: Path) -> Iterator[Problem]:
+    """A problem if `read` raises Absent."""
+    try:
+        read(path)
+    except Absent as reason:
+        yield Problem(clip.name, clip.split, modality, f"damaged file ({reason})")
 
 
 def summary(dataset: Dataset) -> list[str]:

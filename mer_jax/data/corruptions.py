@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mer_jax.data.clips import Absent, Clip, Dataset
+from mer_jax.errors import UsageError
 
 DROPPED = "dropped on purpose"
 
@@ -57,6 +58,21 @@ class Corruption:
             small = picture.resize((width, height), Image.Resampling.BOX)
             picture = small.resize(picture.size, Image.Resampling.BILINEAR)
         return np.asarray(picture)
+
+
+def check_settings(settings: Any, modalities: Sequence[str]) -> None:
+    """Raises UsageError for settings (`config.corruptions.evaluation` or `.training`) that mean nothing."""
+    wrong = []
+    if len(settings["snr_db"]) not in (0, 2) or list(settings["snr_db"]) != sorted(settings["snr_db"]):
+        wrong.append(f"snr_db={settings['snr_db']}: expected () or (lowest, highest)")
+    unknown = [name for name in settings["drop"].split("+") if name not in ("", *modalities)]
+    if unknown:
+        wrong.append(f"drop: unknown {', '.join(unknown)}; known: {'+'.join(modalities)}")
+    for name, least, most in (("probability", 0, 1), ("drop_probability", 0, 1), ("blur", 0, 1), ("downsample", 1, 99)):
+        if not least <= settings[name] <= most:
+            wrong.append(f"{name}={settings[name]}: expected {least} to {most}")
+    if wrong:
+        raise UsageError(f"corruptions: {'; '.join(wrong)}")
 
 
 def corrupt(dataset: Dataset, settings: Any, seed: int) -> Dataset:

@@ -16,7 +16,10 @@ COLUMNS = ("label", "split", "group", "text", "file")  # of a folder's clips.csv
 
 @dataclass(frozen=True)
 class MerFiles:
-    """Where a challenge keeps its parts, relative to its root; of alternatives the first that exists is read."""
+    """Where a challenge keeps its parts, relative to its root; of alternatives the first that exists is read.
+
+    A name may be a pattern. Without any media a clip is what has ready-made features, where `media_optional` allows it.
+    """
 
     labels: tuple[str, ...]  # csv name,discrete
     transcripts: tuple[str, ...]  # csv name,chinese
@@ -24,6 +27,7 @@ class MerFiles:
     candidate_media: tuple[str, ...]
     candidates: tuple[str, ...] = ()  # csv with the candidates' names; none: every file of candidate_media
     warnings: tuple[str, ...] = ()
+    media_optional: bool = False
 
 
 SHARED_CLIPS = (
@@ -55,9 +59,10 @@ MER_FILES = {
     ),
     "processed": MerFiles(  # what the baseline makes of a challenge's data
         labels=("label.csv", "label-6way.csv", "label-disdim.csv"),
-        transcripts=("transcription-merge.csv", "transcription-engchi-polish.csv", "transcription.csv"),
+        transcripts=("transcription-merge.csv", "transcription-engchi-polish.csv", "transcription*.csv"),
         labelled_media=("video", "audio"),
         candidate_media=("video", "audio"),
+        media_optional=True,
     ),
 }
 
@@ -83,7 +88,12 @@ def read_mer(
         read_mapping(root / file, "name", "discrete", problems, labels) if (root / file).exists() else {}
         for file in ("label-test.csv", "label-unlabeled.csv")
     )
-    labelled_folder, candidate_folder = first(root, files.labelled_media), first(root, files.candidate_media)
+    features = features or {}
+    featured = featured_names(root, features) if files.media_optional else set()
+    if featured and not any((root / folder).exists() for folder in files.labelled_media):
+        labelled_folder = candidate_folder = root / files.labelled_media[0]  # which is as if empty
+    else:
+        labelled_folder, candidate_folder = first(root, files.labelled_media), first(root, files.candidate_media)
     labelled_media = media_files(labelled_folder, problems)
     shared = candidate_folder == labelled_folder
     candidate_media = labelled_media if shared else media_files(candidate_folder, problems)
@@ -91,7 +101,7 @@ def read_mer(
         table = first(root, files.candidates)
         candidates = list(read_mapping(table, "name", "name", problems))
     elif shared:
-        table, candidates = None, sorted((candidate_media.keys() | test.keys()) - labelled.keys())
+        table, candidates = None, sorted((candidate_media.keys() | test.keys() | featured) - labelled.keys())
     else:
         table, candidates = None, sorted(candidate_media.keys() | test.keys())
     both = f"both labelled and a candidate, taken as labelled ({table.name if table else candidate_folder.name})"
@@ -107,13 +117,14 @@ def read_mer(
                 faces=find_crops(root, clip_name),
                 transcript=transcripts.get(clip_name, ""),
                 label=labelled.get(clip_name),
-                features=find_features(root, clip_name, features or {}),
+                features=find_features(root, clip_name, features),
             )
         )
     names = {clip.name for clip in clips}
     orphans = sorted(labelled_media.keys() - names)
     problems += missing_media(clips)
     problems += [Problem(name, "none", None, f"clip without a row in {files.labels[0]}: not used") for name in orphans]
+    problems += unused_crops(root, names | set(orphans))
     warnings = list(files.warnings)
     if unheard := sorted(transcripts.keys() - names - set(orphans)):
         warnings.append(f"{len(unheard)} transcripts belong to no clip, {unheard[0]!r} first")
@@ -176,6 +187,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     orphans = sorted(name for name, path in media.items() if path not in used)
     problems += missing_media(clips)
     problems += [Problem(name, "none", None, "clip without a row in clips.csv: not used") for name in orphans]
+    problems += unused_crops(root, {clip.name for clip in clips} | set(orphans))
     return Dataset(root.resolve().name, labels, tuple(clips), truth, tuple(problems))
 
 
@@ -189,24 +201,41 @@ def usable_rows(table: Path, problems: list[Problem]) -> dict[str, int]:
 def first(root: Path, names: tuple[str, ...]) -> Path:
     """The first of the files or folders that exists."""
     for name in names:
-        if (root / name).exists():
-            return root / name
+        for path in sorted(root.glob(name)):
+            return path
     raise DataError(f"{root}: {'none of' if len(names) > 1 else 'no'} {', '.join(names)} in it")
 
 
 def find_crops(root: Path, name: str) -> Path | None:
     """A clip's face crops: the baseline's array, or OpenFace's folder of aligned images."""
-    folder = root / "openface_face" / name
-    for path in (folder / f"{name}.npy", folder.with_suffix(".npy"), folder / f"{name}_aligned"):
+    faces = root / "openface_face"
+    for path in (
+        faces / name / f"{name}.npy",
+        faces / f"{name}.npy",
+        faces / name / f"{name}_aligned",
+        faces / f"{name}_aligned",
+    ):
         if path.exists():
             return path
     return None
+
+
+def unused_crops(root: Path, names: set[str]) -> list[Problem]:
+    """A problem for each folder or array of face crops that belongs to none of the names."""
+    entries = (root / "openface_face").glob("*")
+    found = {path.name.removesuffix(".npy").removesuffix("_aligned") for path in entries}
+    return [Problem(name, "none", "image", "face crops without a clip: not used") for name in sorted(found - names)]
 
 
 def find_features(root: Path, name: str, folders: Mapping[str, str]) -> dict[str, Path]:
     """A clip's ready-made features: modality -> file."""
     paths = {modality: root / "features" / folder / f"{name}.npy" for modality, folder in folders.items()}
     return {modality: path for modality, path in paths.items() if path.exists()}
+
+
+def featured_names(root: Path, folders: Mapping[str, str]) -> set[str]:
+    """Names of the clips that have ready-made features of any modality."""
+    return {path.stem for folder in folders.values() for path in (root / "features" / folder).glob("*.npy")}
 
 
 def media_files(folder: Path, problems: list[Problem]) -> dict[str, Path]:

@@ -75,7 +75,10 @@ def read_prepared(root: Path) -> Dataset:
     """A prepared data set; root: the folder of its version, `.../mer/{name}/1.0.0`."""
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
-    known = json.loads((root / DESCRIPTION).read_text("utf-8"))
+    try:
+        known = json.loads((root / DESCRIPTION).read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{root / DESCRIPTION}: cannot be read as JSON ({error}); prepare the data set anew") from error
     positions: Counter[str] = Counter()
     clips, truth = [], {}
     for row in read_table(root / INDEX, INDEX_COLUMNS):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.lib.format import MAGIC_PREFIX
+from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
@@ -60,21 +61,33 @@ def clip_faces(clip: Clip) -> np.ndarray:
     elif clip.faces.is_dir():
         crops = read_images(clip.faces)
     else:
-        crops = read_crops(clip.faces)
+        crops = np.array(mapped_crops(clip.faces))[..., ::-1]  # RGB
     if len(crops) == 0:
         raise Absent("no face")
     return clip.corruption.frames(crops, "image") if clip.corruption else crops
 
 
-def read_crops(path: Path) -> np.ndarray:
-    """The baseline's crops, uint8 BGR [T, H, W, 3] in a .npy file -> RGB."""
+def mapped_array(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped: a damaged header may claim any size.
+
+    Raises:
+        Absent: with the reason, whatever is wrong with the file.
+    """
     try:
-        crops = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise Absent(f"face crops cannot be read: {error}") from error
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+                raise ValueError("not a .npy array")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy's header parser raises almost anything
+        raise Absent(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def mapped_crops(path: Path) -> np.ndarray:
+    """The baseline's crops, uint8 BGR [T, H, W, 3] in a .npy file, mapped."""
+    crops = mapped_array(path)
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
         raise Absent(f"face crops are {crops.dtype} {list(crops.shape)}, expected uint8 [T, H, W, 3]")
-    return crops[..., ::-1]
+    return crops
 
 
 def read_images(folder: Path) -> np.ndarray:
@@ -83,9 +96,10 @@ def read_images(folder: Path) -> np.ndarray:
     faces = sorted({path.stem.rpartition("_")[0] for path in paths})
     try:
         images = [np.asarray(Image.open(p).convert("RGB")) for p in paths if p.stem.rpartition("_")[0] == faces[0]]
-        return np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
-    except (ValueError, OSError, UnidentifiedImageError) as error:
-        raise Absent(f"face images cannot be read: {error}") from error
+        seen = [image for image in images if image.any()]  # black where OpenFace lost the face
+        return np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
+    except Exception as error:  # Pillow's decoders raise more than OSError
+        raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def read_with(job: tuple[Callable[[Clip], np.ndarray], Clip]) -> np.ndarray:

@@ -34,6 +34,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     doubled = [column for column in columns if header.count(column) > 1]
     if doubled:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
+    for row in lines[1:]:
+        if any(map(str.strip, row[len(header) :])):
+            raise DataError(
+                f"{path}: the row of {row[0]!r} has {len(row)} cells under {len(header)} columns; "
+                'put text that holds commas in "quotes"'
+            )
     missing = [column for column in columns if column not in header]
     if missing:
         raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}")

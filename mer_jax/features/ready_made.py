@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED
-from mer_jax.features.readers import identity
+from mer_jax.data.reading import identity, mapped_array
 from mer_jax.features.store import FeatureStore, Row
 
 
@@ -51,9 +51,9 @@ def read_row(key: str, path: Path | None, width: int) -> Row:
     if path is None:
         return Row(key, None, "no ready-made feature")
     try:
-        array = np.load(path, allow_pickle=False).astype(np.float32)
-    except (ValueError, OSError, EOFError) as error:
-        return Row(key, None, f"{path.name} cannot be read: {error}")
+        array = np.array(mapped_array(path), np.float32)
+    except (Absent, ValueError, TypeError) as error:
+        return Row(key, None, str(error))
     if array.ndim == 2 and len(array):
         array = np.concatenate([array.mean(0), array.var(0)])
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():

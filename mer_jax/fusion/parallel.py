@@ -41,6 +41,6 @@ def map_runs(
             return jax.lax.map(lambda slot: jax.lax.cond(slot[1], compute, skip, slot[0]), (placed, wanted))
 
         out = jax.pmap(on_device, in_axes=(0, 0, *shared_axes), devices=devices)(placed, wanted, *shared)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:])[:count], out)
+        return jax.tree.map(lambda x: x.reshape(slots.size, *x.shape[3:])[:count], out)
 
     return mapped

@@ -37,6 +37,7 @@ def load(
     reader_of: Callable[[int], VideoReader],
     resize: Callable[..., jax.Array],
     num_frames: int,
+    image_size: int,
 ) -> Iterator[Batch]:
     """Batches of `per_fold` clips of each fold, in the order given for each fold."""
     steps = -(-max(map(len, order)) // per_fold)
@@ -50,7 +51,7 @@ def load(
     for positions in grid:
         found = [next(read) if position >= 0 else "padding" for position in positions.reshape(-1)]
         chunks = [None if isinstance(clip, str) else clip[0] for clip in found]
-        data, mask, rows, columns = stack_chunks(chunks, num_frames)
+        data, mask, rows, columns = stack_chunks(chunks, num_frames, image_size)
         real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
         pixels = resize(data, rows, columns)
         yield Batch(
@@ -61,11 +62,13 @@ def load(
         )
 
 
-def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int) -> tuple[np.ndarray, ...]:
-    """Frames uint8 [B, T, H, W, 3], mask [B, T], resize weights [B, S, H] and [B, S, W]; zeros for None."""
+def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int, size: int) -> tuple[np.ndarray, ...]:
+    """Frames uint8 [B, T, H, W, 3], mask [B, T], resize weights [B, S, H] and [B, S, W]; zeros for None.
+
+    size: S, the side of the images that the network takes.
+    """
     found = [chunk for chunk in chunks if chunk is not None]
-    height, width = (max(chunk.data.shape[axis] for chunk in found) for axis in (1, 2))
-    size = len(found[0].side[0])
+    height, width = (max([1, *(chunk.data.shape[axis] for chunk in found)]) for axis in (1, 2))
     data = np.zeros((len(chunks), num_frames, height, width, 3), np.uint8)
     mask = np.zeros((len(chunks), num_frames), bool)
     rows, columns = (np.zeros((len(chunks), size, side), np.float32) for side in (height, width))

@@ -16,9 +16,11 @@ import optax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
+from mer_jax.checkpoints.trained import restored, stored
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import corrupted
 from mer_jax.devices import encoder_devices
+from mer_jax.errors import UsageError
 from mer_jax.features.readers import VideoReader
 from mer_jax.fusion.parallel import map_runs
 from mer_jax.metrics import weighted_f1
@@ -68,8 +70,10 @@ class Tuner:
         if settings.mode == "per_fold":
             self.train_folds = np.array([np.delete(folds, fold) for fold in folds])  # [R, G - 1]
             self.validation_folds = folds[:, None]  # [R, 1]
-        else:  # "all_labelled": one set, which has seen every clip that it is validated on
+        elif settings.mode == "all_labelled":  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
+        else:
+            raise UsageError(f"tune.mode={settings.mode!r}: expected per_fold or all_labelled")
         graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         self.graphdef: Any = graphdef
         self.backbone: Any = backbone
@@ -188,14 +192,14 @@ def tune(
     def batches(
         clips: Sequence[Clip], order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]
     ) -> Iterator[Batch]:
-        return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames)
+        return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames, reader.image_size)
 
     keep_last = ocp.training.preservation_policies.LatestN(1)
     with ocp.training.Checkpointer(folder.resolve(), preservation_policy=keep_last) as checkpoints:
         start = 0
         if checkpoints.latest is not None:
             start = checkpoints.latest.step + 1
-            state = checkpoints.load(checkpoints.latest, abstract_state=state)
+            state = restored(checkpoints.load(checkpoints.latest, abstract_state=stored(state)), state)
         advance(start * len(clips))
         for number in range(start, settings.epochs):
             draws = np.random.default_rng([seed, number])
@@ -203,6 +207,6 @@ def tune(
             seen = [corrupted(clip, corruption, seed, f" epoch {number}") for clip in clips]
             training = batches(seen, order, partial(drawing_reader, reader, seed, number))
             state = tuner.epoch(state, number, training, batches(clips, folds, lambda position: reader))
-            checkpoints.save(number, state)
+            checkpoints.save(number, stored(state))
             advance(len(clips))
     return state

@@ -1,6 +1,7 @@
 """Prepared data sets: what comes out of TFDS is what went in, and a build goes on where it was killed."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(folder, built, tm
     assert shards(path) == shards(built)
     assert stamp in [file.stat().st_ino for file in path.iterdir()]
     assert not (tmp_path / ".parts" / "tiny").exists() and not begun.exists()
+
+
+def test_what_has_changed_is_made_anew(folder, tmp_path, capsys):
+    source = shutil.copytree(folder, tmp_path / "data")
+    path, _ = build(source, tmp_path / "tfds")
+    assert build(source, tmp_path / "tfds") == (path, 0) and "anew" not in capsys.readouterr().err
+    table = source / "clips.csv"
+    table.write_text(table.read_text("utf-8").replace("你好", "再见"), "utf-8")
+    assert build(source, tmp_path / "tfds") == (path, 5) and "made anew" in capsys.readouterr().err
+    assert "再见" in {clip.transcript for clip in read_prepared(path).clips}
 
 
 def test_tfds_reads_it_without_us(built):

@@ -5,7 +5,8 @@ import pytest
 
 from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip, Dataset
-from mer_jax.data.corruptions import Corruption, corrupt, corrupted_copies
+from mer_jax.data.corruptions import Corruption, check_settings, corrupt, corrupted_copies
+from mer_jax.errors import UsageError
 from tests.data.media_files import tone
 
 NOTHING = {"snr_db": None, "blur": 0.0, "downsample": 1.0, "dropped": ()}
@@ -64,3 +65,21 @@ def test_copies_have_draws_of_their_own_and_originals_stay_clean():
     again, _ = corrupted_copies(clips, settings, 0)
     assert copies == again != corrupted_copies(clips, settings, 1)[0]
     assert not any(clip.corruption for clip in clips)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"snr_db": (10.0, 5.0)}, "snr_db"),
+        ({"snr_db": (5.0,)}, "snr_db"),
+        ({"drop": "text+vidio"}, "unknown vidio; known: speech\\+video"),
+        ({"probability": 2.0}, "probability=2.0: expected 0 to 1"),
+        ({"downsample": 0.5}, "downsample"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(change, message):
+    known = {"probability": 1.0, "snr_db": (5.0, 10.0), "blur": 0.1, "downsample": 2.0, "drop": "text"}
+    known["drop_probability"] = 0.5
+    check_settings(known, ("speech", "video", "text"))
+    with pytest.raises(UsageError, match=message):
+        check_settings(known | change, ("speech", "video", "text"))

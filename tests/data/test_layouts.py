@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Problem
-from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
+from mer_jax.data.layouts import COLUMNS, find_crops, read_folder, read_mer
 from mer_jax.errors import DataError
 
 LABELS = ("neutral", "happy")
@@ -72,6 +72,32 @@ def test_the_baselines_processed_layout(tmp_path):
         ("u", "two files (u.mp4 is read, u.wav is not)")
     ]
     assert dataset.warnings == ("1 transcripts belong to no clip, 'else' first",)
+
+
+def test_the_processed_layout_needs_no_media_where_there_are_features(tmp_path):
+    (tmp_path / "features" / "hubert").mkdir(parents=True)
+    for name in ("a", "c"):
+        np.save(tmp_path / "features" / "hubert" / f"{name}.npy", np.zeros(3, np.float32))
+    (tmp_path / "label.csv").write_text("name,discrete\na,happy\n", "utf-8")
+    (tmp_path / "transcription-mine.csv").write_text("name,chinese\na,hi\n", "utf-8")
+    dataset = read_mer(tmp_path, "processed", ("happy", "sad"), {"speech": "hubert"})
+    assert [(clip.name, clip.split, clip.transcript) for clip in dataset.clips] == [
+        ("a", "train", "hi"),
+        ("c", "unlabeled", ""),
+    ]
+    assert not dataset.problems
+    with pytest.raises(DataError, match="none of video, audio"):
+        read_mer(tmp_path, "processed", ("happy", "sad"))
+
+
+def test_crops_of_a_name_with_a_dot_are_its_own(tmp_path):
+    faces = tmp_path / "openface_face"
+    faces.mkdir()
+    (faces / "s01.npy").touch()
+    (faces / "s01.e03_aligned").mkdir()
+    assert find_crops(tmp_path, "s01.e02") is None
+    assert find_crops(tmp_path, "s01") == faces / "s01.npy"
+    assert find_crops(tmp_path, "s01.e03") == faces / "s01.e03_aligned"
 
 
 def test_mer2025_reads_candidates_from_their_csv(tmp_path):

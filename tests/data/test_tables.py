@@ -28,6 +28,7 @@ def test_short_rows_are_filled_with_empty_cells(tmp_path):
     [
         ("name,other\na,b\n", "no column 'discrete'"),
         ("", "no column 'name', 'discrete'"),
+        ("name,discrete\nb,sad,\na,happy,too\n", "row of 'a' has 3 cells under 2 columns"),
         ("name,discrete,discrete\na,happy,sad\n", "'discrete' stands twice"),
         ("name,discrete\n,happy\n", "none of its 1 rows.*empty name.*row 2"),
         ("name,discrete\n../a,happy\n", "the name cannot be a file's.*row 2"),

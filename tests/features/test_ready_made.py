@@ -24,14 +24,16 @@ def test_ready_made_features(tmp_path):
         clip("infinite", np.array([np.inf, 0, 0, 0])),
         Clip("missing", "train"),
         clip("objects", np.array([{}], object)),
+        clip("zip", np.zeros(3)),
     ]
+    (tmp_path / "zip.npy").write_bytes(b"PK\3\4 no archive either")
     keys = ready_made(clips, "speech", FeatureStore(tmp_path / "store"), shard_size=2)
     store = FeatureStore(tmp_path / "store")
     embeddings, present = store.rows(keys)
     np.testing.assert_array_equal(embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert present.tolist() == [True, True, False, False, False, False] and not embeddings[..., 2:, :].any()
+    assert present.tolist() == [True, True, *[False] * 5] and not embeddings[..., 2:, :].any()
     reasons = [store.reasons[key] for key in keys[2:]]
-    for reason, part in zip(reasons, ("wide", "finite", "no ready-made", "cannot be read"), strict=True):
+    for reason, part in zip(reasons, ("wide", "finite", "no ready-made", *["cannot be read"] * 2), strict=True):
         assert part in reason
 
 

@@ -1,11 +1,14 @@
 """Prompt tuning: who trains on whom, what is learned, and continuing after an interruption."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
+from mer_jax.errors import UsageError
 from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.tuning import batches
@@ -32,11 +35,11 @@ CLEAN = {"probability": 0.0}
 NOISY = {"probability": 0.5, "snr_db": (), "blur": 0.1, "downsample": 2.0, "drop": ""}
 
 
-def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLEAN, **changes):
+def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLEAN, depth=2, **changes):
     settings = ConfigDict({**SETTINGS, **changes})
 
     def build(key):
-        return EmoVCLIP(backbone(), ["left", "top"], 2, 2, tokenizer=tokenizer, rngs=nnx.Rngs(key))
+        return EmoVCLIP(backbone(), ["left", "top"], 2, depth, tokenizer=tokenizer, rngs=nnx.Rngs(key))
 
     return tune(
         build,
@@ -114,3 +117,27 @@ def test_micro_batches_change_nothing(clips, tmp_path, size):
 def test_all_labelled_is_one_set(clips, tmp_path):
     state = run(clips, tmp_path, mode="all_labelled", epochs=2)
     assert state.waf.shape == (1, 2)
+
+
+def test_depth_0_trains_nothing_and_scores_as_plain_clip_does(clips, tmp_path):
+    state = run(clips, tmp_path, epochs=2, depth=0)
+    assert not any(leaf.size for leaf in leaves(state.prompts))
+    np.testing.assert_array_equal(state.waf[:, 0], state.waf[:, 1])
+
+
+def test_prompts_of_one_tower_alone(clips, tmp_path):
+    state = run(clips, tmp_path, epochs=1, depth=(0, 1))
+    assert sorted(leaf.size > 0 for leaf in leaves(state.prompts)) == [False, True]
+
+
+def test_clips_that_cannot_be_read_cost_themselves(clips, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no media")
+    broken = [replace(clip, media=tmp_path / "broken.mp4") for clip in clips]
+    lost = [*broken[:6], *clips[6:]]  # whole batches of them
+    assert np.isfinite(run(lost, tmp_path / "some", epochs=1, batch_size=3).loss).all()
+    assert np.isfinite(run(broken, tmp_path / "none", epochs=1).loss).all()
+
+
+def test_an_unknown_mode_is_an_error(clips, tmp_path):
+    with pytest.raises(UsageError, match=r"per_fol'.*per_fold or all_labelled"):
+        run(clips, tmp_path, mode="per_fol")
