@@ -373,9 +373,9 @@ def fusion_step(config: Any, mesh: Mesh) -> Program:
         return jax.ShapeDtypeStruct((*x.shape[:clips], room, *x.shape[clips + 1 :]), x.dtype)
 
     runs = make_runs(fold_of, jax.random.key(0), room=PSEUDO)
-    hidden, widths = fusion.hidden, [*DIMS.values(), sum(DIMS.values())]
+    hidden, widths = fusion.hidden, [*DIMS.values(), len(DIMS) * fusion.hidden]
     macs = sum(width * hidden + 2 * hidden**2 for width in widths) + hidden * (len(DIMS) + classes)
-    first = sum(width * hidden for width in widths)  # whose inputs need no gradient
+    first = sum(DIMS.values()) * hidden  # whose inputs need no gradient
     flops = config.cv.folds * (fusion.batch_size * (6 * macs - 2 * first) + 256 * 2 * macs)
     return Program(
         f"fusion, {config.cv.folds} folds on one device: one step and one batch of validation",

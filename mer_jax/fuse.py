@@ -229,10 +229,10 @@ class Fusion:
         self, i: int, number: int, pseudo: PseudoLabels, result: Result, unimodal: np.ndarray | None
     ) -> dict[str, Any]:
         """Setting i's scores before round `number` and the clips it adds in it."""
-        eligible = None
+        present = np.stack(list(self.data.unlabelled.present.values()))  # [M, U]
+        eligible = np.any(present, axis=0)
         if unimodal is not None:
-            present = np.stack(list(self.data.unlabelled.present.values()))
-            eligible = all_agree(result.unlabelled[i], unimodal, present)
+            eligible = eligible & all_agree(result.unlabelled[i], unimodal, present)
         chosen = select_round(number, pseudo, result.unlabelled[i], self.options, eligible)
         return {
             "cv_waf": result.cv_waf[i].tolist(),

@@ -1,6 +1,8 @@
 """The steps that the commands share: a data set, its faces, its rankings, its features."""
 
 import csv
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.data.prepared import read_prepared
-from mer_jax.data.reading import time_limit
+from mer_jax.data.reading import identity, time_limit
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.data.workers import map_in_workers
 from mer_jax.errors import DataError, UsageError
@@ -83,7 +85,11 @@ def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[i
     """Positions of the labelled clips, their labels [N], and the fold [N] that holds each out.
 
     The folds are the same for every stage of a run, and kept as `folds.csv`.
+
+    Raises:
+        DataError: no clip is labelled, or the data set is not the one that the workdir's run began with.
     """
+    check_unchanged(dataset, workdir)
     labelled = dataset.split("train")
     if not labelled:
         raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
@@ -95,6 +101,20 @@ def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[i
         file.write("name,fold\n")
         file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
     return labelled, truth, fold_of
+
+
+def check_unchanged(dataset: Dataset, workdir: Path) -> None:
+    """Keeps a digest of the clips, which folds and pseudo-labels go by, in the workdir, and compares it later."""
+    known = [(clip.name, clip.split, clip.label, clip.group) for clip in dataset.clips]
+    digest = hashlib.blake2b(json.dumps(known, ensure_ascii=False).encode(), digest_size=8).hexdigest()
+    path = workdir / "dataset.json"
+    if not (workdir / "config.json").exists():  # no stage is done yet
+        dump_json(path, {"clips": len(known), "digest": digest})
+    elif load_json(path)["digest"] != digest:
+        raise DataError(
+            f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
+            "choose another --workdir, or remove it"
+        )
 
 
 def chosen_modalities(config: Any) -> tuple[str, ...]:
@@ -111,27 +131,35 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
     """Clips with their aligned face crops: the data set's own where a clip has them, else detected into `folder`.
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
-    searched says why, and is tried again at the next start.
+    searched says why, and is tried again at the next start; one whose file has changed is searched again.
     """
     wanting = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
     if not wanting:
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in wanting}
     own = own_part(wanting)
-    missing = [clip for clip in own if not paths[clip.name].exists()]
+    missing = [clip for clip in own if not is_cut(clip, paths[clip.name])]
     with progress("faces", len(own), "clip") as bar:
         bar.update(len(own) - len(missing))
         for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
             if isinstance(found, str):
+                for outdated in (paths[clip.name], face_count(paths[clip.name])):
+                    outdated.unlink(missing_ok=True)
                 dump_json(face_failure(paths[clip.name]), {"reason": found})
             else:
                 crops, without = found
-                dump_json(face_count(paths[clip.name]), {"with": len(crops), "without": without})
                 with write_whole(paths[clip.name], mode="wb") as file:
                     np.save(file, crops[..., ::-1], allow_pickle=False)
+                counts = {"with": len(crops), "without": without, "of": identity(clip.media)}
+                dump_json(face_count(paths[clip.name]), counts)
     meet("faces")
     return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
+
+
+def is_cut(clip: Clip, crops: Path) -> bool:
+    """Whether the crops are there, and of the clip's file as it is now."""
+    return face_count(crops).exists() and load_json(face_count(crops))["of"] == identity(clip.media)
 
 
 def with_faces(clip: Clip, crops: Path) -> Clip:

@@ -6,6 +6,7 @@ RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features a
 seeds and folds of one `hidden` train side by side in one program.
 """
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -124,7 +125,9 @@ def sweep(
         with progress(
             f"{len(settings)} x {trained.num_folds} trainings, hidden {hidden}", options.rounds + 1, "round"
         ) as bar:
-            _, result = trained.self_train(settings, folder / f"rounds-{hidden}", advance=bar.update)
+            # Rounds go on where they ended only for the same settings.
+            digest = hashlib.blake2b(repr(settings).encode(), digest_size=6).hexdigest()
+            _, result = trained.self_train(settings, folder / f"rounds-{hidden}-{digest}", advance=bar.update)
         for number, name in enumerate(mine):
             own = range(number * plan.seeds, (number + 1) * plan.seeds)
             entry: dict[str, Any] = {

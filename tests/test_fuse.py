@@ -70,3 +70,12 @@ def test_a_copy_changes_only_the_folds_that_train_on_its_original(config):
 def test_copies_are_trained_on(config):
     copied, clean = (fit(config, own).fitted for own in (data()[0], data(np.zeros(0, int))[0]))
     assert not np.array_equal(copied.train_loss, clean.train_loss)
+
+
+def test_a_clip_without_any_modality_is_never_pseudo_labelled(config, tmp_path):
+    found = features()["speech"]
+    found.present[LABELLED] = False  # the first unlabelled clip
+    own = fusion_data(DATASET, {"speech": found}, TRUTH, FOLDS, np.zeros(0, int), standardise=True)[0]
+    fusion = Fusion(own, 2, config, Options(rounds=2, k=4), 0, 1)
+    rounds, _ = fusion.self_train({"own": Setting(("speech",))}, tmp_path)
+    assert sorted(rounds[-1]["own"]["pseudo"]["indices"]) == [1, 2, 3]

@@ -129,8 +129,8 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
     file = folder / "config.json"
     try:
         model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error}); download it again.") from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{file}: not a JSON object ({error}); download it again.") from error
     if model_type not in classes:
         raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
     return classes[model_type].from_pretrained(folder)
@@ -240,7 +240,10 @@ def _weight_files(folder: Path) -> list[Path]:
             return [single]
         index = folder / f"{single.name}.index.json"
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise DataError(f"{index}: no weight_map to read in it ({error}); download it again.") from error
             if absent := [name for name in names if not (folder / name).is_file()]:
                 raise DataError(f"{index}: lists {', '.join(absent)}, not in the folder; download it again.")
             return [folder / name for name in names]
@@ -269,6 +272,8 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
         raise DataError(
             f"{file}: not a whole torch file of tensors alone ({type(error).__name__}); download it again."
         ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
     for name, tensor in tensors.items():
         yield name.removeprefix(prefix), tuple(tensor.shape), partial(_to_numpy, tensor)
 

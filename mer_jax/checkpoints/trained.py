@@ -23,7 +23,7 @@ def restored(arrays: dict[str, Any], like: Any) -> Any:
 def save_trained(folder: Path, tree: Any) -> None:
     """Saves a pytree of arrays, whole or not at all, over an earlier one."""
     if arrays := stored(tree):
-        ocp.save_pytree(folder.resolve(), arrays, overwrite=True)
+        ocp.save(folder.resolve(), arrays, overwrite=True)
     else:  # which Orbax refuses
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -33,4 +33,4 @@ def load_trained(folder: Path, like: Any) -> Any:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such checkpoint; expected the workdir of a finished run")
     abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in stored(like).items()}
-    return restored(ocp.load_pytree(folder.resolve(), abstract) if abstract else {}, like)
+    return restored(ocp.load(folder.resolve(), abstract) if abstract else {}, like)

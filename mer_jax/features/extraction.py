@@ -105,10 +105,13 @@ def write(store: FeatureStore, keys: Sequence[str], shard: Dispatched) -> None:
     for positions, embeddings, counts in jax.device_get(shard.batches):
         for row, position in enumerate(positions):
             pieces[position].append((counts[row], embeddings[row]))
-    rows = [
-        Row(key, None, shard.reasons[position]) if position in shard.reasons else Row(key, merge(pieces[position]))
-        for position, key in enumerate(keys)
-    ]
+    rows = []
+    for position, key in enumerate(keys):
+        embedding = None if position in shard.reasons else merge(pieces[position])
+        reason = shard.reasons.get(position)
+        if embedding is not None and not np.isfinite(embedding).all():
+            embedding, reason = None, "the encoder gave numbers that are not finite"
+        rows.append(Row(key, embedding, reason))
     store.append(rows, host=jax.process_index())
 
 

@@ -1,6 +1,7 @@
 """Features that a data set brings, instead of an encoder's."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -22,8 +23,8 @@ def ready_made(
 ) -> list[str]:
     """Puts the files that the store lacks into it; gives each clip's key there.
 
-    A 1-D array is taken as it is, [T, C] is pooled to mean and variance. The first clip's width is the width. Of a
-    clip's corruptions only dropped modalities apply.
+    A 1-D array is taken as it is, [T, C] is pooled to mean and variance. Files of another width than the store's, or
+    than most of them, are absent. Of a clip's corruptions only dropped modalities apply.
     """
     dropped = [bool(clip.corruption) and modality in clip.corruption.dropped for clip in clips]
     keys = [
@@ -32,6 +33,7 @@ def ready_made(
     ]
     missing = [i for i, key in enumerate(keys) if key not in store]
     width = store.rows([key for key in keys if key in store])[0].width
+    width = width or usual_width(clips[i].features.get(modality) for i in missing)
     advance(len(clips) - len(missing))
     for start in range(0, len(missing), shard_size):
         rows = []
@@ -40,14 +42,25 @@ def ready_made(
                 rows.append(Row(keys[i], None, DROPPED))
             else:
                 rows.append(read_row(keys[i], clips[i].features.get(modality), width))
-            width = width or (0 if rows[-1].embedding is None else rows[-1].embedding.size)
             advance(1)
         store.append(rows, host=jax.process_index())
     return keys
 
 
+def usual_width(paths: Iterable[Path | None]) -> int:
+    """The width that most of the files give, from their headers; 0 without any."""
+    widths: Counter[int] = Counter()
+    for path in paths:
+        try:
+            array = mapped_array(path) if path else np.zeros(0)
+        except Absent:
+            continue
+        widths[2 * array.shape[1] if array.ndim == 2 else array.size] += array.size > 0
+    return widths.most_common(1)[0][0] if widths.total() else 0
+
+
 def read_row(key: str, path: Path | None, width: int) -> Row:
-    """One file's embedding, or why there is none. width: of the others; 0 if there are none yet."""
+    """One file's embedding, or why there is none. width: of the others."""
     if path is None:
         return Row(key, None, "no ready-made feature")
     try:
@@ -58,6 +71,6 @@ def read_row(key: str, path: Path | None, width: int) -> Row:
         array = np.concatenate([array.mean(0), array.var(0)])
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():
         return Row(key, None, f"{path.name} is not a finite [D] or [T, C] array")
-    if width and array.size != width:
-        return Row(key, None, f"{path.name} is {array.size} wide, the first clip's is {width}")
+    if array.size != width:
+        return Row(key, None, f"{path.name} is {array.size} wide, the other clips' are {width}")
     return Row(key, array)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from mer_jax.errors import DataError
 from mer_jax.features.rows import Rows
 from mer_jax.files import write_whole
 
@@ -38,8 +39,14 @@ class FeatureStore:
         self.where: dict[str, tuple[int, int]] = {}  # key -> shard, row of its tensor (-1: absent)
         self.reasons: dict[str, str] = {}
         for number, path in enumerate(self.shards):
-            with safe_open(path, "np") as shard:
-                self._index(number, json.loads(shard.metadata()["rows"]))
+            try:
+                with safe_open(path, "np") as shard:
+                    rows = json.loads(shard.metadata()["rows"])
+            except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+                raise DataError(
+                    f"{path}: not a whole shard of features ({error}); delete it, and its clips are computed again"
+                ) from error
+            self._index(number, rows)
 
     def _index(self, number: int, rows: Sequence[tuple[str, str | None]]) -> None:
         position = 0
@@ -59,8 +66,8 @@ class FeatureStore:
         found = [row.embedding for row in rows if row.embedding is not None]
         embeddings = np.stack(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
         index = [(row.key, row.reason) for row in rows]
-        number = sum(path.name.startswith(f"{host:03d}-") for path in self.shards)
-        path = self.folder / f"{host:03d}-{number:06d}.safetensors"
+        own = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
+        path = self.folder / f"{host:03d}-{max(own, default=-1) + 1:06d}.safetensors"
         with write_whole(path, mode="wb") as file:
             file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
         self._index(len(self.shards), index)

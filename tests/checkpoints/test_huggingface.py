@@ -243,5 +243,5 @@ def test_broken_folders(tmp_path):
     with pytest.raises(DataError, match="not a whole safetensors file"):
         load_pretrained(toy, RULES, tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="not valid JSON"):
+    with pytest.raises(DataError, match="not a JSON object"):
         read_config(tmp_path, {"clip": CLIPConfig})

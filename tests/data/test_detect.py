@@ -123,6 +123,9 @@ def test_faces_of_clips_are_cut_once_and_counted(tmp_path, detector):
             clip_faces(found[2])
         assert faces_found(found) == {"clips": 2, "clips_without": 1, "frames": 5, "frames_without": 3}
     assert faces_found(clips) is None
+    write_video(tmp_path / "none.mp4", np.stack([draw_face(100, 90)] * 3))  # another clip under the same name
+    (changed,) = find_faces([clips[1]], tmp_path / "faces", get_config())
+    assert len(np.load(changed.faces)) == 3
     np.save(tmp_path / "own.npy", np.zeros((1, 128, 128, 3), np.uint8))
     brought = Clip("own", "train", media=tmp_path / "some.mp4", faces=tmp_path / "own.npy")
     both = find_faces([brought, clips[0]], tmp_path / "faces", get_config())  # one clip's crops are its own affair

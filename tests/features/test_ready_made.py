@@ -37,6 +37,15 @@ def test_ready_made_features(tmp_path):
         assert part in reason
 
 
+def test_the_usual_width_counts_not_the_first(tmp_path):
+    for name, width in (("a", 3), ("b", 5), ("c", 5)):
+        np.save(tmp_path / f"{name}.npy", np.ones(width))
+    clips = [Clip(name, "train", features={"speech": tmp_path / f"{name}.npy"}) for name in "abc"]
+    store = FeatureStore(tmp_path / "store")
+    keys = ready_made(clips, "speech", store, shard_size=1)
+    assert store.rows(keys)[1].tolist() == [False, True, True]
+
+
 def test_a_dropped_modality_is_absent_whatever_file_there_is(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(3))
     clean = Clip("a", "test", features={"speech": tmp_path / "a.npy"})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mer_jax.errors import DataError
 from mer_jax.features.store import FeatureStore, Row
 
 
@@ -63,3 +64,23 @@ def test_one_set_of_prompts_serves_all_folds(tmp_path):
     store.append([Row(str(i), np.full((1, 3), i)) for i in range(4)])
     rows, _ = store.rows(["3", "1"])
     np.testing.assert_array_equal(np.asarray(rows), [[3] * 3, [1] * 3])
+
+
+def test_a_shard_never_takes_the_place_of_another(tmp_path):
+    store = FeatureStore(tmp_path)
+    for name in "abc":
+        store.append([Row(name, np.full(2, ord(name), np.float32))])
+    (tmp_path / "000-000001.safetensors").unlink()
+    again = FeatureStore(tmp_path)
+    again.append([Row("b", np.zeros(2, np.float32))])
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    rows, present = FeatureStore(tmp_path).rows(["a", "b", "c"])
+    assert present.all() and np.asarray(rows)[:, 0].tolist() == [ord("a"), 0, ord("c")]
+
+
+@pytest.mark.parametrize("content", [b"", b"no shard"])
+def test_a_damaged_shard_is_named(tmp_path, content):
+    FeatureStore(tmp_path).append([Row("a", np.zeros(2, np.float32))])
+    (tmp_path / "000-000000.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"000-000000\.safetensors.*delete it"):
+        FeatureStore(tmp_path)

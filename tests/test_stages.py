@@ -1,0 +1,18 @@
+from dataclasses import replace
+
+import pytest
+
+from mer_jax.data.clips import Clip, Dataset
+from mer_jax.errors import DataError
+from mer_jax.stages import check_unchanged
+
+
+def test_a_run_goes_on_with_the_clips_that_it_began_with_alone(tmp_path):
+    dataset = Dataset("d", ("x", "y"), (Clip("a", "train", label="x"), Clip("b", "unlabeled")), {})
+    reordered = replace(dataset, clips=dataset.clips[::-1])
+    check_unchanged(reordered, tmp_path)
+    check_unchanged(dataset, tmp_path)  # no stage is done yet: it may still become another
+    (tmp_path / "config.json").touch()
+    check_unchanged(dataset, tmp_path)
+    with pytest.raises(DataError, match="began with other clips"):
+        check_unchanged(reordered, tmp_path)
