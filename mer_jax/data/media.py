@@ -1,10 +1,11 @@
 """Decoding sound and frames with PyAV, whose wheels carry FFmpeg."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -70,7 +71,7 @@ def probe(path: Path) -> Probe:
 def read_sound(path: Path, sample_rate: int) -> np.ndarray:
     """The sound track that FFmpeg thinks best as mono int16 [S] at `sample_rate` Hz, any channels and rate in.
 
-    A track that breaks off gives the sound before the break.
+    A track that breaks off gives the sound before the break; damaged packets are left out, without a gap.
     """
     with opened(path) as container:
         stream = best_stream(container, "audio")
@@ -136,23 +137,65 @@ def best_stream(container: av.container.InputContainer, kind: Literal["video", "
     return stream if stream is not None and stream.codec_context is not None else None
 
 
-def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
-    """A stream's frames. Clips are decoded side by side, so that each needs one thread only."""
+def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
+    """A stream's packets, until the file ends or breaks off; the error if it does so at once."""
+    found = False
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # an empty one would end the decoding
+                found = True
+                yield packet
+    except av.FFmpegError:
+        if not found:
+            raise
+
+
+def decoded_packets(
+    container: av.container.InputContainer, stream: Any
+) -> Iterator[tuple[av.Packet | None, Sequence[Any]]]:
+    """Each packet, None after the last, and the frames that the decoder gives for it, often those of earlier ones.
+
+    A packet that cannot be decoded gives none; if no packet gives any, the first error is raised. Clips are decoded
+    side by side, so that each needs one thread only.
+    """
     stream.codec_context.thread_count = 1
-    return container.decode(stream)
+    found, first_error = False, None
+    for packet in chain(packets(container, stream), [None]):
+        frames: Sequence[Any] = ()
+        try:
+            frames = stream.decode(packet)
+        except av.FFmpegError as error:
+            first_error = first_error or error
+        found = found or len(frames) > 0
+        yield packet, frames
+    if first_error and not found:
+        raise first_error
+
+
+def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+    """A stream's frames, but for those of damaged packets (see `decoded_packets`)."""
+    for _, frames in decoded_packets(container, stream):
+        yield from frames
 
 
 def frame_times(path: Path) -> np.ndarray:
     """When each video frame is shown, sorted, in the stream's ticks: from the packets alone, nothing is decoded.
 
-    Frames' numbers where the file has no time stamps.
+    Frames' numbers where the file has no time stamps. Frames that an edit list cuts off are not counted.
     """
+    return packet_times(path)[0]
+
+
+def packet_times(path: Path) -> tuple[np.ndarray, bool]:
+    """`frame_times`, and whether they are told apart by time stamps."""
     with opened(path) as container:
         stream = best_stream(container, "video")
         if stream is None:
             raise Unreadable("no video stream")
-        times = [packet.pts for packet in container.demux(stream) if packet.size]
-    return np.arange(len(times)) if None in times else np.sort(np.array(times, np.int64))
+        times = [packet.pts for packet in packets(container, stream) if not packet.is_discard]
+    if None in times:
+        return np.arange(len(times)), False
+    return np.sort(np.array(times, np.int64)), len(set(times)) > 1
 
 
 def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -208,12 +251,15 @@ class Block:
 def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[Block]:
     """Chosen video frames, at most `size` in a block.
 
-    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; frames whose size differs
-    from the first one's are resized to it.
+    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; in place of a frame whose
+    packet is damaged stands the nearest one that is decoded. Frames whose size differs from the first one's are resized
+    to it.
     """
-    wanted = choose_frames(frame_times(path), choose)
+    times, stamped = packet_times(path)
+    wanted = choose_frames(times, choose)
     with opened(path) as container:
-        frames = chosen(decoded(container, best_stream(container, "video")), wanted)
+        pairs = decoded_packets(container, best_stream(container, "video"))
+        frames = chosen(pairs, wanted, times if stamped else None)
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame can be decoded")
@@ -230,18 +276,36 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
         yield Block(pictures, *upright)
 
 
-def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.VideoFrame]:
-    """The frames with the `wanted` numbers (sorted, may repeat), until the stream ends or breaks off."""
-    counts = dict(zip(*np.unique(wanted, return_counts=True), strict=True))
-    found = False
-    try:
-        for number, frame in enumerate(islice(frames, int(wanted[-1]) + 1 if len(wanted) else 0)):
-            for _ in range(counts.get(number, 0)):
-                found = True
-                yield frame
-    except av.FFmpegError:
-        if not found:
-            raise
+def chosen(
+    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame]]], wanted: np.ndarray, times: np.ndarray | None
+) -> Iterator[av.VideoFrame]:
+    """The frames with the `wanted` numbers; for each that is not decoded, the nearest that is.
+
+    Args:
+      pairs: see `decoded_packets`.
+      wanted: sorted, may repeat.
+      times: of all frames, sorted, in ticks: they tell a frame's number. None: it is counted, and damaged packets
+        make the later frames' numbers too small.
+    """
+    pending = deque(wanted.tolist())
+    sent = count = 0
+    last: tuple[int, av.VideoFrame] | None = None
+    for packet, frames in pairs:
+        sent += packet is not None and not packet.is_discard
+        for frame in frames:
+            number = count
+            if times is not None and frame.pts is not None:
+                # No frame comes before its packet: a damaged time stamp must not end the clip.
+                number = min(int(np.searchsorted(times, frame.pts, "right")), sent) - 1
+            while pending and pending[0] <= number:
+                wish = pending.popleft()
+                yield frame if last is None or number - wish < wish - last[0] else last[1]
+            if not pending:
+                return
+            last = number, frame
+            count += 1
+    if last is not None:
+        yield from [last[1]] * len(pending)
 
 
 def read_frames(path: Path, choose: Callable[[int], np.ndarray] = np.arange) -> np.ndarray:

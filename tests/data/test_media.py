@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ from mer_jax.data.media import (
     segment_centres,
     segment_draws,
 )
-from tests.data.media_files import numbered_frames, tone, write_sound, write_video
+from tests.data.media_files import numbered_frames, tone, write_copyable, write_sound, write_video
 
 
 def test_chosen_frames_are_the_ones_asked_for(tmp_path):
@@ -114,6 +115,83 @@ def test_frames_are_turned_upright(monkeypatch):
     monkeypatch.setattr(media, "VideoReformatter", Reformatter)
     (frame,) = media.Block([Turned()], 64, 96).frames
     assert frame.shape == (96, 64, 3) and (frame[0] == 95).all()  # the right edge is on top: anticlockwise
+
+
+def sent_packets(path):
+    """(place in the file, bytes, key frame) of each packet of the first stream."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size, p.is_keyframe) for p in container.demux(container.streams[0]) if p.size]
+
+
+def zero(path, numbers):
+    """Overwrites packets of the first stream with zeros."""
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        place, size, _ = sent_packets(path)[number]
+        data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_damaged_packet_costs_its_own_frame_only(tmp_path, suffix):
+    path = tmp_path / f"v{suffix}"
+    write_copyable(path, 24)
+    zero(path, [5, 6, 23])
+    assert len(frame_times(path)) == 24
+    levels = read_frames(path).mean((1, 2, 3))
+    assert len(levels) == 24
+    if suffix != ".avi":  # whose packets tell no times
+        np.testing.assert_allclose(levels, 10 * np.arange(1, 25), atol=12)
+        np.testing.assert_allclose(
+            read_frames(path, lambda total: np.array([18, 18, 20])).mean((1, 2, 3)) // 10, 19, atol=2
+        )
+    assert media.probe(path).video == "96x64 h264"
+
+
+def test_a_clip_with_damaged_packets_only_is_unreadable(tmp_path):
+    path = tmp_path / "v.mp4"
+    write_copyable(path, 6)
+    zero(path, range(6))
+    with pytest.raises(Unreadable, match="cannot decode"):
+        read_frames(path)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "flac"), (".m4a", "aac")])
+def test_damaged_packets_of_a_sound_track_are_left_out(tmp_path, suffix, codec):
+    path = tmp_path / f"s{suffix}"
+    write_sound(path, [tone(2.0)[None]], codec, "mono")
+    whole = read_sound(path, 16_000)
+    data = bytearray(path.read_bytes())
+    for place, size, _ in sent_packets(path)[2:4]:
+        data[place : place + size] = b"\xff" * size
+    path.write_bytes(data)
+    assert 0.6 * whole.size < read_sound(path, 16_000).size < whole.size
+
+
+def test_damaged_time_stamps_do_not_end_a_clip(tmp_path):
+    """One frame claims to be shown an hour late."""
+    frames = [av.VideoFrame.from_ndarray(array, format="rgb24") for array in numbered_frames(12)]
+    times = np.sort([*range(5), *range(6, 12), 3600])
+    for number, frame in enumerate(frames):
+        frame.pts = 3600 if number == 5 else number
+    pairs = ((SimpleNamespace(is_discard=False), [frame]) for frame in frames)
+    found = list(media.chosen(pairs, np.arange(11), times))
+    assert [frame.pts for frame in found] == [0, 1, 2, 3, 4, 3600, 7, 8, 9, 10, 11]
+
+
+def test_what_an_edit_list_cuts_off_is_not_counted(tmp_path):
+    """A cut without encoding anew keeps what the first frame needs, and has it thrown away after decoding."""
+    write_copyable(tmp_path / "whole.mp4", 24)
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        video = source.streams.video[0]
+        copy = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.size:
+                shift = round(5 / 8 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                target.mux(packet)
+    assert len(frame_times(tmp_path / "cut.mp4")) == 19
+    np.testing.assert_allclose(read_frames(tmp_path / "cut.mp4").mean((1, 2, 3)), 10 * np.arange(6, 25), atol=2)
 
 
 @pytest.mark.parametrize("size", [(48, 50), (99, 33)])
