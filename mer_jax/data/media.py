@@ -152,21 +152,21 @@ def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.
 
 def decoded_packets(
     container: av.container.InputContainer, stream: Any
-) -> Iterator[tuple[av.Packet | None, Sequence[Any]]]:
+) -> Iterator[tuple[av.Packet | None, Sequence[Any] | None]]:
     """Each packet, None after the last, and the frames that the decoder gives for it, often those of earlier ones.
 
-    A packet that cannot be decoded gives none; if no packet gives any, the first error is raised. Clips are decoded
-    side by side, so that each needs one thread only.
+    None in place of frames: the packet cannot be decoded. If no packet gives any frame, the first error is raised.
+    Clips are decoded side by side, so that each needs one thread only.
     """
     stream.codec_context.thread_count = 1
     found, first_error = False, None
     for packet in chain(packets(container, stream), [None]):
-        frames: Sequence[Any] = ()
+        frames: Sequence[Any] | None = None
         try:
             frames = stream.decode(packet)
         except av.FFmpegError as error:
             first_error = first_error or error
-        found = found or len(frames) > 0
+        found = found or bool(frames)
         yield packet, frames
     if first_error and not found:
         raise first_error
@@ -175,7 +175,7 @@ def decoded_packets(
 def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """A stream's frames, but for those of damaged packets (see `decoded_packets`)."""
     for _, frames in decoded_packets(container, stream):
-        yield from frames
+        yield from frames or ()
 
 
 def frame_times(path: Path) -> np.ndarray:
@@ -187,15 +187,16 @@ def frame_times(path: Path) -> np.ndarray:
 
 
 def packet_times(path: Path) -> tuple[np.ndarray, bool]:
-    """`frame_times`, and whether they are told apart by time stamps."""
+    """`frame_times`, and whether the decoded frames carry them too."""
     with opened(path) as container:
         stream = best_stream(container, "video")
         if stream is None:
             raise Unreadable("no video stream")
         times = [packet.pts for packet in packets(container, stream) if not packet.is_discard]
+        guessed = container.format.name == "avi"  # which holds no times: FFmpeg numbers its packets as they are stored
     if None in times:
         return np.arange(len(times)), False
-    return np.sort(np.array(times, np.int64)), len(set(times)) > 1
+    return np.sort(np.array(times, np.int64)), not guessed and len(set(times)) > 1
 
 
 def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -277,22 +278,25 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
 
 
 def chosen(
-    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame]]], wanted: np.ndarray, times: np.ndarray | None
+    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]],
+    wanted: np.ndarray,
+    times: np.ndarray | None,
 ) -> Iterator[av.VideoFrame]:
     """The frames with the `wanted` numbers; for each that is not decoded, the nearest that is.
 
     Args:
       pairs: see `decoded_packets`.
       wanted: sorted, may repeat.
-      times: of all frames, sorted, in ticks: they tell a frame's number. None: it is counted, and damaged packets
-        make the later frames' numbers too small.
+      times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: frames and lost packets are
+        counted.
     """
     pending = deque(wanted.tolist())
     sent = count = 0
     last: tuple[int, av.VideoFrame] | None = None
     for packet, frames in pairs:
         sent += packet is not None and not packet.is_discard
-        for frame in frames:
+        count += frames is None
+        for frame in frames or ():
             number = count
             if times is not None and frame.pts is not None:
                 # No frame comes before its packet: a damaged time stamp must not end the clip.
