@@ -1,7 +1,7 @@
 """Decoding sound and frames with PyAV, whose wheels carry FFmpeg."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
@@ -15,10 +15,13 @@ from av.video.reformatter import VideoReformatter
 
 from mer_jax.data.clips import Absent
 
-SILENCE = 33  # int16 peak below which a track holds no speech: -60 dB of full scale
+SILENCE = 32.8  # int16 RMS of a window up to which it is silent: -60 dB of full scale
+WINDOWS_PER_SECOND = 40
+SOUNDING_WINDOWS = 4  # that make a sound: 0.1 s; a click is in one or two
 RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 kHz, aliases below -80 dB
 PROBE_RATE = 16_000  # Hz, to which sound is resampled before it is judged
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
+LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
 
 
 class Unreadable(Absent):
@@ -61,7 +64,7 @@ def probe(path: Path) -> Probe:
             if first is not None:
                 codec: Any = stream.codec_context
                 sound = f"{codec.sample_rate} Hz {codec.layout.name} {codec.name}"
-                silent = all(map(is_silent, chain([first], blocks)))
+                silent = are_silent(chain([first], blocks), PROBE_RATE)
         if not (video or sound):
             raise Unreadable("neither sound nor frames in it")
         seconds = container.duration / av.time_base if container.duration else None
@@ -96,16 +99,22 @@ def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rat
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int) -> Iterator[np.ndarray]:
     """Frames -> mono int16 blocks [S]. A stream may change its format on the way."""
     for form, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
-        graph = resampling_graph(*form, sample_rate)
-        for frame in chain(alike, [None]):
+        first = next(alike)
+        graph = resampling_graph(*form, first.layout.nb_channels, sample_rate)
+        for frame in chain([first], alike, [None]):
             yield from pulled(graph, frame)
 
 
-def resampling_graph(sample_format: str, layout: str, rate: int, sample_rate: int) -> av.filter.Graph:
-    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass."""
+def resampling_graph(sample_format: str, layout: str, rate: int, channels: int, sample_rate: int) -> av.filter.Graph:
+    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass.
+
+    Of channels whose places are not known, up to 8 have FFmpeg's usual places; more are averaged.
+    """
     graph = av.filter.Graph()
+    averaged = channels > 8 and layout == f"{channels} channels"
     nodes = [
         graph.add_abuffer(sample_rate=rate, format=sample_format, layout=layout, time_base=Fraction(1, rate)),
+        *([graph.add("pan", "mono|c0<" + "+".join(f"c{i}" for i in range(channels)))] if averaged else []),
         graph.add("aresample", f"{sample_rate}:{RESAMPLING}"),
         graph.add("aformat", f"sample_fmts=s16:sample_rates={sample_rate}:channel_layouts=mono"),
         graph.add("abuffersink"),
@@ -126,9 +135,37 @@ def pulled(graph: av.filter.Graph, frame: av.AudioFrame | None) -> Iterator[np.n
             return
 
 
-def is_silent(waveform: np.ndarray) -> bool:
-    """Whether an int16 waveform [S] never rises above the noise floor."""
-    return waveform.size == 0 or max(int(waveform.max()), -int(waveform.min())) < SILENCE
+def is_silent(waveform: np.ndarray, sample_rate: int) -> bool:
+    """Whether an int16 waveform [S] never rises above the noise floor for long (see `are_silent`)."""
+    step = 10 * sample_rate
+    return are_silent((waveform[start : start + step] for start in range(0, waveform.size, step)), sample_rate)
+
+
+def are_silent(blocks: Iterable[np.ndarray], sample_rate: int) -> bool:
+    """Whether a sound in int16 blocks [S] rises above the noise floor in less than 0.1 s of windows, or of its length.
+
+    A window's RMS is judged without its mean: a constant offset is nothing to hear. Blocks are read up to where it is
+    decided.
+    """
+    window = sample_rate // WINDOWS_PER_SECOND
+    sounding = total = 0
+    rest = np.zeros(0, np.int16)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        count = rest.size // window
+        windows, rest = rest[: count * window].reshape(count, window), rest[count * window :]
+        sounding += count_sounding(windows)
+        total += count
+        if sounding >= SOUNDING_WINDOWS:
+            return False
+    if not total and rest.size:
+        sounding, total = count_sounding(rest[None]), 1
+    return sounding < max(1, min(SOUNDING_WINDOWS, total))
+
+
+def count_sounding(windows: np.ndarray) -> int:
+    """How many int16 windows [N, S] rise above the noise floor."""
+    return int((windows.std(axis=1, dtype=np.float32) > SILENCE).sum())
 
 
 def best_stream(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> Any:
@@ -216,7 +253,7 @@ class Block:
 
     Args:
       pictures: the frames as the decoder gave them.
-      width, height: of the clip's first frame, upright.
+      width, height: of `frames`: those of the clip's first picture, upright, no longer than LONGEST_SIDE.
     """
 
     def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
@@ -253,8 +290,8 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     """Chosen video frames, at most `size` in a block.
 
     choose: see `choose_frames`. A clip that breaks off gives the frames before the break; in place of a frame whose
-    packet is damaged stands the nearest one that is decoded. Frames whose size differs from the first one's are resized
-    to it.
+    packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it, and
+    those whose size differs from the first one's are resized to it.
     """
     times, stamped = packet_times(path)
     wanted = choose_frames(times, choose)
@@ -267,7 +304,9 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
         turned = round(first.rotation / 90) % 2
-        upright = (first.height, first.width) if turned else (first.width, first.height)
+        scale = min(1, LONGEST_SIDE / max(first.width, first.height))
+        width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
+        upright = (height, width) if turned else (width, height)
         pictures = [first]
         for frame in frames:
             if len(pictures) == size:
