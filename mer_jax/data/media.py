@@ -1,10 +1,11 @@
 """Decoding sound and frames with PyAV, whose wheels carry FFmpeg."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +15,13 @@ from av.video.reformatter import VideoReformatter
 
 from mer_jax.data.clips import Absent
 
-SILENCE = 33  # int16 peak below which a track holds no speech: -60 dB of full scale
+SILENCE = 32.8  # int16 RMS of a window up to which it is silent: -60 dB of full scale
+WINDOWS_PER_SECOND = 40
+SOUNDING_WINDOWS = 4  # that make a sound: 0.1 s; a click is in one or two
 RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 kHz, aliases below -80 dB
 PROBE_RATE = 16_000  # Hz, to which sound is resampled before it is judged
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
+LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
 
 
 class Unreadable(Absent):
@@ -60,7 +64,7 @@ def probe(path: Path) -> Probe:
             if first is not None:
                 codec: Any = stream.codec_context
                 sound = f"{codec.sample_rate} Hz {codec.layout.name} {codec.name}"
-                silent = all(map(is_silent, chain([first], blocks)))
+                silent = are_silent(chain([first], blocks), PROBE_RATE)
         if not (video or sound):
             raise Unreadable("neither sound nor frames in it")
         seconds = container.duration / av.time_base if container.duration else None
@@ -70,7 +74,7 @@ def probe(path: Path) -> Probe:
 def read_sound(path: Path, sample_rate: int) -> np.ndarray:
     """The sound track that FFmpeg thinks best as mono int16 [S] at `sample_rate` Hz, any channels and rate in.
 
-    A track that breaks off gives the sound before the break.
+    A track that breaks off gives the sound before the break; damaged packets are left out, without a gap.
     """
     with opened(path) as container:
         stream = best_stream(container, "audio")
@@ -95,16 +99,22 @@ def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rat
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int) -> Iterator[np.ndarray]:
     """Frames -> mono int16 blocks [S]. A stream may change its format on the way."""
     for form, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
-        graph = resampling_graph(*form, sample_rate)
-        for frame in chain(alike, [None]):
+        first = next(alike)
+        graph = resampling_graph(*form, first.layout.nb_channels, sample_rate)
+        for frame in chain([first], alike, [None]):
             yield from pulled(graph, frame)
 
 
-def resampling_graph(sample_format: str, layout: str, rate: int, sample_rate: int) -> av.filter.Graph:
-    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass."""
+def resampling_graph(sample_format: str, layout: str, rate: int, channels: int, sample_rate: int) -> av.filter.Graph:
+    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass.
+
+    Of channels whose places are not known, up to 8 have FFmpeg's usual places; more are averaged.
+    """
     graph = av.filter.Graph()
+    averaged = channels > 8 and layout == f"{channels} channels"
     nodes = [
         graph.add_abuffer(sample_rate=rate, format=sample_format, layout=layout, time_base=Fraction(1, rate)),
+        *([graph.add("pan", "mono|c0<" + "+".join(f"c{i}" for i in range(channels)))] if averaged else []),
         graph.add("aresample", f"{sample_rate}:{RESAMPLING}"),
         graph.add("aformat", f"sample_fmts=s16:sample_rates={sample_rate}:channel_layouts=mono"),
         graph.add("abuffersink"),
@@ -125,9 +135,37 @@ def pulled(graph: av.filter.Graph, frame: av.AudioFrame | None) -> Iterator[np.n
             return
 
 
-def is_silent(waveform: np.ndarray) -> bool:
-    """Whether an int16 waveform [S] never rises above the noise floor."""
-    return waveform.size == 0 or max(int(waveform.max()), -int(waveform.min())) < SILENCE
+def is_silent(waveform: np.ndarray, sample_rate: int) -> bool:
+    """Whether an int16 waveform [S] never rises above the noise floor for long (see `are_silent`)."""
+    step = 10 * sample_rate
+    return are_silent((waveform[start : start + step] for start in range(0, waveform.size, step)), sample_rate)
+
+
+def are_silent(blocks: Iterable[np.ndarray], sample_rate: int) -> bool:
+    """Whether a sound in int16 blocks [S] rises above the noise floor in less than 0.1 s of windows, or of its length.
+
+    A window's RMS is judged without its mean: a constant offset is nothing to hear. Blocks are read up to where it is
+    decided.
+    """
+    window = sample_rate // WINDOWS_PER_SECOND
+    sounding = total = 0
+    rest = np.zeros(0, np.int16)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        count = rest.size // window
+        windows, rest = rest[: count * window].reshape(count, window), rest[count * window :]
+        sounding += count_sounding(windows)
+        total += count
+        if sounding >= SOUNDING_WINDOWS:
+            return False
+    if not total and rest.size:
+        sounding, total = count_sounding(rest[None]), 1
+    return sounding < max(1, min(SOUNDING_WINDOWS, total))
+
+
+def count_sounding(windows: np.ndarray) -> int:
+    """How many int16 windows [N, S] rise above the noise floor."""
+    return int((windows.std(axis=1, dtype=np.float32) > SILENCE).sum())
 
 
 def best_stream(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> Any:
@@ -136,23 +174,66 @@ def best_stream(container: av.container.InputContainer, kind: Literal["video", "
     return stream if stream is not None and stream.codec_context is not None else None
 
 
-def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
-    """A stream's frames. Clips are decoded side by side, so that each needs one thread only."""
+def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
+    """A stream's packets, until the file ends or breaks off; the error if it does so at once."""
+    found = False
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # an empty one would end the decoding
+                found = True
+                yield packet
+    except av.FFmpegError:
+        if not found:
+            raise
+
+
+def decoded_packets(
+    container: av.container.InputContainer, stream: Any
+) -> Iterator[tuple[av.Packet | None, Sequence[Any] | None]]:
+    """Each packet, None after the last, and the frames that the decoder gives for it, often those of earlier ones.
+
+    None in place of frames: the packet cannot be decoded. If no packet gives any frame, the first error is raised.
+    Clips are decoded side by side, so that each needs one thread only.
+    """
     stream.codec_context.thread_count = 1
-    return container.decode(stream)
+    found, first_error = False, None
+    for packet in chain(packets(container, stream), [None]):
+        frames: Sequence[Any] | None = None
+        try:
+            frames = stream.decode(packet)
+        except av.FFmpegError as error:
+            first_error = first_error or error
+        found = found or bool(frames)
+        yield packet, frames
+    if first_error and not found:
+        raise first_error
+
+
+def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+    """A stream's frames, but for those of damaged packets (see `decoded_packets`)."""
+    for _, frames in decoded_packets(container, stream):
+        yield from frames or ()
 
 
 def frame_times(path: Path) -> np.ndarray:
     """When each video frame is shown, sorted, in the stream's ticks: from the packets alone, nothing is decoded.
 
-    Frames' numbers where the file has no time stamps.
+    Frames' numbers where the file has no time stamps. Frames that an edit list cuts off are not counted.
     """
+    return packet_times(path)[0]
+
+
+def packet_times(path: Path) -> tuple[np.ndarray, bool]:
+    """`frame_times`, and whether the decoded frames carry them too."""
     with opened(path) as container:
         stream = best_stream(container, "video")
         if stream is None:
             raise Unreadable("no video stream")
-        times = [packet.pts for packet in container.demux(stream) if packet.size]
-    return np.arange(len(times)) if None in times else np.sort(np.array(times, np.int64))
+        times = [packet.pts for packet in packets(container, stream) if not packet.is_discard]
+        guessed = container.format.name == "avi"  # which holds no times: FFmpeg numbers its packets as they are stored
+    if None in times:
+        return np.arange(len(times)), False
+    return np.sort(np.array(times, np.int64)), not guessed and len(set(times)) > 1
 
 
 def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -172,7 +253,7 @@ class Block:
 
     Args:
       pictures: the frames as the decoder gave them.
-      width, height: of the clip's first frame, upright.
+      width, height: of `frames`: those of the clip's first picture, upright, no longer than LONGEST_SIDE.
     """
 
     def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
@@ -208,19 +289,24 @@ class Block:
 def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, size: int = 16) -> Iterator[Block]:
     """Chosen video frames, at most `size` in a block.
 
-    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; frames whose size differs
-    from the first one's are resized to it.
+    choose: see `choose_frames`. A clip that breaks off gives the frames before the break; in place of a frame whose
+    packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it, and
+    those whose size differs from the first one's are resized to it.
     """
-    wanted = choose_frames(frame_times(path), choose)
+    times, stamped = packet_times(path)
+    wanted = choose_frames(times, choose)
     with opened(path) as container:
-        frames = chosen(decoded(container, best_stream(container, "video")), wanted)
+        pairs = decoded_packets(container, best_stream(container, "video"))
+        frames = chosen(pairs, wanted, times if stamped else None)
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
         turned = round(first.rotation / 90) % 2
-        upright = (first.height, first.width) if turned else (first.width, first.height)
+        scale = min(1, LONGEST_SIDE / max(first.width, first.height))
+        width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
+        upright = (height, width) if turned else (width, height)
         pictures = [first]
         for frame in frames:
             if len(pictures) == size:
@@ -230,18 +316,39 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
         yield Block(pictures, *upright)
 
 
-def chosen(frames: Iterator[av.VideoFrame], wanted: np.ndarray) -> Iterator[av.VideoFrame]:
-    """The frames with the `wanted` numbers (sorted, may repeat), until the stream ends or breaks off."""
-    counts = dict(zip(*np.unique(wanted, return_counts=True), strict=True))
-    found = False
-    try:
-        for number, frame in enumerate(islice(frames, int(wanted[-1]) + 1 if len(wanted) else 0)):
-            for _ in range(counts.get(number, 0)):
-                found = True
-                yield frame
-    except av.FFmpegError:
-        if not found:
-            raise
+def chosen(
+    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]],
+    wanted: np.ndarray,
+    times: np.ndarray | None,
+) -> Iterator[av.VideoFrame]:
+    """The frames with the `wanted` numbers; for each that is not decoded, the nearest that is.
+
+    Args:
+      pairs: see `decoded_packets`.
+      wanted: sorted, may repeat.
+      times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: frames and lost packets are
+        counted.
+    """
+    pending = deque(wanted.tolist())
+    sent = count = 0
+    last: tuple[int, av.VideoFrame] | None = None
+    for packet, frames in pairs:
+        sent += packet is not None and not packet.is_discard
+        count += frames is None
+        for frame in frames or ():
+            number = count
+            if times is not None and frame.pts is not None:
+                # No frame comes before its packet: a damaged time stamp must not end the clip.
+                number = min(int(np.searchsorted(times, frame.pts, "right")), sent) - 1
+            while pending and pending[0] <= number:
+                wish = pending.popleft()
+                yield frame if last is None or number - wish < wish - last[0] else last[1]
+            if not pending:
+                return
+            last = number, frame
+            count += 1
+    if last is not None:
+        yield from [last[1]] * len(pending)
 
 
 def read_frames(path: Path, choose: Callable[[int], np.ndarray] = np.arange) -> np.ndarray:

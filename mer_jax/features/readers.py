@@ -50,7 +50,7 @@ class SpeechReader:
         return partial(clip_sound, sample_rate=self.sample_rate)
 
     def chunks(self, waveform: np.ndarray) -> list[Chunk]:
-        if is_silent(waveform):
+        if is_silent(waveform, self.sample_rate):
             raise Absent("silent")
         if waveform.size < SHORTEST_SOUND:
             raise Absent("sound shorter than one frame")

@@ -25,6 +25,16 @@ def write_video(path, frames, sound=None, rate=8, sample_rate=16_000):
             container.mux(audio.encode())
 
 
+def write_copyable(path, count):
+    """`count` numbered frames, of which two in three need frames after them: with a key frame every 12th."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"crf": "1", "g": "12", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p"
+        for frame in numbered_frames(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def write_sound(path, tracks, codec, layout, sample_rate=16_000):
     """tracks: packed int16 [1, S * channels] each."""
     with av.open(str(path), "w") as container:

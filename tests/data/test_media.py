@@ -1,7 +1,10 @@
 """Decoding: which frames, which samples, and reasons instead of crashes."""
 
+import struct
+import wave
 from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -23,7 +26,8 @@ from mer_jax.data.media import (
     segment_centres,
     segment_draws,
 )
-from tests.data.media_files import numbered_frames, tone, write_sound, write_video
+from mer_jax.features.readers import VideoReader
+from tests.data.media_files import numbered_frames, tone, write_copyable, write_sound, write_video
 
 
 def test_chosen_frames_are_the_ones_asked_for(tmp_path):
@@ -75,7 +79,7 @@ def test_sound_keeps_its_place_and_its_channels_are_mixed(tmp_path):
     channels = np.zeros((6, 16_000), np.int16)
     channels[2] = tone(1.0)  # the centre of 5.1
     write_sound(tmp_path / "surround.flac", [channels.T.reshape(1, -1)], "flac", "5.1")
-    assert not is_silent(read_sound(tmp_path / "surround.flac", 16_000))
+    assert not is_silent(read_sound(tmp_path / "surround.flac", 16_000), 16_000)
 
 
 def test_one_of_several_tracks_is_read(tmp_path):
@@ -99,21 +103,106 @@ def test_a_variable_frame_rate_is_read_by_time(tmp_path):
     assert abs(levels[0] - 10) < 2 and abs(levels[1] - 10) < 2 and levels[2] > 30 and levels[3] > 90
 
 
-def test_frames_are_turned_upright(monkeypatch):
-    class Turned:
-        rotation, format = 90, av.VideoFormat("yuv420p")
+@pytest.mark.parametrize(("cosine", "sine", "corner"), [(0, 1, (0, 0)), (0, -1, (-1, -1)), (-1, 0, (0, -1))])
+def test_frames_are_turned_upright(tmp_path, cosine, sine, corner):
+    """The lower left corner is bright, and the track's display matrix turns it (clockwise where sine is 1)."""
+    frames = np.zeros((2, 64, 96, 3), np.uint8)
+    frames[:, 40:, :30] = 200
+    write_video(tmp_path / "v.mp4", frames)
+    data = bytearray((tmp_path / "v.mp4").read_bytes())
+    place = data.index(b"tkhd") + 44  # version, flags, times, track, layer, volume
+    identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    assert data[place : place + 36] == identity
+    turned = (cosine, sine, 0, -sine, cosine, 0, 0, 0)
+    data[place : place + 36] = struct.pack(">9i", *(65536 * value for value in turned), 1 << 30)
+    (tmp_path / "v.mp4").write_bytes(data)
+    frames = read_frames(tmp_path / "v.mp4")
+    assert frames.shape == ((2, 96, 64, 3) if sine else (2, 64, 96, 3))
+    assert frames[0][corner].min() > 190 and frames[0].mean() < 60
 
-        def to_ndarray(self):
-            return np.broadcast_to(np.arange(96, dtype=np.uint8)[None, :, None], (64, 96, 3))
 
-    class Reformatter:
-        def reformat(self, picture, width, height, *_, **__):
-            assert (width, height) == (96, 64)
-            return picture
+@pytest.mark.parametrize(("size", "shrunk"), [((2160, 4096), (1012, 1920)), ((2400, 64), (1920, 51))])
+def test_large_frames_are_shrunk(tmp_path, size, shrunk):
+    frames = np.zeros((2, *size, 3), np.uint8)
+    frames[:, : size[0] // 2] = 200
+    write_video(tmp_path / "v.mp4", frames)
+    (block,) = frame_blocks(tmp_path / "v.mp4")
+    assert (block.height, block.width) == shrunk and block.frames.shape == (2, *shrunk, 3)
+    assert block.frames[0, : shrunk[0] // 2 - 2].min() > 190 and block.frames[0, shrunk[0] // 2 + 2 :].max() < 10
+    assert VideoReader(224, 8).chunks(read_frames(tmp_path / "v.mp4"))
 
-    monkeypatch.setattr(media, "VideoReformatter", Reformatter)
-    (frame,) = media.Block([Turned()], 64, 96).frames
-    assert frame.shape == (96, 64, 3) and (frame[0] == 95).all()  # the right edge is on top: anticlockwise
+
+def sent_packets(path):
+    """(place in the file, bytes, key frame) of each packet of the first stream."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size, p.is_keyframe) for p in container.demux(container.streams[0]) if p.size]
+
+
+def zero(path, numbers):
+    """Overwrites packets of the first stream with zeros."""
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        place, size, _ = sent_packets(path)[number]
+        data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])  # with time stamps and without
+def test_a_damaged_packet_costs_its_own_frame_only(tmp_path, suffix):
+    path = tmp_path / f"v{suffix}"
+    write_copyable(path, 24)
+    zero(path, [5, 6, 23])
+    assert len(frame_times(path)) == 24
+    np.testing.assert_allclose(read_frames(path).mean((1, 2, 3)), 10 * np.arange(1, 25), atol=21)
+    late = read_frames(path, lambda total: np.array([18, 18, 20])).mean((1, 2, 3))
+    np.testing.assert_allclose(late, [190, 190, 210], atol=2)
+    assert media.probe(path).video == "96x64 h264"
+
+
+def test_a_clip_with_damaged_packets_only_is_unreadable(tmp_path):
+    path = tmp_path / "v.mp4"
+    write_copyable(path, 6)
+    zero(path, range(6))
+    with pytest.raises(Unreadable, match="cannot decode"):
+        read_frames(path)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "flac"), (".m4a", "aac")])
+def test_damaged_packets_of_a_sound_track_are_left_out(tmp_path, suffix, codec):
+    path = tmp_path / f"s{suffix}"
+    write_sound(path, [tone(2.0)[None]], codec, "mono")
+    whole = read_sound(path, 16_000)
+    data = bytearray(path.read_bytes())
+    for place, size, _ in sent_packets(path)[2:4]:
+        data[place : place + size] = b"\xff" * size
+    path.write_bytes(data)
+    assert 0.6 * whole.size < read_sound(path, 16_000).size < whole.size
+
+
+def test_damaged_time_stamps_do_not_end_a_clip(tmp_path):
+    """One frame claims to be shown an hour late."""
+    frames = [av.VideoFrame.from_ndarray(array, format="rgb24") for array in numbered_frames(12)]
+    times = np.sort([*range(5), *range(6, 12), 3600])
+    for number, frame in enumerate(frames):
+        frame.pts = 3600 if number == 5 else number
+    pairs = ((SimpleNamespace(is_discard=False), [frame]) for frame in frames)
+    found = list(media.chosen(pairs, np.arange(11), times))
+    assert [frame.pts for frame in found] == [0, 1, 2, 3, 4, 3600, 7, 8, 9, 10, 11]
+
+
+def test_what_an_edit_list_cuts_off_is_not_counted(tmp_path):
+    """A cut without encoding anew keeps what the first frame needs, and has it thrown away after decoding."""
+    write_copyable(tmp_path / "whole.mp4", 24)
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        video = source.streams.video[0]
+        copy = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.size:
+                shift = round(5 / 8 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                target.mux(packet)
+    assert len(frame_times(tmp_path / "cut.mp4")) == 19
+    np.testing.assert_allclose(read_frames(tmp_path / "cut.mp4").mean((1, 2, 3)), 10 * np.arange(6, 25), atol=2)
 
 
 @pytest.mark.parametrize("size", [(48, 50), (99, 33)])
@@ -162,9 +251,51 @@ def test_missing_streams_and_broken_files_give_reasons(tmp_path):
             read_frames(tmp_path / name)
 
 
-def test_silence():
-    assert is_silent(np.zeros(100, np.int16)) and is_silent(np.zeros(0, np.int16))
-    assert not is_silent(np.array([0, -32768], np.int16))
+def noise(seconds, decibels):
+    """Normal noise whose RMS is `decibels` of full scale, int16."""
+    return np.random.default_rng(0).normal(0, 32768 * 10 ** (decibels / 20), int(seconds * 16_000)).astype(np.int16)
+
+
+CLICK = np.zeros(48_000, np.int16)
+CLICK[20_000:20_003] = 30_000
+
+
+@pytest.mark.parametrize(
+    ("waveform", "silent"),
+    [
+        (np.zeros(0, np.int16), True),
+        (np.zeros(100, np.int16), True),
+        (CLICK, True),
+        (np.full(48_000, 500, np.int16), True),
+        (noise(3, -64), True),
+        (noise(3, -50), False),
+        (np.concatenate([np.zeros(40_000, np.int16), noise(0.2, -40)]), False),
+        (tone(0.05), False),
+        (np.array([0, -32768], np.int16), False),
+    ],
+)
+def test_silence_is_judged_by_windows(waveform, silent):
+    assert is_silent(waveform, 16_000) is silent
+    for size in (30, 1024):  # samples
+        blocks = [waveform[start : start + size] for start in range(0, waveform.size, size)]
+        assert media.are_silent(iter(blocks), 16_000) is silent
+
+
+def test_the_probe_hears_no_click(tmp_path):
+    for name, waveform in (("click", CLICK), ("quiet", noise(3, -50))):
+        write_sound(tmp_path / f"{name}.flac", [waveform[None]], "flac", "mono")
+    assert media.probe(tmp_path / "click.flac").silent and not media.probe(tmp_path / "quiet.flac").silent
+
+
+def test_channels_without_known_places_are_averaged(tmp_path):
+    channels = np.zeros((9, 16_000), np.int16)
+    channels[3] = tone(1.0)
+    with wave.open(str(tmp_path / "nine.wav"), "wb") as file:
+        file.setnchannels(9)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(channels.T.tobytes())
+    np.testing.assert_allclose(read_sound(tmp_path / "nine.wav", 16_000), tone(1.0) / 9, atol=2)
 
 
 @given(st.integers(1, 32), st.integers(1, 500), st.integers(0, 9))

@@ -29,7 +29,7 @@ def test_a_sound_clip_has_frames_sound_and_a_crop_per_frame(tmp_path, plan):
     assert frames.shape == (9, 128, 160, 3)
     assert crops.shape == (9, 112, 112, 3) and crops.dtype == np.uint8
     sound = read_sound(media, 16_000)
-    assert not is_silent(sound)
+    assert not is_silent(sound, 16_000)
     assert len(sound) == pytest.approx(9 / 8 * 16_000, abs=2048)  # AAC: a block before, a part of one after
     blue, _, red = crops.mean(axis=(0, 1, 2))
     assert red > blue  # skin, so the crops are BGR
@@ -54,7 +54,7 @@ def test_a_broken_file_is_broken_as_planned(tmp_path, plan, defect, symptom):
 def test_a_silent_clip_has_a_track_of_silence(tmp_path, plan):
     write_clip(tmp_path, replace(plan, defect=Defect.SILENT), PERSON)
     sound = read_sound(paths(tmp_path)[0], 16_000)
-    assert len(sound) > 16_000 and is_silent(sound)
+    assert len(sound) > 16_000 and is_silent(sound, 16_000)
 
 
 def test_without_a_face_there_are_frames_but_no_crops(tmp_path, plan):
