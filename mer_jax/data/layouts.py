@@ -9,20 +9,8 @@ from mer_jax.data.tables import read_mapping, read_table
 from mer_jax.errors import DataError
 
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mov",
-    ".mkv",
-    ".avi",
-    ".webm",
-    ".m4v",
-    ".flv",
-    ".wmv",
-    ".mpg",
-    ".mpeg",
-    ".3gp",
-    ".ts",
-    ".mts",
-)
+    ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ts", ".mts",
+)  # fmt: skip
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".mka")
 MEDIA_SUFFIXES = VIDEO_SUFFIXES + SOUND_SUFFIXES
 COLUMNS = ("label", "split", "group", "text", "file")  # of a folder's clips.csv, beside its name column

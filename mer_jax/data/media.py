@@ -142,7 +142,7 @@ def is_silent(waveform: np.ndarray, sample_rate: int) -> bool:
 
 
 def are_silent(blocks: Iterable[np.ndarray], sample_rate: int) -> bool:
-    """Whether a sound in int16 blocks [S] rises above the noise floor in less than 0.1 s of windows, or of its length.
+    """Whether a sound in int16 blocks [S] is above the noise floor for less than 0.1 s, or, if shorter, its length.
 
     A window's RMS is judged without its mean: a constant offset is nothing to hear. Blocks are read up to where it is
     decided.
@@ -290,8 +290,8 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     """Chosen video frames, at most `size` in a block.
 
     choose: see `choose_frames`. A clip that breaks off gives the frames before the break; in place of a frame whose
-    packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it, and
-    those whose size differs from the first one's are resized to it.
+    packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have
+    the first one's size.
     """
     times, stamped = packet_times(path)
     wanted = choose_frames(times, choose)

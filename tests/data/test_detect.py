@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.detect import FaceDetector
+from mer_jax.data.faces import crop_clip
 from mer_jax.data.media import Block
 from mer_jax.data.reading import clip_faces
 from mer_jax.stages import faces_found, find_faces
@@ -106,6 +107,19 @@ def test_crops_follow_the_main_face_and_drop_frames_without(detector):
     assert missing == 1
     # Both show the same face at the same place, though one was smaller.
     assert np.abs(crops[0].astype(int) - crops[1]).mean() < 12
+
+
+def test_a_face_in_large_frames_is_cut_where_it_is(tmp_path, detector):
+    """Frames of 2400 px are shrunk on the way, and its place is told in pixels of the shrunk ones."""
+    face = draw_face(100, 90)
+    large = np.asarray(Image.fromarray(face).resize((2400, 1350), Image.Resampling.BILINEAR))
+    write_video(tmp_path / "large.mp4", large[None])
+    write_video(tmp_path / "small.mp4", face[None])
+    crops = {}
+    for name in ("large", "small"):
+        crops[name], missing = detector.answer(crop_clip(Clip(name, "train", media=tmp_path / f"{name}.mp4"), 128, 8))
+        assert missing == 0
+    assert np.abs(crops["large"].astype(int) - crops["small"]).mean() < 4
 
 
 def test_faces_of_clips_are_cut_once_and_counted(tmp_path, detector):
