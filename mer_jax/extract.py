@@ -38,7 +38,7 @@ def extract_features(run: Run) -> None:
     wanted = [modality for modality in chosen_modalities(config) if modality != "video"]
     run.announce(["data", "faces", *wanted])
     with run.stage("data"), first_host_first("data"):
-        dataset = run_dataset(config)
+        dataset = run_dataset(config, workdir)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")

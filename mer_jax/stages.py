@@ -74,33 +74,17 @@ def open_dataset(config: Any) -> Dataset:
     return read_mer(root, config.variant, labels, features)
 
 
-def run_dataset(config: Any) -> Dataset:
-    """The data set as every stage of a run sees it: with the test clips corrupted as the config says."""
-    for settings in (config.corruptions.training, config.corruptions.evaluation):
-        check_settings(settings, MODALITIES)
-    return corrupt(open_dataset(config), config.corruptions.evaluation, config.seed)
-
-
-def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Positions of the labelled clips, their labels [N], and the fold [N] that holds each out.
-
-    The folds are the same for every stage of a run, and kept as `folds.csv`.
+def run_dataset(config: Any, workdir: Path) -> Dataset:
+    """The data set as every stage of a run sees it: with the test clips corrupted as the config says.
 
     Raises:
-        DataError: no clip is labelled, or the data set is not the one that the workdir's run began with.
+        DataError: it is not the one that the workdir's run began with.
     """
+    for settings in (config.corruptions.training, config.corruptions.evaluation):
+        check_settings(settings, MODALITIES)
+    dataset = open_dataset(config)
     check_unchanged(dataset, workdir)
-    labelled = dataset.split("train")
-    if not labelled:
-        raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
-    clips = [dataset.clips[i] for i in labelled]
-    truth = np.array([dataset.labels.index(clip.label) for clip in clips])
-    groups = np.array([clip.group or clip.name for clip in clips])
-    fold_of = make_folds(truth, config.cv.folds, config.seed, groups)
-    with write_whole(workdir / "folds.csv") as file:
-        file.write("name,fold\n")
-        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
-    return labelled, truth, fold_of
+    return corrupt(dataset, config.corruptions.evaluation, config.seed)
 
 
 def check_unchanged(dataset: Dataset, workdir: Path) -> None:
@@ -115,6 +99,27 @@ def check_unchanged(dataset: Dataset, workdir: Path) -> None:
             f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
             "choose another --workdir, or remove it"
         )
+
+
+def labelled_folds(dataset: Dataset, config: Any, workdir: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Positions of the labelled clips, their labels [N], and the fold [N] that holds each out.
+
+    The folds are the same for every stage of a run, and kept as `folds.csv`.
+
+    Raises:
+        DataError: no clip is labelled.
+    """
+    labelled = dataset.split("train")
+    if not labelled:
+        raise DataError(f"{config.data.get('root', 'the data set')}: no labelled clip; training needs labels")
+    clips = [dataset.clips[i] for i in labelled]
+    truth = np.array([dataset.labels.index(clip.label) for clip in clips])
+    groups = np.array([clip.group or clip.name for clip in clips])
+    fold_of = make_folds(truth, config.cv.folds, config.seed, groups)
+    with write_whole(workdir / "folds.csv") as file:
+        file.write("name,fold\n")
+        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
+    return labelled, truth, fold_of
 
 
 def chosen_modalities(config: Any) -> tuple[str, ...]:

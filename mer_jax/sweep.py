@@ -71,7 +71,7 @@ def main() -> None:
 
 def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], Data]:
     """A finished run's data set and features, from its stores."""
-    dataset = run_dataset(config)
+    dataset = run_dataset(config, workdir)
     labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
     wanted = chosen_modalities(config)
     clips = list(dataset.clips)

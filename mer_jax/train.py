@@ -73,7 +73,7 @@ def train(run: Run) -> None:
     run.announce(["data", "faces", *["ranking"] * reads_text, *wanted, "fusion", "report"])
 
     with run.stage("data"):
-        dataset = run_dataset(config)
+        dataset = run_dataset(config, workdir)
         labels = dataset.labels
         labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
         print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)

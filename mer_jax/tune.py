@@ -44,7 +44,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     run = Run(workdir, config)
     run.announce(["data", "tune"])
     with run.stage("data"):
-        dataset = run_dataset(config)
+        dataset = run_dataset(config, workdir)
         labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
     with run.stage("tune"):
         clips = [dataset.clips[i] for i in labelled]

@@ -9,10 +9,11 @@ from mer_jax import models
 from mer_jax.features.store import FeatureStore
 
 COMMAND = [sys.executable, "-m", "mer_jax.extract"]
+TRAIN = [sys.executable, "-m", "mer_jax.train"]
 
 
-def extract(*arguments):
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+def extract(*arguments, command=COMMAND):
+    return subprocess.run([*command, *arguments], capture_output=True, text=True)
 
 
 def transcripts(root):
@@ -32,6 +33,22 @@ def test_a_folder_of_transcripts(tmp_path):
     written = shard.stat().st_mtime_ns
     assert extract(*command).stdout == first.stdout
     assert [path.stat().st_mtime_ns for path in workdir.glob("features/text-*/*")] == [written]
+
+
+def test_training_goes_on_with_extracted_features(tmp_path):
+    workdir, table = tmp_path / "run", tmp_path / "data" / "clips.csv"
+    config = transcripts(tmp_path / "data")
+    table.write_text("name,label,text\na,happy,今天真高兴\nb,sad,我很难过\nc,happy,太好了\nd,sad,别走\n", "utf-8")
+    arguments = [config, f"--workdir={workdir}", "--config.cv.folds=2"]
+    assert extract(*arguments).returncode == 0
+    (shard,) = workdir.glob("features/text-*/*.safetensors")
+    written = shard.stat().st_mtime_ns
+    trained = extract(*arguments, command=TRAIN)
+    assert trained.returncode == 0, trained.stderr
+    assert shard.stat().st_mtime_ns == written
+    table.write_text("name,label,text\na,sad,今天真高兴\nb,happy,我很难过\n", "utf-8")
+    changed = extract(*arguments)
+    assert changed.returncode == 1 and "began with other clips" in changed.stderr
 
 
 def test_corrupted_copies_of_labelled_clips_are_extracted_too(tmp_path):
