@@ -27,7 +27,7 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "Measured rounds.")
 ENCODERS = flags.DEFINE_multi_string("encoder", ["clip", "hubert", "decoder"], "What is measured.")
 
 FRAMES = 8
-BUCKETS = (1.5, 2, 3, 4, 5, 6, 7, 8.5, 10)  # s, the config's for the paper's encoders
+BUCKETS = (1.5, 2, 3, 4, 5, 6, 7, 8.5, 10)  # s
 
 
 def ported(port: Any, model: Any) -> Any:

@@ -3,7 +3,7 @@
     python -m benchmarks.fusion [--repeats=3] [--epochs=4]
 
 The peer does as the baseline does: one fold at a time, epoch after epoch of shuffled batches, the validation clips
-and all candidates scored in every epoch. Ours trains the folds side by side in one program and scores the
+and all candidates scored in every epoch. Ours trains the folds in one program, one on each core, and scores the
 candidates once, with each fold's best epoch: the deliverable is the same, the ensemble's predictions of all
 candidates. Random features of the paper's widths; float32; all cores for both; times are per fold and epoch,
 measured over a few epochs in alternation and, for the deliverable, multiplied by the 30 epochs of a training.

@@ -1,6 +1,7 @@
 """Independent runs side by side: over devices, and over the runs that share one."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ def map_runs(
 
     Returns a compiled function of (runs, *shared) whose outputs carry the runs axis first. It is `jax.pmap`
     over `devices` (default: all local ones) of `jax.vmap` over the runs that share a device: all of them, or
-    groups of at most `side_by_side`, one group after the other. Where the runs do not divide evenly, the last
-    one is repeated and the copies thrown away; groups of nothing but copies are not computed.
+    groups of at most `side_by_side`, one group after the other; with 1, runs are not batched at all. Where the runs
+    do not divide evenly, the last one is repeated and the copies thrown away; groups of nothing but copies are not
+    computed.
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
 
@@ -29,7 +31,8 @@ def map_runs(
         placed = jax.tree.map(lambda x: x[jnp.minimum(slots, count - 1)].reshape(*shape, *x.shape[1:]), runs)
         wanted = slots.reshape(shape)[..., 0] < count
         shared_axes = (None,) * len(shared)
-        group = jax.jit(jax.vmap(function, in_axes=(0, *shared_axes)))  # jit: traced once, though used twice
+        batched = partial(_alone, function) if side_by_side == 1 else jax.vmap(function, in_axes=(0, *shared_axes))
+        group = jax.jit(batched)  # jit: traced once, though used twice
 
         def on_device(placed, wanted, *shared):
             def compute(runs):
@@ -44,3 +47,8 @@ def map_runs(
         return jax.tree.map(lambda x: x.reshape(slots.size, *x.shape[3:])[:count], out)
 
     return mapped
+
+
+def _alone(function: Callable[..., Any], runs: Any, *shared: Any) -> Any:
+    """`jax.vmap` over a single run, but branches stay branches."""
+    return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], runs), *shared))

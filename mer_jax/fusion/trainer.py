@@ -20,7 +20,6 @@ from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 
 _VALIDATION_BATCH = 256
-_CACHE_BYTES = 32 << 20  # that the cores of a CPU share
 
 
 class Fitted(NamedTuple):
@@ -61,18 +60,9 @@ class FoldTrainer:
         self.keep_one = keep_one
         self.compilations = 0
         devices = jax.local_devices() if devices is None else devices
-        on_cpu = devices[0].platform == "cpu"
-        self._train = map_runs(self._run, devices, self._fit_in_cache(len(devices)) if on_cpu else None)
-
-    def _fit_in_cache(self, devices: int) -> int:
-        """How many runs each of a CPU's devices trains side by side.
-
-        Every step reads and writes weights, both moments and gradients, so wide networks are faster one after the
-        other. Narrow ones need company: their matrix products are small.
-        """
-        model = nnx.eval_shape(lambda: AttentionFusion(self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0)))
-        weights = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        return max(1, _CACHE_BYTES // devices // (4 * weights * 4))
+        # On a CPU's core one run after the other: their products leave out what modality dropout takes away.
+        one_by_one = devices[0].platform == "cpu"
+        self._train = map_runs(self._run, devices, side_by_side=1 if one_by_one else None)
 
     def train(self, pool: Pool, runs: Runs) -> Fitted:
         """Trains all runs from scratch. The result of a run depends neither on its company nor on padding."""

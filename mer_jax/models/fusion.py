@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mer_jax.models.rows import product_of_rows
+
 MODALITIES = ("speech", "image", "text", "video")
 """The shared vocabulary; wherever modalities have an axis, they are in this order."""
 
@@ -115,8 +117,10 @@ class AttentionFusion(nnx.Module):
             keep = _dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
 
         def encode_input(i, name):
-            x = jnp.where(seen[:, i, None], embeddings[name], 0)
-            return self.inputs[name](x * keep.get(name, 1))
+            layer, x = self.inputs[name], jnp.where(seen[:, i, None], embeddings[name], 0)
+            if deterministic:
+                return layer(x)
+            return product_of_rows(layer.kernel[...], x * keep[name], seen[:, i]) + layer.bias[...]
 
         x = jnp.stack([encode_input(i, name) for i, name in enumerate(self.modalities)])  # [M, H, B]
         x = jnp.moveaxis(x, 1, 2)  # [M, B, H]
