@@ -21,7 +21,6 @@ from ml_collections import ConfigDict, config_flags
 from mer_jax import cli
 from mer_jax.data.clips import Dataset
 from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.devices import split_cores
 from mer_jax.errors import UsageError
 from mer_jax.files import write_whole
 from mer_jax.fuse import Data, Fusion, fusion_data
@@ -48,7 +47,6 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
 
 def main() -> None:
     """The command."""
-    split_cores()
     if CONFIG.value is None or not WORKDIR.value:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
     workdir, plan = Path(WORKDIR.value), CONFIG.value

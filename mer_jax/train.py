@@ -19,7 +19,6 @@ from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import summary
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.devices import split_cores
 from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
 from mer_jax.fusion.trained import Shape, save_ensemble
@@ -50,7 +49,6 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default r
 
 def main() -> None:
     """The command."""
-    split_cores()
     config = CONFIG.value
     if config is None and not WORKDIR.value:
         raise UsageError("--config is missing: try --config=configs/semi.py")

@@ -17,7 +17,6 @@ from transformers import CLIPConfig
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.data.clips import Clip
-from mer_jax.devices import encoder_devices
 from mer_jax.errors import UsageError
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
@@ -73,7 +72,7 @@ def local_mesh(model_parallel: int = 1) -> Mesh:
     Raises:
         UsageError: `model_parallel` does not divide the number of local devices.
     """
-    devices = np.array(encoder_devices())
+    devices = np.array(jax.local_devices())
     if devices.size % model_parallel:
         raise UsageError(f"model_parallel={model_parallel} does not divide the {devices.size} local devices")
     return Mesh(devices.reshape(-1, model_parallel), ("data", "model"))

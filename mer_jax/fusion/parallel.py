@@ -1,11 +1,13 @@
-"""Independent runs side by side: over devices, and over the runs that share one."""
+"""Independent runs side by side: over devices, over the runs that share one, and over the cores of a CPU."""
 
+import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def map_runs(
@@ -15,9 +17,8 @@ def map_runs(
 
     Returns a compiled function of (runs, *shared) whose outputs carry the runs axis first. It is `jax.pmap`
     over `devices` (default: all local ones) of `jax.vmap` over the runs that share a device: all of them, or
-    groups of at most `side_by_side`, one group after the other; with 1, runs are not batched at all. Where the runs
-    do not divide evenly, the last one is repeated and the copies thrown away; groups of nothing but copies are not
-    computed.
+    groups of at most `side_by_side`, one group after the other. Where the runs do not divide evenly, the last
+    one is repeated and the copies thrown away; groups of nothing but copies are not computed.
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
 
@@ -31,8 +32,7 @@ def map_runs(
         placed = jax.tree.map(lambda x: x[jnp.minimum(slots, count - 1)].reshape(*shape, *x.shape[1:]), runs)
         wanted = slots.reshape(shape)[..., 0] < count
         shared_axes = (None,) * len(shared)
-        batched = partial(_alone, function) if side_by_side == 1 else jax.vmap(function, in_axes=(0, *shared_axes))
-        group = jax.jit(batched)  # jit: traced once, though used twice
+        group = jax.jit(jax.vmap(function, in_axes=(0, *shared_axes)))  # jit: traced once, though used twice
 
         def on_device(placed, wanted, *shared):
             def compute(runs):
@@ -49,6 +49,18 @@ def map_runs(
     return mapped
 
 
-def _alone(function: Callable[..., Any], runs: Any, *shared: Any) -> Any:
-    """`jax.vmap` over a single run, but branches stay branches."""
-    return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], runs), *shared))
+def map_runs_on_cores(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`map_runs` for a CPU, which is one device of several cores: a thread for each computes one run after the other.
+
+    Runs are not batched, so that branches stay branches; what a core leaves idle, the others' operations use. Outputs
+    are on the host.
+    """
+    compiled = jax.jit(function)
+
+    def mapped(runs, *shared):
+        each = [jax.tree.map(lambda x, i=i: x[i], runs) for i in range(len(jax.tree.leaves(runs)[0]))]
+        with ThreadPoolExecutor(os.cpu_count()) as cores:
+            outputs = list(cores.map(lambda run: jax.device_get(compiled(run, *shared)), each))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
+
+    return mapped

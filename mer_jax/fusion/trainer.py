@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mer_jax.fusion.parallel import map_runs
+from mer_jax.fusion.parallel import map_runs, map_runs_on_cores
 from mer_jax.fusion.pool import Pool, Runs, gather
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
@@ -60,9 +60,8 @@ class FoldTrainer:
         self.keep_one = keep_one
         self.compilations = 0
         devices = jax.local_devices() if devices is None else devices
-        # On a CPU's core one run after the other: their products leave out what modality dropout takes away.
-        one_by_one = devices[0].platform == "cpu"
-        self._train = map_runs(self._run, devices, side_by_side=1 if one_by_one else None)
+        alone_on_cpu = len(devices) == 1 and devices[0].platform == "cpu"
+        self._train = map_runs_on_cores(self._run) if alone_on_cpu else map_runs(self._run, devices)
 
     def train(self, pool: Pool, runs: Runs) -> Fitted:
         """Trains all runs from scratch. The result of a run depends neither on its company nor on padding."""

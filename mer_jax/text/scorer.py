@@ -20,7 +20,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.devices import encoder_devices
 from mer_jax.errors import UsageError
 from mer_jax.features.encoders import frozen_program, local_mesh
 from mer_jax.models.baichuan import Baichuan
@@ -106,7 +105,7 @@ class LocalAnnotator:
         scores = np.zeros(len(texts), np.float32)
         for bucket in np.unique(bucket_of):
             mine = np.flatnonzero(bucket_of == bucket)
-            devices = len(encoder_devices())
+            devices = len(jax.local_devices())
             size = devices * max(1, self.settings.batch_tokens // int(buckets[bucket] * devices))
             for start in range(0, len(mine), size):
                 batch = mine[start : start + size]

@@ -19,7 +19,6 @@ from orbax.checkpoint import v1 as ocp
 from mer_jax.checkpoints.trained import restored, stored
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import corrupted
-from mer_jax.devices import encoder_devices
 from mer_jax.errors import UsageError
 from mer_jax.features.readers import VideoReader
 from mer_jax.fusion.parallel import map_runs
@@ -81,8 +80,8 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_runs(self._step, encoder_devices(), side_by_side=1 if settings.micro_batch else None)
-        self.score = map_runs(self._score, encoder_devices())
+        self.step = map_runs(self._step, side_by_side=1 if settings.micro_batch else None)
+        self.score = map_runs(self._score)
         self.resize = jax.jit(clip_pixels)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
