@@ -243,11 +243,14 @@ class Fusion:
         }
 
     def ensembles(self, members: Members, clips: Embeddings) -> np.ndarray:
-        """Probabilities [S, N, C] of the mean logits over each setting's folds; N may be 0."""
+        """Probabilities [S, N, C] float64 of the mean logits over each setting's folds; N may be 0.
+
+        In float32 the surest clips all have probability 1, and self-training could not rank them.
+        """
         if len(next(iter(clips.present.values()))) == 0:
-            return np.zeros((len(members.fold) // self.num_folds, 0, self.num_classes), np.float32)
+            return np.zeros((len(members.fold) // self.num_folds, 0, self.num_classes))
         logits = self.scorer(members, *clips).logits  # [S * F, N, C]
-        return softmax(logits.reshape(-1, self.num_folds, *logits.shape[1:]).mean(axis=1))
+        return softmax(logits.reshape(-1, self.num_folds, *logits.shape[1:]).mean(axis=1, dtype=np.float64))
 
     def own(self, result: Result, i: int = 0) -> Members:
         """The networks of setting i, one per fold; the first setting is the run's own."""
@@ -297,5 +300,5 @@ def restore(saved: Mapping[str, list]) -> PseudoLabels:
     return PseudoLabels(
         np.array(saved["indices"], np.int64),
         np.array(saved["labels"], np.int32),
-        np.array(saved["confidences"], np.float32),
+        np.array(saved["confidences"], np.float64),
     )

@@ -14,8 +14,8 @@ class Options:
       k: clips per class and round.
       cumulative: rounds add to the earlier ones, each clip at most once; False replaces the earlier ones, and
         all clips may be chosen again.
-      relabel: clips of earlier rounds take the label that the newest ensemble predicts; False keeps labels
-        once given.
+      relabel: clips of earlier rounds take the label that the newest ensemble predicts, and leave where that is
+        less confident than `min_confidence`; False keeps labels once given.
       min_confidence: least probability of the predicted class.
       agreement: choose only clips on which the unimodal classifiers agree with the multimodal one.
     """
@@ -38,11 +38,11 @@ class PseudoLabels:
 
     indices: np.ndarray  # [n] int64, positions among the unlabelled clips
     labels: np.ndarray  # [n] int32
-    confidences: np.ndarray  # [n] float32, when they were chosen (or last relabelled)
+    confidences: np.ndarray  # [n] float64, when they were chosen (or last relabelled)
 
     @classmethod
     def none(cls) -> "PseudoLabels":
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,7 +64,7 @@ def select_balanced(
     """For each class, the k most confident clips among those predicted as that class.
 
     Args:
-      probs: [N, C] class probabilities.
+      probs: [N, C] class probabilities; float64 tells apart what float32 rounds to 1.
       taken: [N] bool, clips that may not be chosen.
       k: clips per class; a class with fewer candidates gives what it has.
       min_confidence: candidates are at least this confident.
@@ -107,17 +107,16 @@ def select_round(
     if options.cumulative:
         taken[pseudo.indices] = True
     indices, labels = select_balanced(probs, taken, options.k, options.min_confidence)
-    added = PseudoLabels(indices, labels, probs[indices, labels].astype(np.float32))
+    added = PseudoLabels(indices, labels, probs[indices, labels].astype(np.float64))
     shortfall = options.k - np.bincount(labels, minlength=probs.shape[1])
     if not options.cumulative:
         return Round(number, added, shortfall, added)
 
     kept = pseudo
     if options.relabel:
-        newest = probs[pseudo.indices]
-        kept = PseudoLabels(
-            pseudo.indices, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float32)
-        )
+        confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= options.min_confidence]
+        newest = probs[confident]
+        kept = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
     fields = [field.name for field in dataclasses.fields(PseudoLabels)]
     both = PseudoLabels(*(np.concatenate([getattr(kept, name), getattr(added, name)]) for name in fields))
     return Round(number, added, shortfall, both)

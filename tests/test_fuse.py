@@ -7,9 +7,10 @@ import pytest
 from configs.semi import get_config
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fuse import Fusion, fusion_data
+from mer_jax.fusion.ensemble import Members, Scores
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.pool import Setting
-from mer_jax.self_training import Options, PseudoLabels
+from mer_jax.self_training import Options, PseudoLabels, select_balanced
 from mer_jax.stages import Features
 
 LABELLED = 12
@@ -79,3 +80,13 @@ def test_a_clip_without_any_modality_is_never_pseudo_labelled(config, tmp_path):
     fusion = Fusion(own, 2, config, Options(rounds=2, k=4), 0, 1)
     rounds, _ = fusion.self_train({"own": Setting(("speech",))}, tmp_path)
     assert sorted(rounds[-1]["own"]["pseudo"]["indices"]) == [1, 2, 3]
+
+
+def test_the_surest_clips_are_told_apart(config):
+    """By float32 probabilities they would all be as sure, and the first ones would be chosen."""
+    fusion = Fusion(data()[0], 2, config, Options(rounds=1, k=1), 0, 1)
+    logits = np.stack([np.stack([margin, np.zeros(4)], axis=-1) for margin in np.linspace([20, 21, 23, 22], 24, 3)])
+    fusion.scorer = lambda members, *clips: Scores(logits.astype(np.float32), logits)
+    (probs,) = fusion.ensembles(Members({}, np.arange(3), np.ones((3, 4), bool)), fusion.data.unlabelled)
+    assert (np.float32(probs[:, 0]) == 1).all()
+    np.testing.assert_array_equal(select_balanced(probs, np.zeros(4, bool), k=1)[0], [2])

@@ -88,6 +88,17 @@ def test_relabelling_takes_the_newest_prediction(relabel):
     np.testing.assert_array_equal(second.pseudo.indices[:2], first.pseudo.indices)
 
 
+def test_relabelled_clips_leave_below_the_least_confidence():
+    options = Options(k=2, relabel=True, min_confidence=0.65)
+    first = select_round(0, PseudoLabels.none(), PROBS, options)
+    np.testing.assert_array_equal(first.pseudo.indices, [0, 3, 2, 5])
+    unsure = PROBS.copy()
+    unsure[[3, 2]] = 0.5
+    second = select_round(1, first.pseudo, unsure, options)
+    np.testing.assert_array_equal(second.pseudo.indices, [0, 5])
+    assert (second.pseudo.confidences >= 0.65).all()
+
+
 def test_agreement_filter_listens_to_present_modalities_only():
     unimodal = np.stack([PROBS, PROBS[:, ::-1]])
     present = np.array([[True] * 6, [False, True, False, True, False, True]])

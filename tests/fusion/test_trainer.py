@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
     assert rounds.compilations == 1
     assert_trees_close(some, train(exact, 5, 5))
     assert np.abs(some.train_loss - none.train_loss).max() > 1e-3
+
+
+def test_all_epochs_are_one_program_that_never_asks_the_host(trainer, fast):
+    features, present, labels = toy()
+    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [fast])
+    run = jax.tree.map(lambda x: x[0], runs)
+    program = str(jax.make_jaxpr(trainer._run)(run, make_pool(features, present, labels), np.int32(60)))
+    assert f"length={trainer.epochs}" in program  # the scan over epochs
+    assert not re.search("callback|infeed|outfeed|device_put", program)
 
 
 def test_company_changes_nothing_and_settings_are_traced(trainer, fast):
