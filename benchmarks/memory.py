@@ -1,6 +1,7 @@
 """The memory of this process, watched while something runs (Linux)."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -43,3 +44,12 @@ class Memory:
     def arrays(self) -> np.ndarray:
         """Bytes of live JAX arrays, [samples] MiB."""
         return np.array(self.samples)[:, 2]
+
+
+def halves(resident: Sequence[float] | np.ndarray) -> dict[str, int]:
+    """The peak of memory samples in MiB, in either half of them."""
+    middle = len(resident) // 2
+    return {
+        "peak MiB, first half": round(max(resident[: middle + 1])),
+        "peak MiB, second half": round(max(resident[middle:])),
+    }

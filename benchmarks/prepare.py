@@ -10,18 +10,16 @@ came out is compared record by record. `--scaling` prepares them with 1, 2, ... 
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks.memory import Memory
+from benchmarks.memory import Memory, halves
+from benchmarks.starting import start
 from benchmarks.timing import show
 from mer_jax.data.clips import SPLITS
 from mer_jax.data.layouts import MEDIA_SUFFIXES
@@ -36,7 +34,6 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the moments of the kills.")
 SCALING = flags.DEFINE_bool("scaling", False, "Compare numbers of workers instead.")
 REPEATS = flags.DEFINE_integer("repeats", 2, "Measured builds with each number of workers.")
 MEDIA = flags.DEFINE_string("media", None, "Folder of media files to take instead of the tiny ones.")
-POLL = 0.2  # s between two looks at a build
 
 
 def write_sources(folder: Path) -> list[Path]:
@@ -66,31 +63,9 @@ def write_dataset(root: Path, sources: list[Path], rows: int) -> None:
 
 
 def prepare(root: Path, output: Path, log: Path, *options: str, kill_after: float = np.inf) -> dict[str, float]:
-    """One start of the command: its seconds and, in MiB, its peak resident memory in either half of that time."""
-    command = [sys.executable, "-m", "mer_jax.prepare", f"--config=configs/semi.py:folder,root={root}"]
-    command.append(f"--config.prepare.shard_clips={SHARD_CLIPS.value}")
-    start, resident = time.perf_counter(), []
-    with open(log, "ab") as file:
-        process = subprocess.Popen([*command, f"--output={output}", *options], stdout=file, stderr=file)
-        while process.poll() is None:
-            if time.perf_counter() - start > kill_after:
-                process.kill()
-            status = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")
-            resident.append(int(status[1].split()[0]) / 1024 if len(status) > 1 else 0.0)
-            time.sleep(POLL)
-    seconds = time.perf_counter() - start
-    if process.returncode and seconds < kill_after:
-        raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
-    return {"seconds": round(seconds, 1), **halves(resident)}
-
-
-def halves(resident: Sequence[float] | np.ndarray) -> dict[str, int]:
-    """The peak of memory samples in MiB, in either half of them."""
-    middle = len(resident) // 2
-    return {
-        "peak MiB, first half": round(max(resident[: middle + 1])),
-        "peak MiB, second half": round(max(resident[middle:])),
-    }
+    """One start of the command."""
+    command = ["mer_jax.prepare", f"--config=configs/semi.py:folder,root={root}", f"--output={output}"]
+    return start([*command, f"--config.prepare.shard_clips={SHARD_CLIPS.value}", *options], log, kill_after)
 
 
 def compare(folders: list[Path]) -> tuple[int, int, dict[str, int]]:
@@ -122,10 +97,10 @@ def kill_and_compare(root: Path, scratch: Path) -> None:
         rows.append({"what": f"kill {kill + 1}, {parts} finished shards there", **killed})
     rows.append({"what": "prepare, the rest", **prepare(root, scratch / "killed", log)})
     with Memory() as memory:
-        start = time.perf_counter()
+        began = time.perf_counter()
         versions = [next((scratch / name / "mer").glob("*/1.0.0")) for name in ("whole", "killed")]
         records, differing, absent = compare(versions)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - began
     rows.append({"what": "reading both builds", "seconds": round(seconds, 1), **halves(memory.resident)})
     left = sorted(path.name for path in (scratch / "killed" / "mer").rglob("*incomplete*"))
     show(rows, clips=CLIPS.value, records=records, differing=differing, absent=absent, left_over=left)

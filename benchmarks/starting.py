@@ -1,0 +1,37 @@
+"""Starts of our commands as processes of their own, which may be killed at any moment."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.memory import halves
+
+POLL = 0.2  # s between two looks at a process
+
+
+def start(command: Sequence[str], log: Path, kill_after: float = np.inf) -> dict[str, float]:
+    """One start of `python -m *command`, with SIGKILL after so many seconds.
+
+    Returns its seconds and, in MiB, its peak resident memory in either half of that time. What it prints is added to
+    `log`.
+
+    Raises:
+        RuntimeError: it ended in an error of its own.
+    """
+    began, resident, killed = time.perf_counter(), [], False
+    with open(log, "ab") as file:
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=file, stderr=file)
+        while process.poll() is None:
+            if time.perf_counter() - began > kill_after:
+                process.kill()
+                killed = True
+            status = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")
+            resident.append(int(status[1].split()[0]) / 1024 if len(status) > 1 else 0.0)
+            time.sleep(POLL)
+    if process.returncode and not killed:
+        raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
+    return {"seconds": round(time.perf_counter() - began, 1), **halves(resident)}
