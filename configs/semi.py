@@ -65,7 +65,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
                 "local": local_annotator(encoders),
             },
             "extraction": {
-                "shard_clips": 512,
+                "shard_clips": 1024,  # features written at a time, for each copy of an encoder's weights
                 "workers": 0,  # processes that decode; 0: one per core
                 "time_limit": 60.0,  # seconds that a clip may take to decode, and one more for each MiB of its file
                 "most_face_frames": 4096,  # of a longer clip every second, third, ... frame is searched for faces

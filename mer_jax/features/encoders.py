@@ -57,9 +57,14 @@ class Encoder:
         """The smallest bucket that holds a chunk."""
         return next(bucket for bucket in self.buckets if bucket >= len(chunk.data))
 
+    @property
+    def copies(self) -> int:
+        """How many copies of the weights the local devices hold."""
+        return local_mesh(self.model_parallel).shape["data"]
+
     def batch_size(self, bucket: int) -> int:
         """Chunks in a batch of a bucket: fills the budget of every copy of the weights."""
-        return local_mesh(self.model_parallel).shape["data"] * max(1, self.budget // bucket)
+        return self.copies * max(1, self.budget // bucket)
 
     def sharding(self) -> NamedSharding:
         """The batch axis over the copies of the weights."""

@@ -38,7 +38,8 @@ def extract(
 
     Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of
     several hosts each takes every n-th clip and writes shards of its own.
-    workers, time_limit: see readers.read_all. advance: called with clips done.
+    shard_size: clips per shard for each copy of the weights. workers, time_limit: see readers.read_all. advance:
+    called with clips done.
     """
     own = own_part(clips)
     missing = [clip for clip in own if encoder.key(clip) not in store]
@@ -47,6 +48,7 @@ def extract(
         return
     embed = encoder.load()
     pairs = [(encoder.reader, clip) for clip in missing]
+    shard_size *= encoder.copies
     with closing(read_all(pairs, workers, time_limit)) as contents, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
@@ -94,8 +96,13 @@ def dispatch(
             waiting[shape].append((position, chunk))
             if len(waiting[shape]) == encoder.batch_size(bucket):
                 flush(shape)
-    for shape in sorted(waiting):
-        flush(shape)
+    for shape in sorted(waiting, reverse=True):
+        for shorter in sorted((other for other in waiting if other[1:] == shape[1:] and other < shape), reverse=True):
+            free = encoder.batch_size(shape[0]) - len(waiting[shape])  # rows that would be computed for nothing
+            waiting[shape] += waiting[shorter][:free]
+            del waiting[shorter][:free]
+        if waiting[shape]:
+            flush(shape)
     return shard
 
 
