@@ -23,6 +23,7 @@ from mer_jax.models.preprocess import resize_and_crop_weights
 from mer_jax.text.templates import join
 
 SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, 3840)  # px, frames are padded to these
+LEAST_AHEAD = 16  # clips read before they are needed, also on few cores: about a batch, or the device waits for it
 SHORTEST_SOUND = 400  # samples: HuBERT's receptive field at 16 kHz
 
 
@@ -173,5 +174,5 @@ def read_all(
         except (Absent, OSError) as reason:
             return str(reason)
 
-    ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=2 * count)
+    ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=max(2 * count, LEAST_AHEAD))
     yield from grain.MapDataset.source(pairs).map(read).to_iter_dataset(ahead)
