@@ -158,7 +158,7 @@ def load_pretrained(
         prefix: dropped from the checkpoint's names where they start with it ("hubert." of a task model).
 
     Raises:
-        DataError: no such checkpoint, or tensors missing, unexpected or misshapen (all are listed).
+        DataError: no such checkpoint, or tensors missing, unexpected, misshapen or there twice (all are listed).
     """
     folder = fetch(source)
     graphdef, state = nnx.split(nnx.eval_shape(factory))
@@ -300,6 +300,8 @@ def _check(
         present = [name for name in names if name in found]
         if not present:
             problems.append(f"missing: {' or '.join(names)}")
+        if len(present) > 1:
+            problems.append(f"one tensor under two names: {' and '.join(present)}")
         expected = [shapes[target][layer is not None :] for target in rule.targets]
         for name in present:
             try:

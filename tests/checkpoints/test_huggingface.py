@@ -140,6 +140,7 @@ def test_torch_checkpoint_runs_no_code(tmp_path, capsys):
 def test_all_misfits_are_listed_at_once(tmp_path):
     tensors = toy_tensors()
     del tensors["layers.2.bias"], tensors["scale"]
+    tensors["layers.1.beta"] = tensors["layers.1.bias"]
     tensors["layers.3.weight"] = tensors["layers.0.weight"]
     tensors["head.weight"] = np.zeros((2, 2), np.float32)
     tensors["layers.0.qkv"] = np.zeros((3 * WIDTH + 1, WIDTH), np.float32)
@@ -152,6 +153,7 @@ def test_all_misfits_are_listed_at_once(tmp_path):
         "  misshapen: layers.0.qkv [13, 4], expected [12, 4]",
         "  missing: layers.2.bias or layers.2.beta",
         "  missing: scale",
+        "  one tensor under two names: layers.1.bias and layers.1.beta",
         "  unexpected: head.weight [2, 2]",
         "  unexpected: layers.3.weight [8, 4]",
     ]
