@@ -173,7 +173,8 @@ class Mer(FileReaderBuilder):
         version = Path(self.data_path)
         if version.exists():
             expected = index_of(*self.clips(manual_dir))
-            if any((version / name).read_bytes() != content.encode() for name, content in expected.items()):
+            there = {path.name: path.read_bytes() for name in expected if (path := version / name).exists()}
+            if there != {name: content.encode() for name, content in expected.items()}:
                 print(f"{manual_dir} or the settings have changed since {version} was made: made anew", file=sys.stderr)
                 shutil.rmtree(version)
         self.download_and_prepare(
