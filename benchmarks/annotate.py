@@ -26,8 +26,8 @@ from pathlib import Path
 
 from benchmarks.timing import seconds_of
 from configs.semi import get_config
+from mer_jax.text.answers import Usage
 from mer_jax.text.chat import ChatAnnotator
-from mer_jax.text.ranking import Usage
 from tests.text.chat_server import LABELS, expected
 
 KEY = "sk-benchmark"

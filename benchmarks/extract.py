@@ -25,13 +25,13 @@ from ml_collections import config_flags
 
 from benchmarks.memory import Memory
 from benchmarks.timing import seconds_of, show
-from mer_jax import cli
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Embed, Encoder, video_encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
-from mer_jax.random import stream
+from mer_jax.runtime import cli
+from mer_jax.runtime.random import named_key
 from mer_jax.stages import frame_level_encoder, open_dataset
 from mer_jax.tune import emovclip_builder
 from mer_jax.tuning.trainer import prompt_sets
@@ -70,7 +70,7 @@ def chosen_encoder(config: Any) -> Encoder:
     """The encoder of --modality."""
     if MODALITY.value != "video":
         return frame_level_encoder(config, MODALITY.value, {})
-    model = emovclip_builder(config, config.data.labels)(stream(config.seed), prompted=False)
+    model = emovclip_builder(config, config.data.labels)(named_key(config.seed), prompted=False)
     return video_encoder(config.encoders.video, model, prompt_sets([model]))
 
 

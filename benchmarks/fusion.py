@@ -21,9 +21,9 @@ from torch import nn
 from benchmarks.timing import against_peak, ratio, seconds_of, show
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.pool import Hyperparameters, Setting, make_pool, make_runs
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.random import stream
+from mer_jax.fusion.trials import Hyperparameters, Setting, make_pool, make_runs
+from mer_jax.runtime.random import named_key
 
 PAPER = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
 SWEEP = {"speech": 1024, "image": 768, "text": 768, "video": 768}
@@ -110,7 +110,7 @@ class Ours:
         self.fold_of = fold_of
 
     def train(self, settings: list[Setting]) -> Members:
-        runs = make_runs(self.fold_of, stream(0, "benchmark"), settings)
+        runs = make_runs(self.fold_of, named_key(0, "benchmark"), settings)
         fitted = jax.block_until_ready(self.trainer.train(self.pool, runs))
         return Members(fitted.params, runs.fold, runs.sees)
 

@@ -20,12 +20,12 @@ from absl import app, flags
 
 from mer_jax.data.check import report
 from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.layouts import COLUMNS, MEDIA_SUFFIXES, read_folder
-from mer_jax.data.reading import time_limit
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, damaged_media, damaged_table
 from tests.data.media_files import numbered_frames, tone, write_video
 

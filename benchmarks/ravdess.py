@@ -26,8 +26,8 @@ from mer_jax.features.ready_made import ready_made
 from mer_jax.features.store import FeatureStore
 from mer_jax.fuse import Data, Fusion, fusion_data
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.pool import Hyperparameters, Setting
-from mer_jax.report.scores import waf
+from mer_jax.fusion.trials import Hyperparameters, Setting
+from mer_jax.metrics import waf
 from mer_jax.self_training import Options, PseudoLabels
 from mer_jax.stages import Features, stored
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 CHALLENGES = ("mer2024", "mer2025", "mer2026")

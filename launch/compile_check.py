@@ -30,8 +30,8 @@ from ml_collections import config_flags
 
 from launch.listing import costliest, kinds_of
 from launch.programs import Program, all_programs
-from mer_jax import cli
-from mer_jax.errors import UsageError
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import UsageError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/semi.py:mer2024,root=unread", "Config file whose batch sizes are checked."

@@ -15,8 +15,8 @@ from transformers import CLIPConfig, HubertConfig
 
 from mer_jax.checkpoints.huggingface import REPLICATED, Rule
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
-from mer_jax.fusion.pool import make_pool, make_runs
 from mer_jax.fusion.trainer import FoldTrainer
+from mer_jax.fusion.trials import make_pool, make_runs
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
 from mer_jax.models.baichuan_config import BaichuanConfig
 from mer_jax.models.baichuan_weights import rules as baichuan_rules

@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from mer_jax import cli
 from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.runtime import cli
 from mer_jax.stages import open_dataset, rank_transcripts, write_rankings
 from mer_jax.text.annotators import Rankings, added_tokens
 from mer_jax.text.tokenizer import Tokenizer

@@ -13,10 +13,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from mer_jax import cli
 from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.hosts import first_host_first, join_hosts
-from mer_jax.run import Run
+from mer_jax.runtime import cli
+from mer_jax.runtime.hosts import first_host_first, join_hosts
+from mer_jax.runtime.run import Run
 from mer_jax.stages import chosen_modalities, find_faces, modality_features, rank_transcripts, run_dataset
 from mer_jax.text.annotators import Rankings
 

@@ -15,16 +15,15 @@ import jax
 import numpy as np
 
 from mer_jax.data.clips import SPLITS, Dataset
-from mer_jax.errors import DataError
-from mer_jax.features.rows import Embedded
+from mer_jax.features.embeddings import Embedded
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
-from mer_jax.fusion.pool import Hyperparameters, Pool, Setting, fill_slots, make_pool, make_runs
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
-from mer_jax.metrics import softmax
-from mer_jax.random import stream
-from mer_jax.report.scores import waf
-from mer_jax.run import dump_json, load_json
+from mer_jax.fusion.trials import Hyperparameters, Pool, Setting, fill_slots, make_pool, make_runs
+from mer_jax.metrics import softmax, waf
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.random import named_key
 from mer_jax.self_training import Options, PseudoLabels, all_agree, select_round
 from mer_jax.stages import Features
 
@@ -185,7 +184,7 @@ class Fusion:
         pool = fill_slots(self.pool, self.slots, *clips, np.concatenate([chosen.labels for chosen in pseudo]))
         ends = count + np.cumsum([len(chosen) for chosen in pseudo])
         extra = [np.arange(end - len(chosen), end) for end, chosen in zip(ends, pseudo, strict=True)]
-        runs = make_runs(data.fold_of, stream(self.seed, "fusion", number), settings, self.room, extra, data.copy_of)
+        runs = make_runs(data.fold_of, named_key(self.seed, "fusion", number), settings, self.room, extra, data.copy_of)
         fitted = jax.block_until_ready(self.trainer.train(pool, runs))
         members = Members(fitted.params, runs.fold, runs.sees)
         test = self.ensembles(members, data.test)

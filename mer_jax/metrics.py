@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array | np.ndarray
 
-def weighted_f1(
-    labels: jax.Array, predictions: jax.Array, num_classes: int, mask: jax.Array | None = None
-) -> jax.Array:
+
+def weighted_f1(labels: Array, predictions: Array, num_classes: int, mask: Array | None = None) -> jax.Array:
     """WAF, the challenge's metric: per-class F1 averaged by support, in [0, 1].
 
     Equals scikit-learn's `f1_score(average="weighted", zero_division=0)`. Can be compiled and batched.
@@ -24,6 +24,11 @@ def weighted_f1(
     support, guessed, hits = true.sum(0), guess.sum(0), (true * guess).sum(0)
     f1 = 2 * hits / jnp.maximum(support + guessed, 1)
     return (f1 * support).sum() / jnp.maximum(support.sum(), 1)
+
+
+def waf(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Support-weighted F1 of probabilities [N, C] against labels [N]."""
+    return float(weighted_f1(labels, probs.argmax(-1), probs.shape[1]))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

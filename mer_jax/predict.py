@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from mer_jax import cli
 from mer_jax.data.clips import Clip
 from mer_jax.data.layouts import MEDIA_SUFFIXES
 from mer_jax.data.media import Unreadable, opened
-from mer_jax.errors import DataError, UsageError
 from mer_jax.fusion.trained import Shape, TrainedEnsemble
-from mer_jax.run import load_config
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.run import load_config
 from mer_jax.stages import Features, encode, find_faces, modality_features, rank_transcripts
 from mer_jax.tune import prompted_encoder
 

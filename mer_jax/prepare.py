@@ -17,14 +17,14 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from mer_jax import cli
 from mer_jax.data import check
 from mer_jax.data.clips import Absent, Dataset
+from mer_jax.data.decoding import clip_faces
 from mer_jax.data.preview import contact_sheet
-from mer_jax.data.reading import clip_faces
 from mer_jax.data.records import PrepareSettings
-from mer_jax.errors import UsageError
-from mer_jax.progress import progress
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.progress import progress
 from mer_jax.stages import FACE_SIZE, cut_faces, open_dataset
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")

@@ -8,9 +8,9 @@ import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fuse import Fusion, Result
-from mer_jax.fusion.pool import Setting
-from mer_jax.metrics import accuracy
-from mer_jax.report.scores import scores, waf
+from mer_jax.fusion.trials import Setting
+from mer_jax.metrics import accuracy, waf
+from mer_jax.report.scores import scores
 from mer_jax.text.annotators import Rankings
 
 

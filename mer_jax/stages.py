@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,25 +13,24 @@ import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import check_settings, corrupt
+from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
 from mer_jax.data.prepared import read_prepared
-from mer_jax.data.reading import identity, time_limit
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.data.workers import map_in_workers
-from mer_jax.errors import DataError, UsageError
+from mer_jax.features.embeddings import Embedded
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import extract
 from mer_jax.features.ready_made import ready_made
-from mer_jax.features.rows import Embedded
 from mer_jax.features.store import FeatureStore
-from mer_jax.files import write_whole
 from mer_jax.fusion.folds import make_folds
-from mer_jax.hosts import first_host_first, meet, own_part
 from mer_jax.models.fusion import MODALITIES
-from mer_jax.progress import progress
-from mer_jax.run import dump_json, load_json
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import cache_folder, dump_json, load_json, write_whole
+from mer_jax.runtime.hosts import first_host_first, meet, own_part
+from mer_jax.runtime.progress import progress
 from mer_jax.text.annotators import Rankings, make_annotator, rank_all
 
 FACE_SIZE = 128  # pixels
@@ -45,12 +43,6 @@ class Features:
     embeddings: Embedded
     present: np.ndarray  # [N] bool
     reasons: Mapping[int, str]  # position -> why it is absent
-
-
-def cache_folder() -> Path:
-    """Where the bundled sample is written: $MER_JAX_CACHE, or mer_jax in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MER_JAX_CACHE") or Path(base) / "mer_jax")
 
 
 def open_dataset(config: Any) -> Dataset:

@@ -18,16 +18,16 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mer_jax import cli
 from mer_jax.data.clips import Dataset
 from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.errors import UsageError
-from mer_jax.files import write_whole
 from mer_jax.fuse import Data, Fusion, fusion_data
-from mer_jax.fusion.pool import Hyperparameters, Setting
-from mer_jax.progress import progress
+from mer_jax.fusion.trials import Hyperparameters, Setting
 from mer_jax.report.formats import spread
-from mer_jax.run import dump_json, load_config
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.run import load_config
 from mer_jax.self_training import Options
 from mer_jax.stages import (
     Features,
@@ -220,7 +220,7 @@ def as_config(workdir: Path, row: Mapping[str, Any]) -> str:
     return (
         f'"""The best setting of a sweep over {workdir.name}."""\n\n'
         "from pathlib import Path\n\n"
-        "from mer_jax.run import load_config\n\n\n"
+        "from mer_jax.runtime.run import load_config\n\n\n"
         "def get_config():\n"
         "    config = load_config(Path(__file__).parents[2])\n"
         f"    config.fusion.update({dict(row)!r})\n"

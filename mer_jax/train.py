@@ -14,17 +14,19 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from mer_jax import cli, results
+from mer_jax import results
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import summary
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.errors import UsageError
 from mer_jax.fuse import Fusion, fusion_data, table_settings
 from mer_jax.fusion.trained import Shape, save_ensemble
-from mer_jax.progress import progress
 from mer_jax.report import headline, write_predictions, write_probabilities, write_report
-from mer_jax.run import Run, dump_json, environment, flatten, load_json, peak_memory_gib
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.run import Run, environment, flatten, peak_memory_gib
 from mer_jax.self_training import Options, PseudoLabels
 from mer_jax.stages import (
     Features,

@@ -20,19 +20,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer
 
-from mer_jax import cli
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.checkpoints.trained import load_trained, save_trained
+from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
-from mer_jax.errors import UsageError
 from mer_jax.features.encoders import Encoder, video_encoder
-from mer_jax.metrics import weighted_f1
+from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
-from mer_jax.progress import progress
-from mer_jax.random import stream
-from mer_jax.report.scores import waf
-from mer_jax.run import Run
+from mer_jax.runtime import cli
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.random import named_key
+from mer_jax.runtime.run import Run
 from mer_jax.stages import encode, labelled_folds, run_dataset
 from mer_jax.text.class_prompts import CLASS_PROMPTS
 from mer_jax.tuning.strips import write_strips
@@ -102,7 +101,7 @@ def tune_prompts(
     clips: the labelled ones; truth, fold_of: [N] int, their labels and folds.
     """
     build = emovclip_builder(config, labels)
-    plain_model = build(stream(config.seed), prompted=False)
+    plain_model = build(named_key(config.seed), prompted=False)
     plain = encode(
         config, workdir, clips, video_encoder(config.encoders.video, plain_model, prompt_sets([plain_model]))
     )
@@ -136,7 +135,7 @@ def tune_prompts(
     set_of = fold_of if config.tune.mode == "per_fold" else np.zeros_like(fold_of)
     examples = np.sort(np.unique(truth, return_index=True)[1])  # the first clip of every class
     scores["strips"] = write_strips(
-        build(stream(config.seed)),
+        build(named_key(config.seed)),
         plain_model,
         [jax.tree.map(lambda leaf, i=i: leaf[set_of[i]], state.best_prompts) for i in examples],
         [clips[int(found[i])] for i in examples],
@@ -144,7 +143,9 @@ def tune_prompts(
         workdir / "report" / "frames",
     )
     curves = {"loss": state.loss.tolist(), "waf": state.waf.tolist()}
-    return Tuned(video_encoder(config.encoders.video, build(stream(config.seed)), state.best_prompts), scores, curves)
+    return Tuned(
+        video_encoder(config.encoders.video, build(named_key(config.seed)), state.best_prompts), scores, curves
+    )
 
 
 def held_out(fold_of: np.ndarray) -> list[np.ndarray]:
@@ -165,7 +166,7 @@ def linear_probe(embeddings: np.ndarray, truth: np.ndarray, fold_of: np.ndarray)
 
 def prompted_encoder(config: Any, workdir: Path, labels: Sequence[str]) -> Encoder:
     """The video encoder of a run whose prompts are trained."""
-    model = emovclip_builder(config, labels)(stream(config.seed))
+    model = emovclip_builder(config, labels)(named_key(config.seed))
     sets = config.cv.folds if config.tune.mode == "per_fold" else 1
     prompts = load_trained(workdir / "checkpoints" / "prompts", prompt_sets([model] * sets))
     return video_encoder(config.encoders.video, model, prompts)

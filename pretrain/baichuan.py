@@ -31,9 +31,9 @@ from flax import nnx
 
 from mer_jax.data.sample.cues import EMOTIONS
 from mer_jax.data.sample.sentences import expand, grammar
-from mer_jax.files import write_whole
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.baichuan_config import BaichuanConfig
+from mer_jax.runtime.files import write_whole
 from mer_jax.text.lexicon import rank
 from mer_jax.text.templates import join
 from mer_jax.text.tokenizer import Tokenizer

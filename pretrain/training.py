@@ -9,7 +9,7 @@ import jax
 import optax
 from flax import nnx
 
-from mer_jax.random import stream
+from mer_jax.runtime.random import named_key
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -61,7 +61,7 @@ def fit(
     losses: list[jax.Array] = []
     start = time.monotonic()
     for step, batch in zip(range(1, steps + 1), batches, strict=False):
-        params, moments, loss = update(params, moments, batch, stream(seed, "fit", step))
+        params, moments, loss = update(params, moments, batch, named_key(seed, "fit", step))
         losses.append(loss)
         if step % print_every == 0 or step == steps:
             mean = sum(map(float, losses)) / len(losses)

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.semi import get_config
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 
 def test_the_sample_is_the_default():

@@ -9,7 +9,7 @@ from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fuse import Fusion, fusion_data
 from mer_jax.fusion.ensemble import Members, Scores
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.pool import Setting
+from mer_jax.fusion.trials import Setting
 from mer_jax.self_training import Options, PseudoLabels, select_balanced
 from mer_jax.stages import Features
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 from mer_jax.stages import check_unchanged
 
 

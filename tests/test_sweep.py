@@ -7,10 +7,10 @@ from ml_collections import ConfigDict
 from configs import sweep as sweep_config
 from configs import table1, table2
 from configs.semi import get_config
-from mer_jax.errors import UsageError
 from mer_jax.fuse import Data, Embeddings
 from mer_jax.fusion.folds import make_folds
-from mer_jax.run import dump_json
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.files import dump_json
 from mer_jax.sweep import as_config, markdown, named_rows, sweep
 
 ALL = ("speech", "image", "text", "video")

@@ -24,8 +24,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers import PreTrainedConfig
 
-from mer_jax.errors import DataError
-from mer_jax.files import write_whole
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import write_whole
 
 Module = TypeVar("Module", bound=nnx.Module)
 

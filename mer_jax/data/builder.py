@@ -23,13 +23,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from mer_jax.data.clips import SPLITS, Clip, Dataset
+from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
-from mer_jax.data.reading import identity, time_limit
 from mer_jax.data.records import PrepareSettings, lost, prepare_clip
 from mer_jax.data.workers import map_in_workers
-from mer_jax.errors import UsageError
-from mer_jax.files import write_whole
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.files import write_whole
 
 FEATURES = tfds.features.FeaturesDict(
     {

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
+from mer_jax.data.decoding import mapped_array, mapped_crops, time_limit
 from mer_jax.data.media import Probe, probe
-from mer_jax.data.reading import mapped_array, mapped_crops, time_limit
 from mer_jax.data.workers import map_in_workers
 
 IMBALANCE = 10.0  # largest class / smallest class from which a warning is given

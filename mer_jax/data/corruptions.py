@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mer_jax.data.clips import Absent, Clip, Dataset
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 DROPPED = "dropped on purpose"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
 from mer_jax.data.tables import read_mapping, read_table
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ts", ".mts",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip, Dataset, Problem
 from mer_jax.data.tables import read_table
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 SAMPLE_RATE = 16_000  # Hz, of the stored sound
 INDEX, DESCRIPTION = "clips.csv", "dataset.json"

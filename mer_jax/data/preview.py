@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mer_jax.files import write_whole
+from mer_jax.runtime.files import write_whole
 
 ACROSS = 12  # crops per clip
 MARGIN, CAPTION = 4, 14  # px

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import clip_faces
 from mer_jax.data.faces import Faces, crop_main_face, to_jpeg
 from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
 from mer_jax.data.prepared import SAMPLE_RATE
-from mer_jax.data.reading import clip_faces
 
 
 @dataclass(frozen=True)

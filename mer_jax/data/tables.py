@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from mer_jax.data.clips import Problem
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
 LONGEST_NAME = 200  # bytes

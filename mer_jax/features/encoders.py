@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.data.clips import Clip
-from mer_jax.errors import UsageError
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -25,6 +24,7 @@ from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.text.tokenizer import Tokenizer
 
 Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> embeddings [B, D], frame counts [B]
@@ -69,25 +69,6 @@ class Encoder:
     def sharding(self) -> NamedSharding:
         """The batch axis over the copies of the weights."""
         return NamedSharding(local_mesh(self.model_parallel), PartitionSpec("data"))
-
-
-def local_mesh(model_parallel: int = 1) -> Mesh:
-    """The local devices as ("data", "model"): batches are split over the one, large weights over the other.
-
-    Raises:
-        UsageError: `model_parallel` does not divide the number of local devices.
-    """
-    devices = np.array(jax.local_devices())
-    if devices.size % model_parallel:
-        raise UsageError(f"model_parallel={model_parallel} does not divide the {devices.size} local devices")
-    return Mesh(devices.reshape(-1, model_parallel), ("data", "model"))
-
-
-def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[..., Any]:
-    """jit of function(model, *arrays), the weights passed as an argument, not as constants."""
-    graphdef, state = nnx.split(model)
-    program = jax.jit(lambda state, *arrays: function(nnx.merge(graphdef, state), *arrays))
-    return partial(program, state)
 
 
 def identify(source: str, **preprocessing: Any) -> str:

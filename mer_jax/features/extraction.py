@@ -19,7 +19,7 @@ from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
-from mer_jax.hosts import own_part
+from mer_jax.runtime.hosts import own_part
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
 

@@ -16,8 +16,8 @@ import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, read_with, time_limit
 from mer_jax.data.media import is_silent, segment_centres
-from mer_jax.data.reading import clip_faces, clip_frames, clip_sound, identity, read_with, time_limit
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import resize_and_crop_weights
 from mer_jax.text.templates import join

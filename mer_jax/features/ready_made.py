@@ -9,7 +9,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED
-from mer_jax.data.reading import identity, mapped_array
+from mer_jax.data.decoding import identity, mapped_array
 from mer_jax.features.store import FeatureStore, Row
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from mer_jax.features.embeddings import Embedded, Rows
 from mer_jax.features.pooling import merge_mean_variance
-from mer_jax.features.rows import Embedded, Rows
-from mer_jax.files import write_whole
+from mer_jax.runtime.files import write_whole
 
 _BATCH = 1024  # clips that are read at once
 

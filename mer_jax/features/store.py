@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mer_jax.errors import DataError
-from mer_jax.features.rows import Rows
-from mer_jax.files import write_whole
+from mer_jax.features.embeddings import Rows
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mer_jax.features.rows import Embedded
+from mer_jax.features.embeddings import Embedded
 from mer_jax.models.fusion import MODALITIES, AttentionFusion, FusionOutput
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 
 def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mer_jax.checkpoints.trained import load_trained, save_trained
-from mer_jax.features.rows import Embedded
+from mer_jax.checkpoints.pytrees import load_trained, save_trained
+from mer_jax.features.embeddings import Embedded
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.metrics import softmax
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
-from mer_jax.run import dump_json, load_json
+from mer_jax.runtime.files import dump_json, load_json
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mer_jax.fusion.parallel import map_runs, map_runs_on_cores
-from mer_jax.fusion.pool import Pool, Runs, gather
+from mer_jax.fusion.trials import Pool, Runs, gather
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
+from mer_jax.runtime.devices import map_runs, map_runs_on_cores
 
 _VALIDATION_BATCH = 256
 

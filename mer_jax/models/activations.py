@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 
 def gelu(x: jax.Array) -> jax.Array:

@@ -19,7 +19,6 @@ from jax.typing import DTypeLike
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.errors import DataError
 from mer_jax.models.activations import ACTIVATIONS, known_activation
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import (
@@ -33,6 +32,7 @@ from mer_jax.models.baichuan_config import (
 )
 from mer_jax.models.baichuan_weights import rules
 from mer_jax.models.outputs import EncoderOutput, scan_layers
+from mer_jax.runtime.errors import DataError
 
 
 def alibi_slopes(num_heads: int) -> np.ndarray:

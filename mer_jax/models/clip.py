@@ -19,11 +19,11 @@ from jax.typing import ArrayLike, DTypeLike
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.errors import DataError
 from mer_jax.models import activations
 from mer_jax.models.attention import Implementation, attention
 from mer_jax.models.clip_weights import RULES
 from mer_jax.models.norms import LayerNorm
+from mer_jax.runtime.errors import DataError
 
 ACTIVATIONS = activations.ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
 

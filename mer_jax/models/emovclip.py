@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mer_jax.errors import UsageError
 from mer_jax.models.clip import CLIP
+from mer_jax.runtime.errors import UsageError
 
 Tokenizer = Callable[[list[str]], Mapping[str, Any]]
 

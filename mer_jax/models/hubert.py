@@ -12,12 +12,12 @@ from jax.typing import DTypeLike
 from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.errors import DataError
 from mer_jax.models.activations import ACTIVATIONS, known_activation, materialise
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
 from mer_jax.models.norms import LayerNorm
 from mer_jax.models.outputs import EncoderOutput, scan_layers
+from mer_jax.runtime.errors import DataError
 
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
 

@@ -7,9 +7,9 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mer_jax.files import write_whole
 from mer_jax.report import figures, formats, tables
 from mer_jax.report.schema import Fold, FoldCurves, Metrics
+from mer_jax.runtime.files import write_whole
 
 
 def write_report(metrics: Metrics, path: str | Path) -> None:

@@ -5,12 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.metrics import accuracy, class_f1, confusion_matrix, expected_calibration_error, weighted_f1
-
-
-def waf(labels: Any, probs: Any) -> float:
-    """Support-weighted F1 of probabilities [N, C] against labels [N]."""
-    return float(weighted_f1(labels, probs.argmax(-1), probs.shape[1]))
+from mer_jax.metrics import accuracy, class_f1, confusion_matrix, expected_calibration_error, waf
 
 
 def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

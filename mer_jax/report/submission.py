@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_jax.errors import DataError
-from mer_jax.files import write_whole
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import write_whole
 
 
 def write_predictions(path: str | Path, names: Sequence[str], labels: Sequence[str]) -> None:

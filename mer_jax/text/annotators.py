@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mer_jax.errors import UsageError
-from mer_jax.progress import progress
-from mer_jax.signals import stop_requests
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.signals import stop_requests
+from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
-from mer_jax.text.ranking import Annotator
 from mer_jax.text.templates import join
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def make_annotator(settings: Any) -> Annotator | None:
     if settings.annotator == "lexicon":
         return LexiconAnnotator()
     if settings.annotator == "local":
-        from mer_jax.text.scorer import LocalAnnotator
+        from mer_jax.text.local import LocalAnnotator
 
         return LocalAnnotator(settings.local)
     if settings.annotator == "openai":

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mer_jax.text.ranking import Annotator, Answer, Usage
+from mer_jax.text.answers import Annotator, Answer, Usage
 
 
 class AnswerCache:

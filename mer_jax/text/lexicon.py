@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 
-from mer_jax.text.ranking import Answer, Usage
+from mer_jax.text.answers import Answer, Usage
 
 ALIASES = {
     "anger": "angry",

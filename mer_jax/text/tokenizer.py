@@ -6,7 +6,7 @@ from pathlib import Path
 import sentencepiece
 from transformers import AutoTokenizer
 
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 
 class Tokenizer:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from mer_jax.data.clips import Clip
 from mer_jax.features.readers import VideoReader
-from mer_jax.files import write_whole
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.runtime.files import write_whole
 
 HEIGHT = 96  # px
 

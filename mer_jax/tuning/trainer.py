@@ -16,16 +16,16 @@ import optax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from mer_jax.checkpoints.trained import restored, stored
+from mer_jax.checkpoints.pytrees import restored, stored
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import corrupted
-from mer_jax.errors import UsageError
 from mer_jax.features.readers import VideoReader
-from mer_jax.fusion.parallel import map_runs
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.preprocess import clip_pixels
-from mer_jax.random import stream
+from mer_jax.runtime.devices import map_runs
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.random import named_key
 from mer_jax.tuning.batches import Batch, drawing_reader, load
 
 
@@ -87,7 +87,7 @@ class Tuner:
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
         runs = len(self.train_folds)
-        prompts = prompt_sets(build(stream(self.seed, "prompts", run)) for run in range(runs))
+        prompts = prompt_sets(build(named_key(self.seed, "prompts", run)) for run in range(runs))
         curve = jnp.zeros((runs, self.settings.epochs))
         return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve)
 
@@ -132,9 +132,9 @@ class Tuner:
     def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
         """Trains on every clip once, scores the held-out ones, keeps each set's best prompts."""
         prompts, optimizer, losses = state.prompts, state.optimizer, []
-        key = stream(self.seed, "flip", number)
+        key = named_key(self.seed, "flip", number)
         for step, batch in enumerate(training):
-            flips = jax.random.bernoulli(stream(key, step), shape=batch.labels.shape)
+            flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
             prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
             losses.append(loss)
         logits, labels, real = [], [], []
@@ -185,7 +185,7 @@ def tune(
     folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
     per_fold = max(1, settings.batch_size // len(folds))
     steps = -(-max(map(len, folds)) // per_fold)
-    tuner = Tuner(build(stream(seed, "prompts")), settings, len(folds), seed, steps)
+    tuner = Tuner(build(named_key(seed, "prompts")), settings, len(folds), seed, steps)
     state = tuner.init(build)
 
     def batches(

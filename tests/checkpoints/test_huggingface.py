@@ -23,7 +23,7 @@ from mer_jax.checkpoints.huggingface import (
     read_config,
     save_pretrained,
 )
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 LAYERS, WIDTH = 3, 4
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mer_jax.data.builder import Mer
+from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound
 from mer_jax.data.layouts import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
-from mer_jax.data.reading import clip_faces, clip_frames, clip_sound
 from mer_jax.data.records import PrepareSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all
 from tests.data.media_files import numbered_frames, tone, write_video

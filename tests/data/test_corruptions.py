@@ -6,7 +6,7 @@ import pytest
 from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip, Dataset
 from mer_jax.data.corruptions import Corruption, check_settings, corrupt, corrupted_copies
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 from tests.data.media_files import tone
 
 NOTHING = {"snr_db": None, "blur": 0.0, "downsample": 1.0, "dropped": ()}

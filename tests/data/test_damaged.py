@@ -12,7 +12,7 @@ from mer_jax.data.faces import Faces
 from mer_jax.data.layouts import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, damaged_media, damaged_table
 from tests.data.media_files import numbered_frames, tone, write_video
 

@@ -6,10 +6,10 @@ from PIL import Image, ImageDraw
 
 from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import clip_faces
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.media import Block
-from mer_jax.data.reading import clip_faces
 from mer_jax.stages import faces_found, find_faces
 from tests.data.media_files import write_video
 

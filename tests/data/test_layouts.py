@@ -5,7 +5,7 @@ import pytest
 
 from mer_jax.data.clips import Problem
 from mer_jax.data.layouts import COLUMNS, find_crops, read_folder, read_mer
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 LABELS = ("neutral", "happy")
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))

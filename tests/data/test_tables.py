@@ -3,7 +3,7 @@
 import pytest
 
 from mer_jax.data.tables import read_mapping, read_table
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])

@@ -16,7 +16,8 @@ from flax import nnx
 from configs.semi import get_config
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.clips import Clip
-from mer_jax.features.encoders import image_encoder, local_mesh, speech_encoder, text_encoder, video_encoder
+from mer_jax.runtime.devices import local_mesh
+from mer_jax.features.encoders import image_encoder, speech_encoder, text_encoder, video_encoder
 from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
 from mer_jax.models import CLIP, Baichuan

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mer_jax.errors import DataError
 from mer_jax.features.store import FeatureStore, Row
+from mer_jax.runtime.errors import DataError
 
 
 def test_rows_come_back_by_key(tmp_path):

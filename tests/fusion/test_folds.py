@@ -3,8 +3,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mer_jax.errors import DataError
 from mer_jax.fusion.folds import make_folds
+from mer_jax.runtime.errors import DataError
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=80)
 

@@ -12,15 +12,15 @@ from flax import nnx
 
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.pool import Hyperparameters, Setting, fill_slots, make_pool, make_runs
 from mer_jax.fusion.trainer import FoldTrainer
+from mer_jax.fusion.trials import Hyperparameters, Setting, fill_slots, make_pool, make_runs
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
-from mer_jax.random import stream
+from mer_jax.runtime.random import named_key
 
 DIMS = {"speech": 12, "text": 9}
 CLASSES = 3
-KEY = stream(0, "test")
+KEY = named_key(0, "test")
 
 
 def toy(clips=90, seed=0):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from mer_jax.errors import DataError
 from mer_jax.models.activations import ACTIVATIONS, known_activation, materialise
+from mer_jax.runtime.errors import DataError
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

@@ -21,10 +21,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from mer_jax.errors import DataError
 from mer_jax.features.pooling import mean_variance
 from mer_jax.models.baichuan import Baichuan, alibi_slopes
 from mer_jax.models.baichuan_config import BaichuanConfig
+from mer_jax.runtime.errors import DataError
 
 SMALL = {
     "vocab_size": 50,

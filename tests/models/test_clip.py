@@ -6,8 +6,8 @@ import torch
 from flax import nnx
 from transformers import CLIPConfig, CLIPModel
 
-from mer_jax.errors import DataError
 from mer_jax.models.clip import CLIP
+from mer_jax.runtime.errors import DataError
 
 EOS, VOCABULARY = 49, 50
 

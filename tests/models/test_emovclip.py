@@ -5,9 +5,9 @@ import pytest
 import torch
 from flax import nnx
 
-from mer_jax.errors import UsageError
 from mer_jax.models.clip import layer_at, run_layers
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.runtime.errors import UsageError
 from tests.models import torch_emovclip
 from tests.models.test_clip import (
     EOS,

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
-from mer_jax.errors import DataError
 from mer_jax.features.pooling import mean_variance
 from mer_jax.models.hubert import Hubert
+from mer_jax.runtime.errors import DataError
 
 SMALL = {
     "hidden_size": 32,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mer_jax.errors import DataError
 from mer_jax.report import write_predictions, write_probabilities
+from mer_jax.runtime.errors import DataError
 
 
 def test_predictions_in_the_order_given(tmp_path):

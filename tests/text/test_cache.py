@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from mer_jax.text.answers import Answer, Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
-from mer_jax.text.ranking import Answer, Usage
 
 LABELS = ("happy", "sad")
 HARD = 'quotes " and \\, {braces},\nnewlines\u2028\x00 and 表情😀 ' * 500

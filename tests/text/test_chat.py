@@ -9,11 +9,11 @@ import time
 import pytest
 
 from configs.semi import get_config
-from mer_jax.errors import DataError, UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.annotators import make_annotator, rank_all
+from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
-from mer_jax.text.ranking import Usage
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"

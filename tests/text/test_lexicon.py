@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mer_jax.text.answers import Usage
 from mer_jax.text.lexicon import LexiconAnnotator, rank
-from mer_jax.text.ranking import Usage
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 

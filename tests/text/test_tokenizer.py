@@ -6,7 +6,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer
 
 TEXTS = ["今天我很高兴。", "", "I am so happy today!"]

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from mer_jax.errors import UsageError
 from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.runtime.errors import UsageError
 from mer_jax.tuning import batches
 from mer_jax.tuning.trainer import tune
 from tests.tuning.conftest import backbone, tokenizer

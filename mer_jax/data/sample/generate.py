@@ -21,7 +21,7 @@ from typing import Any
 
 from mer_jax.data.sample.clip import write_clip
 from mer_jax.data.sample.plan import ClipPlan, SampleSpec, draw_cast, draw_plans
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 STAMP = "sample.json"
 MOST_WORKERS = 16

@@ -12,7 +12,7 @@ import numpy as np
 from mer_jax.data.sample.cues import EMOTIONS
 from mer_jax.data.sample.persons import Person, random_person
 from mer_jax.data.sample.sentences import sentence
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 # First word of every seed. The pretraining scripts seed their generators without it: the encoders have met
 # neither this cast nor these clips.

@@ -13,7 +13,7 @@ from mer_jax.data.layouts import read_mer
 from mer_jax.data.sample import generate
 from mer_jax.data.sample.cues import EMOTIONS
 from mer_jax.data.sample.generate import SampleSpec, write_sample
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 SPEC = SampleSpec(24, 24, 12)
 

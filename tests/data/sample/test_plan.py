@@ -20,7 +20,7 @@ from mer_jax.data.sample.plan import (
     draw_cue,
     draw_plans,
 )
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 
 @pytest.fixture(scope="module")

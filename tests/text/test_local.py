@@ -7,11 +7,11 @@ import pytest
 
 from configs.semi import LABELS, get_config
 from mer_jax.data.sample.sentences import sentence
-from mer_jax.errors import UsageError
 from mer_jax.models.baichuan import Baichuan
+from mer_jax.runtime.errors import UsageError
 from mer_jax.text.annotators import rank_all
-from mer_jax.text.ranking import Usage
-from mer_jax.text.scorer import LocalAnnotator
+from mer_jax.text.answers import Usage
+from mer_jax.text.local import LocalAnnotator
 from mer_jax.text.templates import join
 
 

@@ -39,7 +39,7 @@ def test_one_line_no_traceback(tmp_path, arguments, code, message):
 
 
 def test_ctrl_c_says_that_nothing_is_lost():
-    program = "import time; from mer_jax import cli; cli.run(lambda: (print('up', flush=True), time.sleep(60)))"
+    program = "import time; from mer_jax.runtime import cli; cli.run(lambda: (print('up', flush=True), time.sleep(60)))"
     with subprocess.Popen([sys.executable, "-c", program], text=True, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGINT)

@@ -20,10 +20,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.errors import UsageError
-from mer_jax.features.encoders import frozen_program, local_mesh
 from mer_jax.models.baichuan import Baichuan
-from mer_jax.text.ranking import Answer, Usage
+from mer_jax.runtime.devices import frozen_program, local_mesh
+from mer_jax.runtime.errors import UsageError
+from mer_jax.text.answers import Answer, Usage
 from mer_jax.text.templates import TEMPLATES, join
 from mer_jax.text.tokenizer import Tokenizer
 

@@ -1,13 +1,18 @@
-"""Independent runs side by side: over devices, over the runs that share one, and over the cores of a CPU."""
+"""How work meets the devices: programs with frozen weights, and independent trainings side by side."""
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from mer_jax.runtime.errors import UsageError
 
 
 def map_runs(
@@ -64,3 +69,22 @@ def map_runs_on_cores(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *outputs)
 
     return mapped
+
+
+def local_mesh(model_parallel: int = 1) -> Mesh:
+    """The local devices as ("data", "model"): batches are split over the one, large weights over the other.
+
+    Raises:
+        UsageError: `model_parallel` does not divide the number of local devices.
+    """
+    devices = np.array(jax.local_devices())
+    if devices.size % model_parallel:
+        raise UsageError(f"model_parallel={model_parallel} does not divide the {devices.size} local devices")
+    return Mesh(devices.reshape(-1, model_parallel), ("data", "model"))
+
+
+def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[..., Any]:
+    """jit of function(model, *arrays), the weights passed as an argument, not as constants."""
+    graphdef, state = nnx.split(model)
+    program = jax.jit(lambda state, *arrays: function(nnx.merge(graphdef, state), *arrays))
+    return partial(program, state)

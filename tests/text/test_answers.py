@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_jax.text.ranking import Unusable, parse
+from mer_jax.text.answers import Unusable, parse
 
 LABELS = ("happy", "sad", "angry")
 

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mer_jax.errors import DataError, UsageError
-from mer_jax.files import write_whole
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import dump_json, load_json
 
 PACKAGES = (
     "mer_jax",
@@ -160,17 +160,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-
-
-def load_json(path: Path) -> Any:
-    """Content of a JSON file; DataError when it cannot be read."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-
-
-def dump_json(path: Path, content: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    with write_whole(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.features.rows import Embedded
+from mer_jax.features.embeddings import Embedded
 from mer_jax.models.fusion import MODALITIES
-from mer_jax.random import stream
+from mer_jax.runtime.random import named_key
 
 
 class Pool(NamedTuple):
@@ -127,7 +127,7 @@ def make_runs(
     train = [np.append(others[fold], clips) for _, clips, fold in grid]
     validation = [np.flatnonzero(fold_of == fold) for _, _, fold in grid]
     return Runs(
-        key=jnp.stack([stream(key, setting.seed, int(fold)) for setting, _, fold in grid]),
+        key=jnp.stack([named_key(key, setting.seed, int(fold)) for setting, _, fold in grid]),
         fold=np.array([fold for _, _, fold in grid], np.int32),
         train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),

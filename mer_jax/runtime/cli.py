@@ -8,7 +8,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mer_jax.errors import DataError, UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT
 

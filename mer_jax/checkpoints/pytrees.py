@@ -7,7 +7,7 @@ import jax
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from orbax.checkpoint import v1 as ocp
 
-from mer_jax.errors import DataError
+from mer_jax.runtime.errors import DataError
 
 
 def stored(tree: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 import pytest
 
-from mer_jax.files import write_whole
+from mer_jax.runtime.files import write_whole
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.reading import clip_faces, mapped_array
+from mer_jax.data.decoding import clip_faces, mapped_array
 
 
 def test_crops_are_turned_to_rgb(tmp_path):

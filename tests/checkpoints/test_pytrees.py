@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mer_jax.checkpoints.trained import load_trained, save_trained
-from mer_jax.errors import DataError
+from mer_jax.checkpoints.pytrees import load_trained, save_trained
+from mer_jax.runtime.errors import DataError
 
 
 @pytest.mark.parametrize("width", [0, 3])

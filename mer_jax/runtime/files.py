@@ -1,10 +1,13 @@
 """Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from mer_jax.runtime.errors import DataError
 
 
 @contextmanager
@@ -26,3 +29,23 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load_json(path: Path) -> Any:
+    """Content of a JSON file; DataError when it cannot be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def dump_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with write_whole(path) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+
+
+def cache_folder() -> Path:
+    """Where what outlives a run is kept: $MER_JAX_CACHE, or mer_jax in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MER_JAX_CACHE") or Path(base) / "mer_jax")

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from mer_jax.errors import UsageError
-from mer_jax.hosts import join_hosts
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.hosts import join_hosts
 
 
 def test_without_a_cluster_there_is_one_clear_error(monkeypatch):

@@ -7,7 +7,7 @@ from typing import TypeVar
 import jax
 from jax.experimental import multihost_utils
 
-from mer_jax.errors import UsageError
+from mer_jax.runtime.errors import UsageError
 
 Item = TypeVar("Item")
 

@@ -5,10 +5,10 @@ import zlib
 import jax
 
 
-def stream(seed: int | jax.Array, *names: str | int | jax.Array) -> jax.Array:
+def named_key(seed: int | jax.Array, *names: str | int | jax.Array) -> jax.Array:
     """Key of the stream `names` under `seed` (an int, or a key to continue from).
 
-    `stream(0, "fusion", round, fold)` does not depend on what else was drawn, so a resumed run draws the same
+    `named_key(0, "fusion", round, fold)` does not depend on what else was drawn, so a resumed run draws the same
     bits.
     """
     key = jax.random.key(seed) if isinstance(seed, int) else seed
