@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 from absl import flags
+from mer_jax.stages import frame_level_encoder, open_dataset
 from ml_collections import config_flags
 
 from benchmarks.memory import Memory
@@ -32,7 +33,6 @@ from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
 from mer_jax.runtime import cli
 from mer_jax.runtime.random import named_key
-from mer_jax.stages import frame_level_encoder, open_dataset
 from mer_jax.tune import emovclip_builder
 from mer_jax.tuning.trainer import prompt_sets
 

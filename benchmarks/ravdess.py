@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
+from mer_jax.fuse import Data, Fusion, fusion_data
+from mer_jax.stages import Features, stored
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -24,12 +26,10 @@ from mer_jax.data.layouts import COLUMNS, read_folder
 from mer_jax.data.media import read_sound
 from mer_jax.features.ready_made import ready_made
 from mer_jax.features.store import FeatureStore
-from mer_jax.fuse import Data, Fusion, fusion_data
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trials import Hyperparameters, Setting
 from mer_jax.metrics import waf
 from mer_jax.self_training import Options, PseudoLabels
-from mer_jax.stages import Features, stored
 
 ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each network.")

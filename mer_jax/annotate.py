@@ -14,9 +14,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.data.dataset import open_dataset
 from mer_jax.runtime import cli
-from mer_jax.stages import open_dataset, rank_transcripts, write_rankings
-from mer_jax.text.annotators import Rankings, added_tokens
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
+from mer_jax.text.rankings import Rankings, added_tokens, rank_transcripts, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
 
 DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
@@ -24,18 +26,19 @@ DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The command."""
-    dataset = open_dataset(config)
-    rankings = rank_transcripts(dataset.clips, dataset.labels, config.ranking, DRY_RUN.value)
+    settings = read_settings(Settings, config)
+    dataset = open_dataset(settings.variant, settings.data)
+    rankings = rank_transcripts(dataset.clips, dataset.labels, settings.ranking, DRY_RUN.value)
     if DRY_RUN.value:
         return
     path = workdir / "rankings.csv"
     write_rankings(path, dataset.clips, rankings)
-    tokenizer = Tokenizer(fetch(config.encoders.text.source, weights=False))
-    print(summary(rankings, added_tokens(rankings.ranked, tokenizer, config.ranking.template)))
+    tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
+    print(outcome(rankings, added_tokens(rankings.ranked, tokenizer, settings.ranking.template)))
     print(f"{path}")
 
 
-def summary(rankings: Rankings, tokens: dict[str, float]) -> str:
+def outcome(rankings: Rankings, tokens: dict[str, float]) -> str:
     """What came of it, in a few lines."""
     total = len(rankings.ranked) + len(rankings.failures)
     lines = [f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}"]

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.layouts import MEDIA_SUFFIXES
 from mer_jax.data.media import Unreadable, opened
-from mer_jax.fusion.trained import Shape, TrainedEnsemble
+from mer_jax.features.embeddings import Features
+from mer_jax.features.inputs import Inputs
+from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.run import load_config
-from mer_jax.stages import Features, encode, find_faces, modality_features, rank_transcripts
-from mer_jax.tune import prompted_encoder
+from mer_jax.runtime.run import load_settings
+from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
 INPUT = flags.DEFINE_multi_string("input", None, "Media file, or folder of media files.", required=True)
@@ -64,14 +66,19 @@ def media(inputs: Sequence[str]) -> Iterator[Path]:
 
 def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[dict[str, Any]]:
     """For each file: label, probabilities, attention per modality, what was used and why the rest was not."""
-    config = load_config(workdir)
+    settings = load_settings(Settings, workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
+    clips = tuple(Clip(f"{i:06d}", "test", media=path, transcript=text) for i, path in enumerate(paths))
+    prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
     with tempfile.TemporaryDirectory() as scratch:
-        features = features_of(config, workdir, paths, text, ensemble.shape, Path(scratch))
+        inputs = Inputs(Dataset("input", labels, clips, {}), settings, Path(scratch), prompts.trained_encoder)
+        features = {
+            modality: of_width(inputs.features(modality), width) for modality, width in ensemble.shape.dims.items()
+        }
         probs, attention = ensemble(
-            {modality: found.embeddings for modality, found in features.items()},
-            {modality: found.present for modality, found in features.items()},
+            {modality: x.embeddings for modality, x in features.items()},
+            {modality: x.present for modality, x in features.items()},
         )
     for i, path in enumerate(paths):
         yield {
@@ -79,34 +86,16 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
             "label": labels[int(probs[i].argmax())],
             "probabilities": {label: round(float(p), 4) for label, p in zip(labels, probs[i], strict=True)},
             "attention": {m: round(float(a), 4) for m, a in zip(features, attention[i], strict=True)},
-            "used": [modality for modality, found in features.items() if found.present[i]],
-            "absent": {modality: found.reasons[i] for modality, found in features.items() if i in found.reasons},
+            "used": [modality for modality, x in features.items() if x.present[i]],
+            "absent": {modality: x.reasons[i] for modality, x in features.items() if i in x.reasons},
         }
 
 
-def features_of(
-    config: Any, workdir: Path, paths: Sequence[Path], text: str, shape: Shape, scratch: Path
-) -> dict[str, Features]:
-    """Each modality of the ensemble, encoded as the run encoded it."""
-    clips = [Clip(f"{i:06d}", "test", media=path, transcript=text) for i, path in enumerate(paths)]
-    reads_text = bool(text) and "text" in shape.dims and not config.data.get("text_feature")
-    rankings = rank_transcripts(clips, shape.labels, config.ranking).ranked if reads_text else {}
-    features = {}
-    for modality, width in shape.dims.items():
-        if config.data.get(f"{modality}_feature"):
-            reasons = dict.fromkeys(range(len(clips)), "the run used ready-made features")
-            features[modality] = Features(np.zeros((len(clips), 0)), np.zeros(len(clips), bool), reasons)
-        elif modality == "video":
-            encoder = prompted_encoder(config, workdir, shape.labels)
-            features[modality] = encode(config, scratch, clips, encoder)
-        else:
-            if modality == "image":
-                clips = find_faces(clips, scratch / "faces", config)
-            features[modality] = modality_features(config, scratch, clips, modality, rankings)
-        if not features[modality].present.any():  # nothing has told the width
-            nothing = np.zeros((len(clips), width), np.float32)
-            features[modality] = replace(features[modality], embeddings=nothing)
-    return features
+def of_width(features: Features, width: int) -> Features:
+    """The features; where no clip has any, which tells no width, zeros of the ensemble's."""
+    if features.present.any():
+        return features
+    return replace(features, embeddings=np.zeros((len(features.present), width), np.float32))
 
 
 if __name__ == "__main__":

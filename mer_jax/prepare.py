@@ -11,7 +11,6 @@ Interrupted, preparing goes on with the next shard.
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -19,13 +18,17 @@ from ml_collections import config_flags
 
 from mer_jax.data import check
 from mer_jax.data.clips import Absent, Dataset
-from mer_jax.data.decoding import clip_faces
+from mer_jax.data.crops import cut_faces
+from mer_jax.data.dataset import RootData, open_dataset
+from mer_jax.data.decoding import ExtractionSettings, clip_faces
+from mer_jax.data.faces import FACE_SIZE
 from mer_jax.data.preview import contact_sheet
-from mer_jax.data.records import PrepareSettings
+from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.progress import progress
-from mer_jax.stages import FACE_SIZE, cut_faces, open_dataset
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 CHECK = flags.DEFINE_bool("check", False, "Open every media file, and report all that is wrong with the data set.")
@@ -42,23 +45,24 @@ def main() -> None:
         raise UsageError("--config is missing: try --config=configs/semi.py")
     if not (CHECK.value or PREVIEW.value or OUTPUT.value):
         raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
-    dataset = open_dataset(config)
+    settings = read_settings(Settings, config)
+    dataset = open_dataset(settings.variant, settings.data)
     if CHECK.value:
-        print_check(dataset, config.extraction)
+        print_check(dataset, settings.extraction)
     if PREVIEW.value:
-        preview(dataset, config, Path(PREVIEW.value), PREVIEW_CLIPS.value)
+        preview(dataset, settings.extraction, Path(PREVIEW.value), PREVIEW_CLIPS.value)
     if OUTPUT.value:
-        prepare(dataset, config, Path(OUTPUT.value).expanduser(), BEAM.value)
+        prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)
 
 
-def print_check(dataset: Dataset, settings: Any) -> None:
+def print_check(dataset: Dataset, settings: ExtractionSettings) -> None:
     """The report of `--check`, on standard output."""
     with progress("media files", sum(clip.media is not None for clip in dataset.clips), "file") as bar:
         problems = list(check.probe_media(dataset.clips, settings.workers, settings.time_limit, bar.update))
     print("\n".join(check.report(dataset, problems)))
 
 
-def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
+def preview(dataset: Dataset, settings: ExtractionSettings, path: Path, count: int) -> None:
     """The contact sheet of `--preview`: evenly spaced ones of the clips that have media or crops."""
     clips = [clip for clip in dataset.clips if clip.media or clip.faces or clip.prepared]
     clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))] if clips else []
@@ -72,7 +76,7 @@ def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
             except (Absent, OSError) as reason:
                 rows[clip.name] = str(reason), nothing
     searched = [clip for clip in clips if clip.name not in rows]
-    for clip, found in zip(searched, cut_faces(searched, config) if searched else [], strict=True):
+    for clip, found in zip(searched, cut_faces(searched, settings) if searched else [], strict=True):
         if isinstance(found, str):
             rows[clip.name] = found, nothing
         else:
@@ -81,25 +85,16 @@ def preview(dataset: Dataset, config: Any, path: Path, count: int) -> None:
     print("\n".join(f"{clip.name}: {rows[clip.name][0]}" for clip in clips))
 
 
-def prepare(dataset: Dataset, config: Any, output: Path, beam_runner: str | None) -> None:
+def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str | None) -> None:
     """Clips -> TFDS; prints the folder to train from."""
     from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
     print("\n".join(check.summary(dataset)), file=sys.stderr)
     name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
-    extraction, kept = config.extraction, config.prepare
-    settings = PrepareSettings(
-        kept.frames,
-        kept.frame_side,
-        kept.jpeg_quality,
-        FACE_SIZE,
-        extraction.most_face_frames,
-        extraction.workers,
-        extraction.time_limit,
-    )
+    root = settings.data.root if isinstance(settings.data, RootData) else "."
     with progress("prepared", len(dataset.clips), "clip") as bar:
-        builder = Mer(name, lambda root: dataset, settings, kept.shard_clips, output, bar.update)
-        print(builder.build(Path(config.data.get("root", ".")), beam_runner))
+        records = RecordSettings(settings.prepare, settings.extraction)
+        print(Mer(name, lambda root: dataset, records, output, bar.update).build(Path(root), beam_runner))
 
 
 if __name__ == "__main__":

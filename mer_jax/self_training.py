@@ -1,31 +1,37 @@
-"""Class-balanced self-training (Chen et al. 2023; paper, section 3.4): which clips to trust next."""
+"""Class-balanced self-training (Chen et al. 2023; paper, section 3.4): which clips to trust next, round by round."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.settings import setting
+
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How pseudo-labels are chosen.
+class SelfTrainingSettings:
+    """How pseudo-labels are chosen: `config.self_training`.
 
     Attributes:
-      rounds: selections.
-      k: clips per class and round.
-      cumulative: rounds add to the earlier ones, each clip at most once; False replaces the earlier ones, and
-        all clips may be chosen again.
-      relabel: clips of earlier rounds take the label that the newest ensemble predicts, and leave where that is
-        less confident than `min_confidence`; False keeps labels once given.
-      min_confidence: least probability of the predicted class.
-      agreement: choose only clips on which the unimodal classifiers agree with the multimodal one.
+        rounds: selections.
+        k: clips per class and round.
+        cumulative: rounds add to the earlier ones, each clip at most once; False replaces the earlier ones, and all
+            clips may be chosen again.
+        relabel: clips of earlier rounds take the label that the newest ensemble predicts, and leave where that is
+            less confident than `min_confidence`; False keeps labels once given.
+        min_confidence: least probability of the predicted class.
+        agreement: choose only clips on which the unimodal classifiers agree with the multimodal one.
     """
 
-    rounds: int = 10
-    k: int = 10
-    cumulative: bool = True
-    relabel: bool = False
-    min_confidence: float = 0.0
-    agreement: bool = False
+    rounds: int = setting(10, least=0)
+    k: int = setting(10, least=0)
+    cumulative: bool = setting(True)
+    relabel: bool = setting(False)
+    min_confidence: float = setting(0.0, least=0, most=1)
+    agreement: bool = setting(False)
 
     def slots(self, num_classes: int) -> int:
         """The most pseudo-labels there can be at any time."""
@@ -47,6 +53,19 @@ class PseudoLabels:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def as_json(self) -> dict[str, list]:
+        """Lists by name, as JSON takes them."""
+        return {name: getattr(self, name).tolist() for name in ("indices", "labels", "confidences")}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, list]) -> "PseudoLabels":
+        """What `as_json` gave."""
+        return cls(
+            np.array(saved["indices"], np.int64),
+            np.array(saved["labels"], np.int32),
+            np.array(saved["confidences"], np.float64),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Round:
@@ -64,14 +83,13 @@ def select_balanced(
     """For each class, the k most confident clips among those predicted as that class.
 
     Args:
-      probs: [N, C] class probabilities; float64 tells apart what float32 rounds to 1.
-      taken: [N] bool, clips that may not be chosen.
-      k: clips per class; a class with fewer candidates gives what it has.
-      min_confidence: candidates are at least this confident.
+        probs: [N, C] class probabilities; float64 tells apart what float32 rounds to 1.
+        taken: [N] bool, clips that may not be chosen.
+        k: clips per class; a class with fewer candidates gives what it has.
+        min_confidence: candidates are at least this confident.
 
     Returns:
-      indices [n] int64 and labels [n] int32, by class and then by falling confidence; equal confidences by
-      index.
+        indices [n] int64 and labels [n] int32, by class and then by falling confidence; equal confidences by index.
     """
     probs = np.asarray(probs)
     predicted, confidence = probs.argmax(axis=1), probs.max(axis=1)
@@ -88,15 +106,19 @@ def all_agree(probs: np.ndarray, unimodal: np.ndarray, present: np.ndarray) -> n
     """Chen's agreement filter: [N] bool, whether all unimodal classifiers predict what the multimodal does.
 
     Args:
-      probs: [N, C] of the multimodal classifier.
-      unimodal: [M, N, C] of the classifiers that see one modality.
-      present: [M, N] bool; a classifier whose modality is absent has no say.
+        probs: [N, C] of the multimodal classifier.
+        unimodal: [M, N, C] of the classifiers that see one modality.
+        present: [M, N] bool; a classifier whose modality is absent has no say.
     """
     return ((unimodal.argmax(axis=-1) == probs.argmax(axis=-1)) | ~present).all(axis=0)
 
 
 def select_round(
-    number: int, pseudo: PseudoLabels, probs: np.ndarray, options: Options, eligible: np.ndarray | None = None
+    number: int,
+    pseudo: PseudoLabels,
+    probs: np.ndarray,
+    settings: SelfTrainingSettings,
+    eligible: np.ndarray | None = None,
 ) -> Round:
     """Chooses the clips that join `pseudo` (or replace it) after round `number`.
 
@@ -104,19 +126,94 @@ def select_round(
     chosen.
     """
     taken = np.zeros(len(probs), bool) if eligible is None else ~np.asarray(eligible, bool)
-    if options.cumulative:
+    if settings.cumulative:
         taken[pseudo.indices] = True
-    indices, labels = select_balanced(probs, taken, options.k, options.min_confidence)
+    indices, labels = select_balanced(probs, taken, settings.k, settings.min_confidence)
     added = PseudoLabels(indices, labels, probs[indices, labels].astype(np.float64))
-    shortfall = options.k - np.bincount(labels, minlength=probs.shape[1])
-    if not options.cumulative:
+    shortfall = settings.k - np.bincount(labels, minlength=probs.shape[1])
+    if not settings.cumulative:
         return Round(number, added, shortfall, added)
 
     kept = pseudo
-    if options.relabel:
-        confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= options.min_confidence]
+    if settings.relabel:
+        confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= settings.min_confidence]
         newest = probs[confident]
         kept = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
     fields = [field.name for field in dataclasses.fields(PseudoLabels)]
     both = PseudoLabels(*(np.concatenate([getattr(kept, name), getattr(added, name)]) for name in fields))
     return Round(number, added, shortfall, both)
+
+
+class Trained(Protocol):
+    """A setting's networks after one training, as a selection sees them."""
+
+    cv_waf: np.ndarray  # [F]
+    test_waf: float | None
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """Probabilities [U, C] of the ensemble."""
+
+
+Outcome = TypeVar("Outcome", bound=Mapping[str, Any])
+
+
+def self_train(
+    train: Callable[[Mapping[str, PseudoLabels], int], Outcome],
+    names: Sequence[str],
+    settings: SelfTrainingSettings,
+    present: np.ndarray,
+    folder: Path,
+    *,
+    unimodal: np.ndarray | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+) -> tuple[list[dict[str, Any]], Outcome]:
+    """All rounds, each of them as it is saved (setting -> scores and choices), and the final training.
+
+    A round that `folder` holds already is not computed again. A clip without any modality is never chosen.
+
+    Args:
+        train: (setting -> its pseudo-labels, number of the training) -> setting -> `Trained`.
+        names: of the settings, each of which chooses for itself.
+        settings: how.
+        present: [M, U] bool, the unlabelled clips' modalities.
+        folder: of the rounds.
+        unimodal: [M, U, C] probabilities of classifiers that see one modality, for the agreement filter.
+        advance: called with trainings done.
+    """
+    rounds = []
+    pseudo = {name: PseudoLabels.none() for name in names}
+    for number in range(1, settings.rounds + 1):
+        path = folder / f"round-{number:02d}.json"
+        if not path.exists():
+            outcome = train(pseudo, number)
+            chosen = {name: choose(number, pseudo[name], outcome[name], settings, present, unimodal) for name in names}
+            dump_json(path, chosen)
+        rounds.append(load_json(path))
+        pseudo = {name: PseudoLabels.from_json(rounds[-1][name]["pseudo"]) for name in names}
+        advance(1)
+    final = train(pseudo, settings.rounds + 1)
+    advance(1)
+    return rounds, final
+
+
+def choose(
+    number: int,
+    pseudo: PseudoLabels,
+    trained: Trained,
+    settings: SelfTrainingSettings,
+    present: np.ndarray,
+    unimodal: np.ndarray | None,
+) -> dict[str, Any]:
+    """A setting's scores before round `number` and the clips it adds in it, for JSON."""
+    eligible = np.any(present, axis=0)
+    if unimodal is not None:
+        eligible = eligible & all_agree(trained.unlabelled, unimodal, present)
+    chosen = select_round(number, pseudo, trained.unlabelled, settings, eligible)
+    return {
+        "cv_waf": trained.cv_waf.tolist(),
+        "test_waf": trained.test_waf,
+        "added": chosen.added.as_json(),
+        "shortfall": chosen.shortfall.tolist(),
+        "pseudo": chosen.pseudo.as_json(),
+    }

@@ -8,58 +8,75 @@ seeds and folds of one `hidden` train side by side in one program.
 
 import hashlib
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from mer_jax.data.clips import Dataset
-from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.fuse import Data, Fusion, fusion_data
-from mer_jax.fusion.trials import Hyperparameters, Setting
+from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
+from mer_jax.fusion.data import FusionData, fusion_data
+from mer_jax.fusion.folds import run_folds
+from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.report.formats import spread
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, write_whole
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.run import load_config
-from mer_jax.self_training import Options
-from mer_jax.stages import (
-    Features,
-    chosen_modalities,
-    encode,
-    find_faces,
-    labelled_folds,
-    modality_features,
-    rank_transcripts,
-    run_dataset,
-)
-from mer_jax.tune import prompted_encoder
+from mer_jax.runtime.run import load_settings
+from mer_jax.runtime.settings import as_dict, read_settings, setting
+from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/sweep.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
+FIXED = ("batch_size", "epochs", "keep_one", "standardise")  # fields of `config.fusion` that all rows share
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """A sweep's config: rows, or a search that makes them."""
+
+    name: str = setting("sweep")
+    seeds: int = setting(1, least=1)
+    self_training: bool = setting(False)
+    subsets: bool = setting(False)  # score every subset of present modalities, too
+    rows: tuple[dict, ...] = setting(())  # name, modalities ("+"-joined), paper's scores, fields of `config.fusion`
+    search: dict = setting({})  # field of `config.fusion` -> values
+    settings: int = setting(0, least=0)  # different draws from the grid of `search`; 0: the whole grid
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a sweep's table."""
+
+    name: str
+    modalities: tuple[str, ...]
+    changes: Mapping[str, Any]  # fields of `config.fusion`
+    paper: tuple[str, ...] = ()  # scores to compare with: train & val, test
 
 
 def main() -> None:
     """The command."""
     if CONFIG.value is None or not WORKDIR.value:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
-    workdir, plan = Path(WORKDIR.value), CONFIG.value
-    config = load_config(workdir)
-    dataset, features, data = run_data(config, workdir)
+    workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
+    settings = load_settings(Settings, workdir)
+    data, num_classes = run_data(settings, workdir)
     folder = workdir / "sweeps" / plan.name
-    rows = named_rows(plan, tuple(features), config.seed)
-    entries = sweep(config, plan, rows, data, len(dataset.labels), folder)
-    if "search" in plan:
+    rows = plan_rows(plan, data.modalities, settings.seed)
+    entries = sweep(settings, plan, rows, data, num_classes, folder)
+    if plan.search:
         entries.sort(key=lambda entry: -entry["cv_waf"])
+        (best,) = (row for row in rows if row.name == entries[0]["name"])
         with write_whole(folder / "best.py") as file:
-            file.write(as_config(workdir, rows[entries[0]["name"]]))
-    dump_json(folder / "results.json", {"plan": plan.to_dict(), "rows": entries})
+            file.write(as_config(workdir, best.changes))
+    dump_json(folder / "results.json", {"plan": as_dict(plan), "rows": entries})
     table = markdown(entries)
     with write_whole(folder / "results.md") as file:
         file.write(table)
@@ -67,98 +84,94 @@ def main() -> None:
     print(f"in {folder}", file=sys.stderr)
 
 
-def run_data(config: Any, workdir: Path) -> tuple[Dataset, dict[str, Features], Data]:
-    """A finished run's data set and features, from its stores."""
-    dataset = run_dataset(config, workdir)
-    labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
-    wanted = chosen_modalities(config)
-    clips = list(dataset.clips)
-    if "image" in wanted and not config.data.get("image_feature"):
-        clips = find_faces(clips, workdir / "faces", config)
-    copies, copy_of = corrupted_copies([clips[i] for i in labelled], config.corruptions.training, config.seed)
-    rankings = rank_transcripts(clips, dataset.labels, config.ranking).ranked
-    features = {
-        modality: encode(config, workdir, [*clips, *copies], prompted_encoder(config, workdir, dataset.labels))
-        if modality == "video" and not config.data.get("video_feature")
-        else modality_features(config, workdir, [*clips, *copies], modality, rankings)
-        for modality in wanted
-    }
-    data, _ = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
-    return dataset, features, data
+def run_data(settings: Settings, workdir: Path) -> tuple[FusionData, int]:
+    """A finished run's data, with features from its stores, and the number of classes."""
+    dataset = run_dataset(settings, workdir)
+    folds = run_folds(dataset, settings.cv, settings.seed, workdir)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
+    features = {modality: inputs.features(modality) for modality in settings.data.chosen_modalities}
+    data, _ = fusion_data(dataset, features, folds, inputs.copies[1], settings.fusion.standardise)
+    return data, len(dataset.labels)
 
 
-def named_rows(plan: Any, modalities: tuple[str, ...], seed: int) -> dict[str, dict[str, Any]]:
-    """What each row changes: `modalities` ("+"-joined), fields of `config.fusion`; and `paper`, to compare with."""
-    if "search" not in plan:
-        kept = {row["name"]: dict(row) for row in plan.rows if set(row["modalities"].split("+")) <= set(modalities)}
-        if not kept:
-            raise UsageError(
-                f"{plan.name}: every row needs a modality that the run lacks; it has {'+'.join(modalities)}"
-            )
-        return kept
-    grid = [dict(zip(plan.search, values, strict=True)) for values in product(*plan.search.values())]
-    count = min(plan.settings or len(grid), len(grid))
-    chosen = np.random.default_rng(seed).permutation(len(grid))[:count] if count < len(grid) else range(count)
-    return {", ".join(f"{key} {value:g}" for key, value in grid[i].items()): grid[i] for i in chosen}
+def plan_rows(plan: SweepSettings, modalities: tuple[str, ...], seed: int) -> list[Row]:
+    """The rows of a plan that a run with these modalities can answer.
+
+    Raises:
+        UsageError: it can answer none.
+    """
+    if plan.search:
+        grid = [dict(zip(plan.search, values, strict=True)) for values in product(*plan.search.values())]
+        count = min(plan.settings or len(grid), len(grid))
+        chosen = np.random.default_rng(seed).permutation(len(grid))[:count] if count < len(grid) else range(count)
+        names = [", ".join(f"{key} {value:g}" for key, value in grid[i].items()) for i in chosen]
+        return [Row(name, modalities, grid[i]) for name, i in zip(names, chosen, strict=True)]
+    rows = []
+    for row in plan.rows:
+        changes = {key: value for key, value in row.items() if key not in ("name", "modalities", "paper")}
+        seen = tuple(row["modalities"].split("+")) if "modalities" in row else modalities
+        rows.append(Row(row["name"], seen, changes, tuple(row.get("paper", ()))))
+    answerable = [row for row in rows if set(row.modalities) <= set(modalities)]
+    if not answerable:
+        raise UsageError(f"{plan.name}: every row needs a modality that the run lacks; it has {'+'.join(modalities)}")
+    return answerable
 
 
 def sweep(
-    config: Any, plan: Any, rows: Mapping[str, Mapping[str, Any]], data: Data, num_classes: int, folder: Path
+    settings: Settings, plan: SweepSettings, rows: Sequence[Row], data: FusionData, num_classes: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Trains every row with every seed: WAF in [0, 1], over the seeds. Rows of one `hidden` share a program."""
-    modalities = tuple(data.labelled.features)
-    options = Options(**config.self_training)
+    self_training = settings.self_training
     if not (plan.self_training and len(data.unlabelled_truth)):
-        options = replace(options, rounds=0)
-    fusions = {name: fusion_config(config, row) for name, row in rows.items()}
-    entries = []
-    for hidden in sorted({fusion.hidden for fusion in fusions.values()}):
-        mine = {name: fusion for name, fusion in fusions.items() if fusion.hidden == hidden}
-        settings = {
-            f"{name}, seed {seed}": setting(fusion, rows[name].get("modalities", "+".join(modalities)), seed)
-            for name, fusion in mine.items()
-            for seed in range(plan.seeds)
+        self_training = replace(self_training, rounds=0)
+    fusion_of = {row.name: changed(settings.fusion, row.changes) for row in rows}
+    entries: dict[str, dict[str, Any]] = {}
+    for hidden in sorted({fusion.hidden for fusion in fusion_of.values()}):
+        alike = [row for row in rows if fusion_of[row.name].hidden == hidden]
+        grid = {
+            row.name: [
+                Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed)
+                for seed in range(plan.seeds)
+            ]
+            for row in alike
         }
-        trained = Fusion(data, num_classes, next(iter(mine.values())), options, config.seed, len(settings))
-        with progress(
-            f"{len(settings)} x {trained.num_folds} trainings, hidden {hidden}", options.rounds + 1, "round"
-        ) as bar:
+        everything = [each for seeds in grid.values() for each in seeds]
+        room = min(self_training.slots(num_classes), len(data.unlabelled_truth))
+        networks = Networks(data.dims, num_classes, fusion_of[alike[0].name])
+        fusion = CrossValidation(data, networks, settings.seed, len(everything), room)
+        title = f"{len(everything)} x {data.num_folds} trainings, hidden {hidden}"
+        with progress(title, self_training.rounds + 1, "round") as bar:
             # Rounds go on where they ended only for the same settings.
-            digest = hashlib.blake2b(repr(settings).encode(), digest_size=6).hexdigest()
-            _, result = trained.self_train(settings, folder / f"rounds-{hidden}-{digest}", advance=bar.update)
-        for number, name in enumerate(mine):
-            own = range(number * plan.seeds, (number + 1) * plan.seeds)
-            entry: dict[str, Any] = {
-                "name": name,
-                **summary("cv", [float(result.cv_waf[i].mean()) for i in own]),
-                **summary("test", [result.test_waf[i] for i in own]),
-                "paper": list(rows[name].get("paper", ())),
+            digest = hashlib.blake2b(repr(everything).encode(), digest_size=6).hexdigest()
+            rounds = folder / f"rounds-{hidden}-{digest}"
+            _, final = fusion.self_train(everything, self_training, rounds, advance=bar.update)
+        for row in alike:
+            trained = [final[each.name] for each in grid[row.name]]
+            entries[row.name] = {
+                "name": row.name,
+                **mean_and_spread("cv", [float(each.cv_waf.mean()) for each in trained]),
+                **mean_and_spread("test", [each.test_waf for each in trained]),
+                "paper": list(row.paper),
             }
             if plan.subsets:
-                entry["subsets"] = subsets(trained, result, list(own), rows[name]["modalities"].split("+"))
-            entries.append(entry)
-    return [entry for name in rows for entry in entries if entry["name"] == name]
+                entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)
+    return [entries[row.name] for row in rows]
 
 
-def fusion_config(config: Any, row: Mapping[str, Any]) -> ConfigDict:
-    """`config.fusion` with the row's fields in place of the run's."""
-    changed = {key: value for key, value in row.items() if key not in ("name", "modalities", "paper")}
-    unknown = changed.keys() - config.fusion.keys()
-    if unknown:
-        raise UsageError(f"unknown field {min(unknown)!r}; config.fusion has {', '.join(config.fusion)}")
-    fixed = [key for key in ("batch_size", "epochs", "keep_one", "standardise") if key in changed]
+def changed(fusion: FusionSettings, changes: Mapping[str, Any]) -> FusionSettings:
+    """A run's settings with a row's fields in place of its own.
+
+    Raises:
+        UsageError: there is no such field, its value is out of range, or rows of a sweep share it.
+    """
+    fixed = [key for key in FIXED if key in changes]
     if fixed:
         raise UsageError(f"{fixed[0]} cannot differ between the rows of a sweep: set it in the run")
-    return ConfigDict(config.fusion.to_dict() | changed)
+    return read_settings(FusionSettings, as_dict(fusion) | dict(changes))
 
 
-def setting(fusion: Any, modalities: str, seed: int) -> Setting:
-    """One training of `config.fusion`."""
-    hyperparameters = Hyperparameters(**{name: fusion[name] for name in Hyperparameters._fields})
-    return Setting(tuple(modalities.split("+")), hyperparameters, seed)
-
-
-def summary(name: str, values: list[float | None]) -> dict[str, float | None]:
+def mean_and_spread(name: str, values: list[float | None]) -> dict[str, float | None]:
     """Mean and standard deviation over seeds; None where there are no scores."""
     known = [value for value in values if value is not None]
     return {
@@ -168,17 +181,16 @@ def summary(name: str, values: list[float | None]) -> dict[str, float | None]:
 
 
 def subsets(
-    trained: Fusion, result: Any, settings: list[int], modalities: list[str]
+    fusion: CrossValidation, trained: Sequence[TrainedSetting], modalities: Sequence[str]
 ) -> dict[str, dict[str, float | None]]:
     """WAF over seeds when only some of the modalities are present, for every subset."""
-    found = {}
+    scores = {}
     for size in range(1, len(modalities) + 1):
         for present in combinations(modalities, size):
-            scores = [trained.waf_given(result, present, i) for i in settings]
-            found["+".join(present)] = summary("cv", [score["cv_waf"] for score in scores]) | summary(
-                "test", [score["test_waf"] for score in scores]
-            )
-    return found
+            wafs = [fusion.waf_given(each, present) for each in trained]
+            cv, test = ([each[f"{split}_waf"] for each in wafs] for split in ("cv", "test"))
+            scores["+".join(present)] = mean_and_spread("cv", cv) | mean_and_spread("test", test)
+    return scores
 
 
 def markdown(entries: list[dict[str, Any]]) -> str:
@@ -215,15 +227,18 @@ def grid(heads: list[str], body: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *body)]
 
 
-def as_config(workdir: Path, row: Mapping[str, Any]) -> str:
-    """A config file: the run's settings with the row's fusion."""
+def as_config(workdir: Path, changes: Mapping[str, Any]) -> str:
+    """A config file: the run's settings with a row's fusion."""
     return (
         f'"""The best setting of a sweep over {workdir.name}."""\n\n'
         "from pathlib import Path\n\n"
-        "from mer_jax.runtime.run import load_config\n\n\n"
+        "from ml_collections import ConfigDict\n\n"
+        "from mer_jax.runtime.run import load_settings\n"
+        "from mer_jax.runtime.settings import as_dict\n"
+        "from mer_jax.settings import Settings\n\n\n"
         "def get_config():\n"
-        "    config = load_config(Path(__file__).parents[2])\n"
-        f"    config.fusion.update({dict(row)!r})\n"
+        "    config = ConfigDict(as_dict(load_settings(Settings, Path(__file__).parents[2])))\n"
+        f"    config.fusion.update({dict(changes)!r})\n"
         "    return config\n"
     )
 

@@ -6,44 +6,38 @@ Every stage keeps what it has done in the workdir; a second start goes on where 
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from mer_jax import results
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import summary
-from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import corrupted_copies
-from mer_jax.fuse import Fusion, fusion_data, table_settings
-from mer_jax.fusion.trained import Shape, save_ensemble
-from mer_jax.report import headline, write_predictions, write_probabilities, write_report
+from mer_jax.data.clips import Dataset
+from mer_jax.data.crops import faces_section
+from mer_jax.features.embeddings import Features
+from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
+from mer_jax.fusion.data import fusion_data
+from mer_jax.fusion.ensemble import Shape, save_ensemble
+from mer_jax.fusion.folds import Folds, run_folds
+from mer_jax.fusion.trials import run_table
+from mer_jax.report import headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, flatten, peak_memory_gib
-from mer_jax.self_training import Options, PseudoLabels
-from mer_jax.stages import (
-    Features,
-    absences,
-    chosen_modalities,
-    encode,
-    faces_found,
-    find_faces,
-    labelled_folds,
-    modality_features,
-    rank_transcripts,
-    run_dataset,
-    write_rankings,
-)
-from mer_jax.text.annotators import Rankings, added_tokens
+from mer_jax.runtime.settings import as_dict, read_settings
+from mer_jax.settings import Settings
+from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
-from mer_jax.tune import tune_prompts
+from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
@@ -59,97 +53,115 @@ def main() -> None:
     if config is None and not finished.exists():
         raise UsageError(f"{workdir} holds no finished run: give --config as well")
     if config is not None:
-        run = Run(workdir, config)
+        run = Run(workdir, read_settings(Settings, config))
         if not finished.exists():
             train(run)
     print(headline(load_json(finished), workdir / "report" / "index.html"))
 
 
-def train(run: Run) -> None:
+def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
-    config, workdir = run.config, run.workdir
-    wanted = chosen_modalities(config)
-    reads_text = "text" in wanted and not config.data.get("text_feature")
-    run.announce(["data", "faces", *["ranking"] * reads_text, *wanted, "fusion", "report"])
+    settings, workdir = run.settings, run.workdir
+    modalities = settings.data.chosen_modalities
+    run.announce(["data", "faces", *["ranking"] * settings.reads_rankings, *modalities, "fusion", "report"])
 
     with run.stage("data"):
-        dataset = run_dataset(config, workdir)
-        labels = dataset.labels
-        labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
+        dataset = run_dataset(settings, workdir)
+        folds = run_folds(dataset, settings.cv, settings.seed, workdir)
         print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    labelled_clips = [dataset.clips[i] for i in folds.positions]
+    tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
+    inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
 
     with run.stage("faces"):
-        encoded = "image" in wanted and not config.data.get("image_feature")
-        clips = find_faces(dataset.clips, workdir / "faces", config) if encoded else list(dataset.clips)
-        copies, copy_of = corrupted_copies([clips[i] for i in labelled], config.corruptions.training, config.seed)
-
-    rankings, tokens = Rankings.none(), {}
-    if reads_text:
+        clips = inputs.clips
+    if settings.reads_rankings:
         with run.stage("ranking"):
-            rankings = rank_transcripts(clips, labels, config.ranking)
+            rankings = inputs.rankings
             write_rankings(workdir / "rankings.csv", clips, rankings)
-            tokenizer = Tokenizer(fetch(config.encoders.text.source, weights=False))
-            tokens = added_tokens(rankings.ranked, tokenizer, config.ranking.template)
+            tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
+            tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
     features: dict[str, Features] = {}
-    video = None
-    for modality in wanted:
+    for modality in modalities:
         with run.stage(modality):
-            if modality == "video" and not config.data.get("video_feature"):
-                video = tune_prompts(config, workdir, [clips[i] for i in labelled], labels, truth, fold_of)
-                features[modality] = encode(config, workdir, [*clips, *copies], video.encoder)
-            else:
-                features[modality] = modality_features(config, workdir, [*clips, *copies], modality, rankings.ranked)
-
+            features[modality] = inputs.features(modality)
     with run.stage("fusion"):
-        data, standardiser = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
-        modalities = tuple(data.labelled.features)
-        for modality in wanted:
-            if modality not in modalities:
-                print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
-        options = Options(**config.self_training)
-        if not len(data.unlabelled_truth):
-            options = replace(options, rounds=0)
-        settings, alone = table_settings(modalities, config)
-        fusion = Fusion(data, len(labels), config.fusion, options, config.seed, max(len(settings), len(alone)))
-        nothing = PseudoLabels.none()
-        singles = fusion.train(list(alone.values()), [nothing] * len(alone), 0) if alone else None
-        unimodal = singles.unlabelled[: len(modalities)] if singles and options.agreement else None
-        bare = None
-        if "text" in alone and rankings.ranked and config.ablations.without_ranking:
-            features |= {"text": modality_features(config, workdir, [*clips, *copies], "text", {})}
-            bare_data, _ = fusion_data(dataset, features, truth, fold_of, copy_of, config.fusion.standardise)
-            bare = fusion.on(bare_data).train([alone["text"]], [nothing], 0)
-        with progress("self-training", options.rounds + 1, "round") as bar:
-            rounds, final = fusion.self_train(settings, workdir / "rounds", unimodal, bar.update)
-        shape = Shape(labels, fusion.dims, config.fusion.hidden, fusion.num_folds)
-        save_ensemble(workdir / "checkpoints", shape, fusion.own(final).params, standardiser)
-        for split, probs in (("unlabeled", final.unlabelled[0]), ("test", final.test[0])):
-            names = [dataset.clips[i].name for i in dataset.split(split)]
-            if names:
-                predicted = [labels[i] for i in probs.argmax(-1)]
-                write_predictions(workdir / "predictions" / f"{split}.csv", names, predicted)
-                write_probabilities(workdir / "predictions" / f"{split}_probs.csv", names, probs, labels)
+        trained, sections = fuse(run, inputs, features, folds)
+        write_candidates(dataset, trained, workdir / "predictions")
 
     with run.stage("report"):
+        video = tuned() if settings.tunes_prompts else None
+        ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
-            **results.collect(dataset, modalities, fusion, settings, rounds, final),
-            "single_modality": results.single_sections(alone, singles, bare, bool(rankings.ranked)),
+            **sections,
+            "curves": results.curves_section(trained, video.curves if video else None),
             "video": video.scores if video else None,
-            "ranking": results.ranking_section(clips, labels, rankings, tokens),
-            "faces": faces_found(clips),
-            "problems": [vars(problem) for problem in sorted_problems(dataset, clips, features)],
-            "settings": flatten(config.to_dict()),
+            "ranking": ranked,
+            "faces": faces_section(clips),
+            "problems": [vars(problem) for problem in inputs.problems(features)],
+            "settings": flatten(as_dict(settings)),
             "environment": environment(),
         }
-        metrics["curves"]["tune"] = video.curves if video else None
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
 
 
-def sorted_problems(dataset: Dataset, clips: Sequence[Clip], features: Mapping[str, Features]) -> list[Problem]:
-    """Everything that was skipped or degraded, by clip."""
-    return sorted([*dataset.problems, *absences(clips, features)], key=lambda p: (p.name, p.modality or ""))
+def fuse(
+    run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds
+) -> tuple[TrainedSetting, dict[str, Any]]:
+    """Trains the table of settings through all rounds: the run's own, whose ensemble is kept, and the metrics."""
+    settings, dataset = run.settings, inputs.dataset
+    _, copy_of = inputs.copies
+    standardise = settings.fusion.standardise
+    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise)
+    for modality in features:
+        if modality not in data.modalities:
+            print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
+    self_training = settings.self_training
+    if not len(data.unlabelled_truth):
+        self_training = replace(self_training, rounds=0)
+    table = run_table(settings.fusion, settings.ablations, data.modalities)
+    most = max(1 + len(table.ablations), len(table.singles))
+    room = min(self_training.slots(len(dataset.labels)), len(data.unlabelled_truth))
+    networks = Networks(data.dims, len(dataset.labels), settings.fusion)
+    fusion = CrossValidation(data, networks, settings.seed, most, room)
+
+    singles = fusion.train(table.singles, {}, 0) if table.singles else {}
+    unimodal = None
+    if singles and self_training.agreement:
+        unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities])
+    bare_text = None
+    if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
+        bare = {**features, "text": inputs.features("text", with_rankings=False)}
+        bare_data, _ = fusion_data(dataset, bare, folds, copy_of, standardise)
+        bare_fusion = CrossValidation(bare_data, networks, settings.seed, most, room)
+        bare_text = bare_fusion.train([singles["text"].setting], {}, 0)["text"]
+    with progress("self-training", self_training.rounds + 1, "round") as bar:
+        rounds, final = fusion.self_train(
+            [table.run, *table.ablations], self_training, run.workdir / "rounds", unimodal, bar.update
+        )
+
+    trained = final[table.run.name]
+    shape = Shape(dataset.labels, data.dims, settings.fusion.hidden, data.num_folds)
+    save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
+    sections = {
+        **results.fusion_sections(dataset, fusion, trained, [saved[table.run.name] for saved in rounds]),
+        "ablations": results.ablation_sections(rounds, final),
+        "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
+    }
+    return trained, sections
+
+
+def write_candidates(dataset: Dataset, trained: TrainedSetting, folder: Path) -> None:
+    """Predictions and probabilities of the unlabelled and the test clips."""
+    for split, probs in (("unlabeled", trained.unlabelled), ("test", trained.test)):
+        names = [dataset.clips[i].name for i in dataset.split(split)]
+        if names:
+            predicted = [dataset.labels[i] for i in probs.argmax(-1)]
+            write_predictions(folder / f"{split}.csv", names, predicted)
+            write_probabilities(folder / f"{split}_probs.csv", names, probs, dataset.labels)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 import jax
 import numpy as np
 import pytest
+from mer_jax.fuse import Fusion, fusion_data
+from mer_jax.stages import Features
 
 from configs.semi import get_config
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.fuse import Fusion, fusion_data
 from mer_jax.fusion.ensemble import Members, Scores
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trials import Setting
 from mer_jax.self_training import Options, PseudoLabels, select_balanced
-from mer_jax.stages import Features
 
 LABELLED = 12
 CLIPS = [Clip(f"c{i}", "train", label="ab"[i % 2]) for i in range(LABELLED)]

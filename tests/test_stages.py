@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from mer_jax.stages import check_unchanged
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.runtime.errors import DataError
-from mer_jax.stages import check_unchanged
 
 
 def test_a_run_goes_on_with_the_clips_that_it_began_with_alone(tmp_path):

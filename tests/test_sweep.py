@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from mer_jax.fuse import Data, Embeddings
 from ml_collections import ConfigDict
 
 from configs import sweep as sweep_config
 from configs import table1, table2
 from configs.semi import get_config
-from mer_jax.fuse import Data, Embeddings
 from mer_jax.fusion.folds import make_folds
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json

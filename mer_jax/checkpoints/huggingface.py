@@ -31,6 +31,7 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
+DTYPES = ("float32", "bfloat16", "float16")  # that a setting may name
 
 
 class Transform(NamedTuple):
@@ -114,6 +115,16 @@ def fetch(source: str | Path, weights: bool = True) -> Path:
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder}: no config.json; expected a checkpoint folder in Hugging Face layout.")
     return folder
+
+
+def wrong_source(source: str) -> str:
+    """What can be told to be wrong with a checkpoint's source without the hub; empty if nothing is."""
+    bundled = sorted(f"bundled/{folder.name}" for folder in ASSETS.iterdir() if (folder / "config.json").is_file())
+    if source.startswith("bundled/") and source not in bundled:
+        return f"unknown; known: {', '.join(bundled)}"
+    if source.startswith(("/", "./", "../")) and not Path(source).is_dir():
+        return "no such folder"
+    return ""
 
 
 def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> Any:

@@ -26,7 +26,7 @@ from mer_jax.data.clips import SPLITS, Clip, Dataset
 from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
-from mer_jax.data.records import PrepareSettings, lost, prepare_clip
+from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import write_whole
@@ -52,7 +52,7 @@ class Shard:
 
     clips: tuple[Clip, ...]
     path: Path
-    settings: PrepareSettings
+    settings: RecordSettings
 
 
 @cache
@@ -70,8 +70,8 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
     examples = map_in_workers(
         partial(prepare_clip, settings=settings),
         shard.clips,
-        lambda clip: time_limit(clip, settings.time_limit),
-        count=settings.workers,
+        lambda clip: time_limit(clip, settings.extraction.time_limit),
+        count=settings.extraction.workers,
         answer=detector().find,
     )
     shard.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
     return len(shard.clips)
 
 
-def clip_fingerprint(clip: Clip, settings: PrepareSettings) -> str:
+def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
     """Of all that a clip's record depends on."""
     parts = [clip.name, clip.label, clip.transcript, identity(clip.media), identity(clip.faces), settings.content]
     return hashlib.blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=8).hexdigest()
@@ -110,14 +110,12 @@ class Mer(FileReaderBuilder):
         self,
         name: str,
         read: Callable[[Path], Dataset],
-        settings: PrepareSettings,
-        shard_clips: int,
+        settings: RecordSettings,
         data_dir: Path,
         advance: Callable[[int], object] = lambda count: None,
     ):
         self.read = read
         self.settings = settings
-        self.shard_clips = shard_clips
         self.advance = advance
         self.parts = data_dir / ".parts" / name  # shards that are finished, until all are
         config = tfds.core.BuilderConfig(name=name)
@@ -160,11 +158,11 @@ class Mer(FileReaderBuilder):
     def plan(self, dataset: Dataset, split: str, prints: Mapping[str, str]) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
         clips = [dataset.clips[i] for i in dataset.split(split)]
-        shards = []
-        for start in range(0, len(clips), self.shard_clips):
-            own = tuple(clips[start : start + self.shard_clips])
+        shards, shard_clips = [], self.settings.prepare.shard_clips
+        for start in range(0, len(clips), shard_clips):
+            own = tuple(clips[start : start + shard_clips])
             digest = hashlib.blake2b("".join(prints[clip.name] for clip in own).encode(), digest_size=8).hexdigest()
-            path = self.parts / f"{split}-{start // self.shard_clips:05d}-{digest}.array_record"
+            path = self.parts / f"{split}-{start // shard_clips:05d}-{digest}.array_record"
             shards.append(Shard(own, path, self.settings))
         return shards
 

@@ -11,6 +11,14 @@ import numpy as np
 SPLITS = ("train", "unlabeled", "test")
 
 
+def unknown_modalities(names: str) -> str:
+    """What is wrong with "+"-joined modalities; empty if nothing is."""
+    from mer_jax.models.fusion import MODALITIES  # brings JAX, which worker processes do without
+
+    unknown = [name for name in names.split("+") if names and name not in MODALITIES]
+    return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
+
+
 class Absent(Exception):
     """The clip lacks the modality, or it cannot be read. The message is the reason."""
 

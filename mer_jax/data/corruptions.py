@@ -8,15 +8,46 @@ a second run corrupts the same clips alike.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mer_jax.data.clips import Absent, Clip, Dataset
-from mer_jax.runtime.errors import UsageError
+from mer_jax.data.clips import Absent, Clip, Dataset, unknown_modalities
+from mer_jax.runtime.settings import section, setting
 
 DROPPED = "dropped on purpose"
+
+
+def wrong_range(bounds: tuple[float, ...]) -> str:
+    """What is wrong with `snr_db`; empty if nothing is."""
+    return "" if len(bounds) in (0, 2) and list(bounds) == sorted(bounds) else "expected () or (lowest, highest)"
+
+
+@dataclass(frozen=True)
+class CorruptionSettings:
+    """What happens to the test clips, as in MER-NOISE: `config.corruptions.evaluation`."""
+
+    probability: float = setting(0.0, least=0, most=1)  # that a clip, or a copy of one, is corrupted at all
+    snr_db: tuple[float, ...] = setting((5.0, 10.0), wrong=wrong_range)  # range of the noise in the sound; (): none
+    blur: float = setting(0.0, least=0, most=1)  # standard deviation as a share of a frame's shorter side
+    downsample: float = setting(1.0, least=1, most=99)  # factor by which frames are shrunk and enlarged again
+    drop: str = setting("", wrong=unknown_modalities)  # "+"-joined modalities that a corrupted clip may lose
+    drop_probability: float = setting(0.5, least=0, most=1)
+
+
+@dataclass(frozen=True)
+class TrainingCorruptionSettings(CorruptionSettings):
+    """What happens to copies of the labelled clips, to train beside them; prompts train on such clips alone."""
+
+    copies: int = setting(1, least=0)  # of each clip
+
+
+@dataclass(frozen=True)
+class CorruptionsSettings:
+    """`config.corruptions`."""
+
+    training: TrainingCorruptionSettings = section(TrainingCorruptionSettings)
+    evaluation: CorruptionSettings = section(CorruptionSettings)
 
 
 @dataclass(frozen=True)
@@ -60,48 +91,32 @@ class Corruption:
         return np.asarray(picture)
 
 
-def check_settings(settings: Any, modalities: Sequence[str]) -> None:
-    """Raises UsageError for settings (`config.corruptions.evaluation` or `.training`) that mean nothing."""
-    wrong = []
-    if len(settings["snr_db"]) not in (0, 2) or list(settings["snr_db"]) != sorted(settings["snr_db"]):
-        wrong.append(f"snr_db={settings['snr_db']}: expected () or (lowest, highest)")
-    unknown = [name for name in settings["drop"].split("+") if name not in ("", *modalities)]
-    if unknown:
-        wrong.append(f"drop: unknown {', '.join(unknown)}; known: {'+'.join(modalities)}")
-    for name, least, most in (("probability", 0, 1), ("drop_probability", 0, 1), ("blur", 0, 1), ("downsample", 1, 99)):
-        if not least <= settings[name] <= most:
-            wrong.append(f"{name}={settings[name]}: expected {least} to {most}")
-    if wrong:
-        raise UsageError(f"corruptions: {'; '.join(wrong)}")
-
-
-def corrupt(dataset: Dataset, settings: Any, seed: int) -> Dataset:
-    """Marks test clips to be corrupted when they are read. settings: `config.corruptions.evaluation`."""
+def corrupt(dataset: Dataset, settings: CorruptionSettings, seed: int) -> Dataset:
+    """Marks test clips to be corrupted when they are read."""
     clips = tuple(corrupted(clip, settings, seed) if clip.split == "test" else clip for clip in dataset.clips)
     return replace(dataset, clips=clips)
 
 
-def corrupted_copies(clips: Sequence[Clip], settings: Any, seed: int) -> tuple[list[Clip], np.ndarray]:
-    """At most `copies` corrupted copies of each clip, and the positions [K] of their originals in `clips`.
-
-    settings: `config.corruptions.training`.
-    """
+def corrupted_copies(
+    clips: Sequence[Clip], settings: TrainingCorruptionSettings, seed: int
+) -> tuple[list[Clip], np.ndarray]:
+    """At most `copies` corrupted copies of each clip, and the positions [K] of their originals in `clips`."""
     drawn = [
         (corrupted(clip, settings, seed, f" copy {number}"), position)
         for position, clip in enumerate(clips)
-        for number in range(settings["copies"])
+        for number in range(settings.copies)
     ]
     kept = [(copy, position) for copy, position in drawn if copy.corruption]
     return [copy for copy, _ in kept], np.array([position for _, position in kept], int)
 
 
-def corrupted(clip: Clip, settings: Any, seed: int, occasion: str = "") -> Clip:
+def corrupted(clip: Clip, settings: CorruptionSettings, seed: int, occasion: str = "") -> Clip:
     """The clip as it is read on one occasion: with `probability` corrupted, else as it is."""
     rng = np.random.default_rng([seed, zlib.crc32((clip.name + occasion).encode())])
-    if rng.random() >= settings["probability"]:
+    if rng.random() >= settings.probability:
         return clip
-    noise = float(rng.uniform(*settings["snr_db"])) if settings["snr_db"] else None
-    modalities = settings["drop"].split("+") if settings["drop"] else []
-    dropped = tuple(modality for modality in modalities if rng.random() < settings["drop_probability"])
+    noise = float(rng.uniform(settings.snr_db[0], settings.snr_db[1])) if settings.snr_db else None
+    modalities = settings.drop.split("+") if settings.drop else []
+    dropped = tuple(modality for modality in modalities if rng.random() < settings.drop_probability)
     own_seed = int(rng.integers(2**32))
-    return replace(clip, corruption=Corruption(own_seed, noise, settings["blur"], settings["downsample"], dropped))
+    return replace(clip, corruption=Corruption(own_seed, noise, settings.blur, settings.downsample, dropped))

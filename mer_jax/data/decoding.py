@@ -4,6 +4,7 @@ Nothing here imports JAX, so that worker processes start fast (mer_jax/data/work
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,20 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
+from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = (".bmp", ".jpg", ".png")
 SECONDS_PER_BYTE = 1 / 2**20  # a clip may take `time_limit` seconds, and one more for each MiB of its file
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """How clips are decoded, and features written: `config.extraction`."""
+
+    shard_clips: int = setting(1024, least=1)  # features written at a time, for each copy of an encoder's weights
+    workers: int = setting(0, least=0)  # processes that decode; 0: one per core
+    time_limit: float = setting(60.0, least=0)  # seconds that a clip may take, and one more for each MiB of its file
+    most_face_frames: int = setting(4096, least=1)  # of a longer clip every second, third, ... frame is searched
 
 
 def time_limit(clip: Clip, seconds: float) -> float:

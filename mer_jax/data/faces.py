@@ -22,6 +22,7 @@ from mer_jax.data.media import Block, at_most, frame_blocks
 MEAN_FACE = np.array(
     [(-32.935, -38.287), (32.788, -38.765), (1.227, -8.415), (-28.916, 28.613), (28.794, 28.080)], np.float64
 )
+FACE_SIZE = 128  # pixels of a crop
 LONG_SIDE = 320  # pixels; frames are resized to this for detection
 SHORT_SIDES = (192, 256, 320)  # and padded to one of these: 16:9, 4:3, square
 UNITS_ACROSS = 160.0  # width of a crop: 112 px / scale 0.7 (OpenFace's default) = 128 px / scale 0.8

@@ -1,6 +1,6 @@
 """Embeddings that stay on disk until they are asked for: a hundred thousand clips never lie in memory at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,3 +51,12 @@ class Rows:
 
 
 Embedded = np.ndarray | Rows
+
+
+@dataclass(frozen=True)
+class Features:
+    """One modality of every clip of a list: embeddings [N, D], or [F, N, D] with a row per fold; zeros where absent."""
+
+    embeddings: Embedded
+    present: np.ndarray  # [N] bool
+    reasons: Mapping[int, str]  # position -> why it is absent

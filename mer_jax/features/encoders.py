@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.fingerprint import fingerprint
-from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.checkpoints.huggingface import DTYPES, fetch, read_config, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
@@ -25,7 +25,66 @@ from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
+from mer_jax.runtime.settings import section, setting
 from mer_jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class SpeechSettings:
+    """HuBERT on the sound: `config.encoders.speech`."""
+
+    source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
+    dtype: str = setting("bfloat16", choices=DTYPES)
+    sample_rate: int = setting(16_000, least=1)
+    chunk_seconds: float = setting(10.0, least=0)
+    keep_layers: int = setting(4, least=1)
+    buckets_seconds: tuple[float, ...] = setting(  # 8n frames, a TPU's tiles
+        (1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485)
+    )
+    batch_seconds: float = setting(65.0, least=0)  # of a device's batch, padding included; what fits on the chip
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """CLIP on aligned faces: `config.encoders.image`."""
+
+    source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
+    dtype: str = setting("bfloat16", choices=DTYPES)
+    buckets_frames: tuple[int, ...] = setting((8,))  # longer clips go in chunks, so little is padding
+    batch_frames: int = setting(80, least=1)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Baichuan on ranking and transcript: `config.encoders.text`."""
+
+    source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
+    dtype: str = setting("bfloat16", choices=DTYPES)
+    keep_layers: int = setting(4, least=1)
+    buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512))
+    batch_tokens: int = setting(8192, least=1)
+    model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """EmoVCLIP on whole frames: `config.encoders.video`."""
+
+    source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
+    dtype: str = setting("bfloat16", choices=DTYPES)
+    num_frames: int = setting(16, least=1)
+    batch_frames: int = setting(160, least=1)
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """An encoder for each modality, by default the paper's: `config.encoders`."""
+
+    speech: SpeechSettings = section(SpeechSettings)
+    image: ImageSettings = section(ImageSettings)
+    text: TextSettings = section(TextSettings)
+    video: VideoSettings = section(VideoSettings)
+
 
 Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> embeddings [B, D], frame counts [B]
 
@@ -132,7 +191,7 @@ def embed_text(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
-def speech_encoder(settings: Any) -> Encoder:
+def speech_encoder(settings: SpeechSettings) -> Encoder:
     """HuBERT on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
 
@@ -150,7 +209,7 @@ def speech_encoder(settings: Any) -> Encoder:
     )
 
 
-def image_encoder(settings: Any) -> Encoder:
+def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
 
     def load() -> Embed:
@@ -168,7 +227,7 @@ def image_encoder(settings: Any) -> Encoder:
     )
 
 
-def text_encoder(settings: Any, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
+def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """Baichuan on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
 
@@ -188,7 +247,7 @@ def text_encoder(settings: Any, rankings: Mapping[str, Sequence[str]], template:
     )
 
 
-def video_encoder(settings: Any, model: EmoVCLIP, prompts: Any) -> Encoder:
+def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
     """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P], one row per set.
 
     model: gives the backbone. prompts: its Prompt state with a leading axis R.

@@ -10,18 +10,39 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
-from mer_jax.runtime.hosts import own_part
+from mer_jax.runtime.hosts import meet, own_part
+from mer_jax.runtime.progress import progress
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
+
+
+def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: ExtractionSettings) -> Features:
+    """Features of every clip, from the run's store where they are there already. Zeros with a reason where absent."""
+    folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
+    with progress(f"{encoder.modality} features", len(own_part(clips)), "clip") as bar:
+        extract(
+            clips,
+            encoder,
+            FeatureStore(folder),
+            shard_size=settings.shard_clips,
+            workers=settings.workers,
+            time_limit=settings.time_limit,
+            advance=bar.update,
+        )
+    meet(folder.name)
+    return FeatureStore(folder).features([encoder.key(clip) for clip in clips])
 
 
 def extract(

@@ -9,8 +9,19 @@ import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED
-from mer_jax.data.decoding import identity, mapped_array
+from mer_jax.data.decoding import ExtractionSettings, identity, mapped_array
+from mer_jax.features.embeddings import Features
 from mer_jax.features.store import FeatureStore, Row
+from mer_jax.runtime.hosts import first_host_first
+from mer_jax.runtime.progress import progress
+
+
+def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, settings: ExtractionSettings) -> Features:
+    """Features that the data set brings, pooled once into the run's store."""
+    with first_host_first(modality), progress(f"{modality} features", len(clips), "clip") as bar:
+        store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
+        keys = ready_made(clips, modality, store, shard_size=settings.shard_clips, advance=bar.update)
+    return store.features(keys)
 
 
 def ready_made(

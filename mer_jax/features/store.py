@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mer_jax.features.embeddings import Rows
+from mer_jax.features.embeddings import Features, Rows
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import write_whole
 
@@ -91,6 +91,11 @@ class FeatureStore:
             return np.moveaxis(rows, 0, -2).reshape(*folds, len(rows), shape[-1])
 
         return Rows(read, np.arange(len(keys)), folds, shape[-1]), present
+
+    def features(self, keys: Sequence[str]) -> Features:
+        """`rows` with the reasons of those that are absent."""
+        embeddings, present = self.rows(keys)
+        return Features(embeddings, present, {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]})
 
     def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""

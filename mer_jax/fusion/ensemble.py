@@ -1,26 +1,33 @@
-"""Applies trained networks to any number of clips."""
+"""Trained networks applied to any number of clips, and the ensemble of a finished run on disk."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.features.embeddings import Embedded
-from mer_jax.models.fusion import MODALITIES, AttentionFusion, FusionOutput
+from mer_jax.features.standardise import Standardiser
+from mer_jax.metrics import softmax
+from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
+from mer_jax.runtime.files import dump_json, load_json
 
 
 class Members(NamedTuple):
     """R networks. The mean of the logits of a setting's folds is its ensemble."""
 
     params: nnx.State  # leaves [R, ...]
-    fold: np.ndarray  # [R] int, which of the features to read where each fold has its own
-    sees: np.ndarray  # [R, 4] bool, in the order of MODALITIES
+    fold: jax.Array  # [R] int, which of the features to read where each fold has its own
+    sees: jax.Array  # [R, 4] bool, in the order of MODALITIES
 
 
-class Scores(NamedTuple):
+class MemberOutputs(NamedTuple):
     """`FusionOutput` of each member, on the host."""
 
     logits: np.ndarray  # [R, N, C] float32
@@ -31,16 +38,16 @@ class Scorer:
     """Scores clips in batches of a fixed size: one compilation for all calls with as many members.
 
     Args:
-      dims, num_classes, hidden: see `AttentionFusion`.
-      batch_size: clips per step on each device.
-      devices: share every batch; default all local ones.
+        dims, num_classes, hidden: see `AttentionFusion`.
+        batch_size: clips per step on each device.
+        devices: share every batch; default all local ones.
     """
 
     def __init__(
         self,
         dims: Mapping[str, int],
         num_classes: int,
-        hidden: int = 128,
+        hidden: int = HIDDEN,
         batch_size: int = 1024,
         devices: Sequence[jax.Device] | None = None,
     ):
@@ -52,13 +59,15 @@ class Scorer:
         self._mesh = Mesh(np.array(devices), ("data",))
         self._apply = jax.jit(jax.vmap(self._member, in_axes=(0, None, None)))
 
-    def __call__(self, members: Members, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> Scores:
+    def __call__(
+        self, members: Members, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]
+    ) -> MemberOutputs:
         """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
         Args:
-          members: the networks.
-          features: [N, D] per modality, or [F, N, D] where each fold has its own.
-          present: [N] bool per modality.
+            members: the networks.
+            features: [N, D] per modality, or [F, N, D] where each fold has its own.
+            present: [N] bool per modality.
         """
         members = jax.device_put(members, NamedSharding(self._mesh, PartitionSpec()))
         total = len(next(iter(present.values())))
@@ -71,14 +80,14 @@ class Scorer:
                 # Fetched only now, so that the device computed while the host read the next batch.
                 outputs[-1] = jax.device_get(outputs[-1])
             outputs.append(self._apply(members, batch_features, batch_present))
-        return Scores(*(np.concatenate(parts, axis=1)[:, :total] for parts in zip(*outputs, strict=True)))
+        return MemberOutputs(*(np.concatenate(parts, axis=1)[:, :total] for parts in zip(*outputs, strict=True)))
 
     def _member(self, member: Members, features: Mapping, present: Mapping) -> FusionOutput:
         model = AttentionFusion(self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0))
         nnx.update(model, member.params)
-        own = {name: x if x.ndim == 2 else x[member.fold] for name, x in features.items()}
+        own_features = {name: x if x.ndim == 2 else x[member.fold] for name, x in features.items()}
         seen = {name: x & member.sees[MODALITIES.index(name)] for name, x in present.items()}
-        return model(own, seen)
+        return model(own_features, seen)
 
     def _place(self, x: np.ndarray, dtype: type) -> jax.Array:
         """Pads the clips to a full batch and spreads them over the devices."""
@@ -86,3 +95,47 @@ class Scorer:
         room = [(0, self._batch_size - x.shape[axis] if axis == clips else 0) for axis in range(x.ndim)]
         spec = PartitionSpec(*("data" if axis == clips else None for axis in range(x.ndim)))
         return jax.device_put(np.pad(np.asarray(x, dtype), room), NamedSharding(self._mesh, spec))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rebuilds the networks."""
+
+    labels: tuple[str, ...]
+    dims: dict[str, int]
+    hidden: int
+    num_folds: int
+
+
+def save_ensemble(folder: Path, shape: Shape, params: nnx.State, standardiser: Standardiser) -> None:
+    """Writes `ensemble.json`, the folds' parameters (leaves [F, ...]) and what standardises their features."""
+    save_trained(folder / "ensemble", params)
+    standardiser.save(folder / "standardiser.safetensors")
+    dump_json(folder / "ensemble.json", asdict(shape))
+
+
+class TrainedEnsemble:
+    """The folds' networks of a finished run.
+
+    Args:
+        folder: its `checkpoints`.
+    """
+
+    def __init__(self, folder: Path):
+        self.shape = Shape(**load_json(folder / "ensemble.json"))
+        labels, dims = self.shape.labels, self.shape.dims
+        network = AttentionFusion(dims, self.shape.hidden, len(labels), rngs=nnx.Rngs(0))
+        one = nnx.split(network, nnx.Param, ...)[1]
+        stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.shape.num_folds, *x.shape)), one)
+        params = load_trained(folder / "ensemble", stacked)
+        everything = jnp.ones((self.shape.num_folds, len(MODALITIES)), bool)
+        self.standardiser = Standardiser.load(folder / "standardiser.safetensors")
+        self.members = Members(params, jnp.arange(self.shape.num_folds), everything)
+        self.scorer = Scorer(dims, len(labels), self.shape.hidden, batch_size=16)
+
+    def __call__(
+        self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [N, C] and mean attention [N, M]; inputs as in `Scorer`."""
+        outputs = self.scorer(self.members, self.standardiser(features), present)
+        return softmax(outputs.logits.mean(axis=0)), outputs.attention.mean(axis=0)

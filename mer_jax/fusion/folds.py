@@ -1,8 +1,53 @@
 """Cross-validation folds: seeded, stratified by label, never splitting a group."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
+from mer_jax.data.clips import Dataset
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.settings import setting
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """`config.cv`."""
+
+    folds: int = setting(5, least=2)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A data set's labelled clips, and the fold that holds each out."""
+
+    positions: np.ndarray  # [L] int, in the data set's clips
+    labels: np.ndarray  # [L] int
+    fold_of: np.ndarray  # [L] int32
+
+    @property
+    def count(self) -> int:
+        return int(self.fold_of.max()) + 1
+
+
+def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path) -> Folds:
+    """The folds of a run, the same for every stage, and kept as `folds.csv`. Clips of a group share a fold.
+
+    Raises:
+        DataError: no clip is labelled, or too few are.
+    """
+    positions = dataset.split("train")
+    if not positions:
+        raise DataError(f"{dataset.name}: no labelled clip; training needs labels")
+    clips = [dataset.clips[i] for i in positions]
+    labels = np.array([dataset.labels.index(clip.label) for clip in clips])
+    groups = np.array([clip.group or clip.name for clip in clips])
+    fold_of = make_folds(labels, settings.folds, seed, groups)
+    with write_whole(workdir / "folds.csv") as file:
+        file.write("name,fold\n")
+        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
+    return Folds(np.array(positions), labels, fold_of)
 
 
 def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -13,17 +58,16 @@ def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray
     spread as far as they go, and no fold stays empty.
 
     Args:
-      labels: [N] int class of each clip.
-      num_folds: at least 2.
-      seed: of the order among equal groups.
-      groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own
-        group.
+        labels: [N] int class of each clip.
+        num_folds: at least 2.
+        seed: of the order among equal groups.
+        groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own group.
 
     Returns:
-      fold_of: [N] int32 in [0, num_folds).
+        fold_of: [N] int32 in [0, num_folds).
 
     Raises:
-      DataError: there are fewer clips, or groups, than folds.
+        DataError: there are fewer clips, or groups, than folds.
     """
     units = np.arange(len(labels)) if groups is None else np.asarray(groups)
     _, group_of, sizes = np.unique(units, return_inverse=True, return_counts=True)

@@ -1,123 +1,137 @@
-"""The clips that fusion trains on, kept on the device, and the runs that draw from them."""
+"""What is trained: settings x seeds x folds. A trial is one training of the fusion head."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.features.embeddings import Embedded
-from mer_jax.models.fusion import MODALITIES
+from mer_jax.models.fusion import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
 from mer_jax.runtime.random import named_key
-
-
-class Pool(NamedTuple):
-    """P clips: the labelled ones, corrupted copies of them, then slots for pseudo-labelled ones."""
-
-    features: dict[str, jax.Array]  # [1, P, D] float32 per modality, or [F, P, D] where each fold has its own
-    present: dict[str, jax.Array]  # [P] bool per modality
-    labels: jax.Array  # [P] int32
+from mer_jax.runtime.settings import setting
 
 
 class Hyperparameters(NamedTuple):
-    """What a grid may vary within one program: scalars, or [R] arrays as a part of `Runs`."""
+    """What a grid may vary within one program: scalars, or [R] arrays as a part of `Trials`."""
 
-    learning_rate: float | jax.Array = 3e-4
-    l2: float | jax.Array = 1e-5  # added to the gradient
-    dropout: float | jax.Array = 0.3
-    modality_dropout: float | jax.Array = 0.3
-    label_smoothing: float | jax.Array = 0.0
+    learning_rate: float | jax.Array
+    l2: float | jax.Array  # added to the gradient
+    dropout: float | jax.Array
+    modality_dropout: float | jax.Array
+    label_smoothing: float | jax.Array
 
 
-class Setting(NamedTuple):
+@dataclass(frozen=True)
+class FusionSettings:
+    """The fusion head and its training: `config.fusion`."""
+
+    hidden: int = setting(HIDDEN, least=1)
+    dropout: float = setting(DROPOUT, least=0, most=0.99)
+    modality_dropout: float = setting(MODALITY_DROPOUT, least=0, most=1)
+    keep_one: bool = setting(True)  # False: Eq. 2 to the letter, which may drop everything
+    standardise: bool = setting(True)  # False: raw features, as in the paper
+    learning_rate: float = setting(3e-4, least=0)
+    l2: float = setting(1e-5, least=0)
+    label_smoothing: float = setting(0.0, least=0, most=1)
+    batch_size: int = setting(64, least=1)
+    epochs: int = setting(30, least=1)
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        return Hyperparameters(*(getattr(self, name) for name in Hyperparameters._fields))
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What is trained beside a run, to compare with: `config.ablations`."""
+
+    modality_dropouts: tuple[float, ...] = setting((0.0, 0.15, 0.3, 0.5))
+    without_video: bool = setting(True)
+    single_modalities: bool = setting(True)
+    without_ranking: bool = setting(True)  # text alone once more, from the bare transcripts
+
+
+@dataclass(frozen=True)
+class Setting:
     """What one row of a table trains: a unimodal baseline sees one modality."""
 
-    modalities: tuple[str, ...] = MODALITIES
-    hyperparameters: Hyperparameters = Hyperparameters()
+    name: str
+    modalities: tuple[str, ...]
+    hyperparameters: Hyperparameters
     seed: int = 0
 
+    @classmethod
+    def of(
+        cls, name: str, settings: FusionSettings, modalities: Sequence[str], seed: int = 0, **changes: Any
+    ) -> "Setting":
+        """The settings' row that sees `modalities`, but for `changes` of its hyperparameters."""
+        return cls(name, tuple(modalities), settings.hyperparameters._replace(**changes), seed)
 
-class Runs(NamedTuple):
-    """R trainings. Index arrays hold positions in the pool; -1 pads them at the end."""
+
+class Table(NamedTuple):
+    """The settings that a run trains."""
+
+    run: Setting  # the run's own
+    ablations: list[Setting]  # self-trained beside it (the paper's Table 2)
+    singles: list[Setting]  # a part of the modalities, labelled clips only (Table 1)
+
+
+def run_table(settings: FusionSettings, ablations: AblationSettings, modalities: Sequence[str]) -> Table:
+    """The table of a run that has `modalities`."""
+    run = Setting.of("this run", settings, modalities)
+    if len(modalities) == 1:
+        return Table(run, [], [])
+    rows = [
+        Setting.of(f"modality dropout {rate:g}", settings, modalities, modality_dropout=rate)
+        for rate in ablations.modality_dropouts
+        if rate != settings.modality_dropout
+    ]
+    if ablations.without_video and "video" in modalities:
+        others = [modality for modality in modalities if modality != "video"]
+        rows.append(Setting.of("without video, modality dropout 0", settings, others, modality_dropout=0.0))
+    singles = []
+    if ablations.single_modalities:
+        parts: dict[str, tuple[str, ...]] = {modality: (modality,) for modality in modalities}
+        if {"image", "video"} < set(modalities):
+            parts["image + video"] = ("image", "video")
+        singles = [Setting.of(name, settings, part, modality_dropout=0.0) for name, part in parts.items()]
+    return Table(run, rows, singles)
+
+
+class Trials(NamedTuple):
+    """R trainings. Index arrays hold positions in the training set; -1 pads them at the end."""
 
     key: jax.Array  # [R] PRNG keys
-    fold: np.ndarray  # [R] int32
-    train: np.ndarray  # [R, T] int32
-    validation: np.ndarray  # [R, V] int32
-    sees: np.ndarray  # [R, 4] bool, in the order of MODALITIES: False hides a modality from the run
+    fold: jax.Array  # [R] int32
+    train: jax.Array  # [R, T] int32
+    validation: jax.Array  # [R, V] int32
+    sees: jax.Array  # [R, 4] bool, in the order of MODALITIES: False hides a modality from the trial
     hyperparameters: Hyperparameters  # leaves [R] float32
 
 
-def make_pool(
-    features: Mapping[str, Embedded],
-    present: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    slots: int = 0,
-) -> Pool:
-    """Puts L labelled clips on the device, with `slots` free positions behind them.
-
-    Args:
-      features: [L, D] per modality, or [F, L, D] where each fold has its own.
-      present: [L] bool per modality.
-      labels: [L] int.
-      slots: the most pseudo-labelled clips there will be at any time.
-    """
-
-    def place(x, dtype):
-        x = np.asarray(x, dtype)
-        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
-        room = [(0, slots if axis == clips else 0) for axis in range(x.ndim)]
-        return jnp.asarray(np.pad(x, room))
-
-    return Pool(
-        {name: place(x if x.ndim == 3 else np.asarray(x)[None], np.float32) for name, x in features.items()},
-        {name: place(x, bool) for name, x in present.items()},
-        place(labels, np.int32),
-    )
-
-
-def fill_slots(
-    pool: Pool,
-    slots: int,
-    features: Mapping[str, Embedded],
-    present: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-) -> Pool:
-    """The pool with n <= `slots` pseudo-labelled clips (see `make_pool`) in its last `slots` positions."""
-    return _write_tail(pool, make_pool(features, present, labels, slots - len(labels)))
-
-
-@jax.jit
-def _write_tail(pool: Pool, tail: Pool) -> Pool:
-    def write(whole, part):
-        clips = max(whole.ndim - 2, 0)
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, whole.shape[clips] - part.shape[clips], clips)
-
-    return jax.tree.map(write, pool, tail)
-
-
-def make_runs(
+def make_trials(
     fold_of: np.ndarray,
     key: jax.Array,
-    settings: Sequence[Setting] = (Setting(),),
+    settings: Sequence[Setting],
     room: int = 0,
     extra: Sequence[np.ndarray] | None = None,
     copy_of: Sequence[int] | np.ndarray = (),
-) -> Runs:
-    """Cross-validates every setting: runs are settings x folds, folds fastest.
+) -> Trials:
+    """Cross-validates every setting: trials are settings x folds, folds fastest.
 
     A fold validates its own clips; it trains on the others, on their copies and on its setting's `extra` ones.
 
     Args:
-      fold_of: [L] int, the fold of each labelled clip.
-      key: of the round; the setting's seed and the fold are folded in. Settings of one seed share draws, to
-        differ in nothing else.
-      settings: what to train.
-      room: the most extra clips of any setting. Shapes depend on it, not on how many there are, so that
-        rounds of self-training share a compilation.
-      extra: for each setting, positions in the pool of its pseudo-labelled clips.
-      copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
+        fold_of: [L] int, the fold of each labelled clip.
+        key: of the round; the setting's seed and the fold are folded in. Settings of one seed share draws, to
+            differ in nothing else.
+        settings: what to train.
+        room: the most extra clips of any setting. Shapes depend on it, not on how many there are, so that
+            rounds of self-training share a compilation.
+        extra: for each setting, positions in the training set of its pseudo-labelled clips.
+        copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
     """
     extra = [np.zeros(0, int)] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
@@ -126,25 +140,15 @@ def make_runs(
     others = {fold: np.flatnonzero(with_copies != fold) for fold in folds}
     train = [np.append(others[fold], clips) for _, clips, fold in grid]
     validation = [np.flatnonzero(fold_of == fold) for _, _, fold in grid]
-    return Runs(
+    return Trials(
         key=jnp.stack([named_key(key, setting.seed, int(fold)) for setting, _, fold in grid]),
-        fold=np.array([fold for _, _, fold in grid], np.int32),
+        fold=jnp.array([fold for _, _, fold in grid], jnp.int32),
         train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),
-        sees=np.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
+        sees=jnp.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
         hyperparameters=Hyperparameters(*np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T),
     )
 
 
-def _pad_rows(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
-    return np.stack([np.pad(row, (0, width - len(row)), constant_values=-1) for row in rows]).astype(np.int32)
-
-
-def gather(
-    pool: Pool, index: jax.Array, fold: jax.Array, sees: jax.Array
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Embeddings [B, D] and presence [B] of the clips at `index` [B], for a run of `fold` that `sees` [4]."""
-    # One indexing straight from the pool: `x[fold][index]` would give every run a copy of it.
-    embeddings = {name: x[fold if len(x) > 1 else 0, index] for name, x in pool.features.items()}
-    present = {name: x[index] & sees[MODALITIES.index(name)] for name, x in pool.present.items()}
-    return embeddings, present
+def _pad_rows(rows: Sequence[np.ndarray], width: int) -> jax.Array:
+    return jnp.array([np.pad(row, (0, width - len(row)), constant_values=-1) for row in rows], jnp.int32)

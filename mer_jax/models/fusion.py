@@ -19,6 +19,9 @@ MODALITIES = ("speech", "image", "text", "video")
 """The shared vocabulary; wherever modalities have an axis, they are in this order."""
 
 
+HIDDEN, DROPOUT, MODALITY_DROPOUT = 128, 0.3, 0.3  # the paper's
+
+
 class FusionOutput(NamedTuple):
     logits: jax.Array  # [B, C] float32
     attention: jax.Array  # [B, M] float32, the weight of each modality; not normalised
@@ -51,10 +54,10 @@ class AttentionFusion(nnx.Module):
     def __init__(
         self,
         dims: Mapping[str, int],
-        hidden: int = 128,
+        hidden: int = HIDDEN,
         num_classes: int = 6,
-        dropout: float | jax.Array = 0.3,
-        modality_dropout: float | jax.Array = 0.3,
+        dropout: float | jax.Array = DROPOUT,
+        modality_dropout: float | jax.Array = MODALITY_DROPOUT,
         *,
         rngs: nnx.Rngs,
         keep_one: bool = True,

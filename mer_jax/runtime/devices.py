@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from mer_jax.runtime.errors import UsageError
 
 
-def map_runs(
+def map_trials(
     function: Callable[..., Any], devices: Sequence[jax.Device] | None = None, side_by_side: int | None = None
 ) -> Callable[..., Any]:
     """Maps `function(run, *shared)` over the leading axis of every array in `run`; all get the same `shared`.
@@ -54,8 +54,8 @@ def map_runs(
     return mapped
 
 
-def map_runs_on_cores(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`map_runs` for a CPU, which is one device of several cores: a thread for each computes one run after the other.
+def map_trials_on_cores(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`map_trials` for a CPU, which is one device of several cores: a thread for each computes one run after the other.
 
     Runs are not batched, so that branches stay branches; what a core leaves idle, the others' operations use. Outputs
     are on the host.

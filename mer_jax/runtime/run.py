@@ -1,6 +1,5 @@
 """A run's working folder: its settings, its stages and how long they took."""
 
-import json
 import platform
 import resource
 import subprocess
@@ -11,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import jax
-from ml_collections import ConfigDict
 
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
 PACKAGES = (
     "mer_jax",
@@ -33,43 +32,22 @@ PACKAGES = (
 )
 
 
-LEAST = {  # settings below which nothing can be computed
-    "cv.folds": 2,
-    "fusion.hidden": 1,
-    "fusion.epochs": 1,
-    "fusion.batch_size": 1,
-    "fusion.dropout": 0,
-    "fusion.modality_dropout": 0,
-    "self_training.rounds": 0,
-    "self_training.k": 0,
-    "tune.epochs": 1,
-    "tune.batch_size": 1,
-    "tune.num_prompts.vision": 0,
-    "tune.num_prompts.text": 0,
-    "tune.depth.vision": 0,
-    "tune.depth.text": 0,
-    "tune.micro_batch": 0,
-    "tune.images_at_once": 0,
-    "extraction.shard_clips": 1,
-    "extraction.workers": 0,
-}
-MOST = {"fusion.dropout": 0.99, "fusion.modality_dropout": 1}
-
-
-class Run:
+class Run(Generic[Settings]):
     """One workdir, whose settings are checked against those of an earlier start.
 
     `config.json` is written once a stage is done: a start that fails before that claims nothing.
+
+    Raises:
+        UsageError: the workdir holds a run with other settings.
     """
 
-    def __init__(self, workdir: Path, config: ConfigDict):
+    def __init__(self, workdir: Path, settings: Settings):
         self.workdir = workdir
-        self.config = config
+        self.settings = settings
         self.stages: list[str] = []
-        self.settings = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
-        check_ranges(flatten(self.settings))
         if self.path.exists():
-            differing = differences(flatten(load_json(self.path)["settings"]), flatten(self.settings))
+            earlier = as_dict(load_settings(type(settings), workdir))
+            differing = differences(flatten(earlier), flatten(as_dict(settings)))
             if differing:
                 raise UsageError(
                     f"{workdir} holds a run with other settings ({', '.join(differing)}): "
@@ -99,24 +77,24 @@ class Run:
         yield
         seconds = {name: time.perf_counter() - start}
         if not self.path.exists():
-            dump_json(self.path, {"settings": self.settings, "seed": self.config.seed, **environment()})
+            settings = as_dict(self.settings)
+            dump_json(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
         dump_json(self.workdir / "timing.json", self.timing | seconds | self.timing)
 
 
-def check_ranges(settings: dict[str, Any]) -> None:
-    """Raises UsageError for settings, by dotted keys, that are below LEAST or above MOST."""
-    low = [f"{key}={settings[key]}: at least {least}" for key, least in LEAST.items() if settings[key] < least]
-    high = [f"{key}={settings[key]}: at most {most}" for key, most in MOST.items() if settings[key] > most]
-    if low + high:
-        raise UsageError("; ".join(low + high))
+def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
+    """The settings of the run in a workdir; those that came into being after it have their defaults.
 
-
-def load_config(workdir: Path) -> ConfigDict:
-    """The settings of the run in a workdir."""
+    Raises:
+        DataError: there is no run, or one that this version cannot read.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise DataError(f"{workdir}: no config.json in it; expected the workdir of a run of mer_jax.train")
-    return ConfigDict(load_json(path)["settings"])
+    try:
+        return read_settings(settings_class, load_json(path)["settings"])
+    except (UsageError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not the settings of a run of this version ({error}); start another run") from error
 
 
 def environment() -> dict[str, Any]:

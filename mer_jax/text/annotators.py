@@ -1,45 +1,56 @@
-"""Transcripts -> rankings: the annotator that a config names, behind its cache."""
+"""Which annotator ranks, and how it is set up."""
 
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mer_jax.runtime.errors import UsageError
-from mer_jax.runtime.progress import progress
-from mer_jax.runtime.signals import stop_requests
+from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
+from mer_jax.runtime.settings import section, setting
 from mer_jax.text.answers import Annotator
-from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
-from mer_jax.text.templates import join
-
-if TYPE_CHECKING:
-    from mer_jax.text.tokenizer import Tokenizer
-
-ANNOTATORS = ("lexicon", "local", "openai", "none")
+from mer_jax.text.prompts import PROMPTS
+from mer_jax.text.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
-class Rankings:
-    """What is known of some transcripts: labels, most likely first, or why there are none."""
+class ChatSettings:
+    """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
 
-    annotator: str  # with model and prompt
-    ranked: Mapping[str, Sequence[str]]  # transcript -> labels
-    failures: Mapping[str, str]  # transcript -> reason
+    base_url: str = setting("")  # empty: $OPENAI_BASE_URL, or OpenAI
+    model: str = setting("gpt-4o-mini")
+    prompt: str = setting("zh-1", choices=tuple(PROMPTS))
+    max_tokens: int = setting(200, least=1)  # of a reply
+    concurrency: int = setting(32, least=1)  # requests under way at any time
+    timeout_s: float = setting(60.0, least=0)
+    attempts: int = setting(6, least=1)  # of a request that the server fails
+    max_requests: int = setting(0, least=0)  # over all starts with this cache; 0: any number
+    max_cost: float = setting(0.0, least=0)  # likewise, in the currency of the prices
+    input_price: float = setting(0.15, least=0)  # per million tokens
+    output_price: float = setting(0.60, least=0)
 
-    @classmethod
-    def none(cls) -> "Rankings":
-        return cls("none", {}, {})
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """A language model that ranks without a server: `config.ranking.local`."""
+
+    source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
+    template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
+    dtype: str = setting("bfloat16", choices=DTYPES)
+    buckets_tokens: tuple[int, ...] = setting((64, 128, 512))
+    batch_tokens: int = setting(16384, least=1)
 
 
-def make_annotator(settings: Any) -> Annotator | None:
-    """The annotator of `config.ranking`; None for "none"."""
-    if settings.annotator == "lexicon":
-        return LexiconAnnotator()
+@dataclass(frozen=True)
+class RankingSettings:
+    """Who ranks the emotions for each transcript, and how the text encoder reads it: `config.ranking`."""
+
+    annotator: str = setting("lexicon", choices=("lexicon", "local", "openai", "none"))  # "none": transcripts alone
+    template: str = setting("zh-1", choices=tuple(TEMPLATES))  # how a ranking and its transcript are joined
+    cache: str = setting("")  # folder of the answers; empty: rankings in $MER_JAX_CACHE or ~/.cache/mer_jax
+    openai: ChatSettings = section(ChatSettings)
+    local: LocalSettings = section(LocalSettings)
+
+
+def make_annotator(settings: RankingSettings) -> Annotator | None:
+    """The annotator of the settings; None for "none"."""
     if settings.annotator == "local":
         from mer_jax.text.local import LocalAnnotator
 
@@ -48,46 +59,4 @@ def make_annotator(settings: Any) -> Annotator | None:
         from mer_jax.text.chat import ChatAnnotator
 
         return ChatAnnotator(settings.openai)
-    if settings.annotator == "none":
-        return None
-    raise UsageError(f"ranking.annotator: unknown {settings.annotator!r}; known: {', '.join(ANNOTATORS)}")
-
-
-def rank_all(
-    transcripts: Sequence[str], labels: Sequence[str], annotator: Annotator, folder: Path, dry_run: bool = False
-) -> Rankings:
-    """Ranks the labels for every distinct transcript, asking only for what the cache in `folder` lacks.
-
-    A first SIGINT or SIGTERM ends it once the answers under way are kept. dry_run: only say what it would do.
-    """
-    wanted = sorted(set(transcripts) - {""})
-    who = f"{annotator.name} ({annotator.model}, prompt {annotator.prompt})"
-    with AnswerCache(folder, annotator, labels) as cache:
-        missing = [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
-        print(
-            f"  {who}: {len(wanted):,} distinct transcripts, {len(wanted) - len(missing):,} answered in {cache.path}",
-            file=sys.stderr,
-        )
-        if missing:
-            print(f"  to do: {annotator.plan(missing, labels, cache.spent)}", file=sys.stderr, flush=True)
-        if missing and not dry_run:
-            with stop_requests() as stopping, progress("rankings", len(missing), "transcript") as bar:
-                wanting = takewhile(lambda _: not stopping(), missing)
-                for answer in annotator.rank(wanting, labels, cache.spent):
-                    cache.append(answer)
-                    bar.update(1)
-        found = {text: cache.answers[text] for text in wanted if text in cache.answers}
-    not_asked = annotator.stopped or "not asked yet"
-    ranked = {text: answer.ranking for text, answer in found.items() if answer.ranking}
-    failures = {text: found[text].reason if text in found else not_asked for text in wanted if text not in ranked}
-    return Rankings(who, ranked, failures)
-
-
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", template: str) -> dict[str, float]:
-    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
-    bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
-    joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])
-    added = np.array([len(row) for row in joined]) - bare
-    if not ranked:
-        return {"transcript": 0.0, "added": 0.0, "most": 0}
-    return {"transcript": float(bare.mean()), "added": float(added.mean()), "most": int(added.max())}
+    return LexiconAnnotator() if settings.annotator == "lexicon" else None

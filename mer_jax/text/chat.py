@@ -18,8 +18,9 @@ from typing import Any
 import openai
 
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
-from mer_jax.text.prompts import PROMPTS, ask, repair
+from mer_jax.text.prompts import ask, repair
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds
@@ -38,21 +39,17 @@ class Failed(Exception):
 class ChatAnnotator:
     """Asks a chat model for the ranking of each transcript.
 
-    settings: `config.ranking.openai`.
-
     Raises:
-        UsageError: no key, an unknown prompt, or a budget in money without prices.
+        UsageError: no key, or a budget in money without prices.
     """
 
     name = "openai"
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: ChatSettings):
         key = os.environ.get("OPENAI_API_KEY", "")
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL")
         if not key and not base_url:
             raise UsageError("annotator openai: set OPENAI_API_KEY, or ranking.openai.base_url of a server without")
-        if settings.prompt not in PROMPTS:
-            raise UsageError(f"ranking.openai.prompt: unknown {settings.prompt!r}; known: {', '.join(PROMPTS)}")
         if settings.max_cost and not settings.input_price + settings.output_price:
             raise UsageError("ranking.openai.max_cost needs input_price and output_price, per million tokens")
         self.settings, self.model, self.prompt = settings, settings.model, settings.prompt

@@ -22,9 +22,9 @@ from mer_jax.checkpoints.fingerprint import fingerprint
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.runtime.devices import frozen_program, local_mesh
-from mer_jax.runtime.errors import UsageError
+from mer_jax.text.annotators import LocalSettings
 from mer_jax.text.answers import Answer, Usage
-from mer_jax.text.templates import TEMPLATES, join
+from mer_jax.text.templates import join
 from mer_jax.text.tokenizer import Tokenizer
 
 GROUP = 256  # transcripts between two looks at what is wanted next
@@ -45,20 +45,12 @@ def log_likelihood(model: Baichuan, token_ids: jax.Array, starts: jax.Array, len
 
 
 class LocalAnnotator:
-    """Ranks labels by what a language model makes of them.
-
-    settings: `config.ranking.local`.
-
-    Raises:
-        UsageError: an unknown template.
-    """
+    """Ranks labels by what a language model makes of them."""
 
     name = "local"
     stopped = ""
 
-    def __init__(self, settings: Any):
-        if settings.template not in TEMPLATES:
-            raise UsageError(f"ranking.local.template: unknown {settings.template!r}; known: {', '.join(TEMPLATES)}")
+    def __init__(self, settings: LocalSettings):
         folder = fetch(settings.source)
         self.settings, self.prompt = settings, settings.template
         self.model = f"{settings.source}@{fingerprint(folder)[:12]}-{settings.dtype}"

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.corruptions import CorruptionSettings, corrupted
 from mer_jax.data.media import segment_draws
 from mer_jax.features.readers import Chunk, VideoReader, read_all
+from mer_jax.models.preprocess import clip_pixels
 
 
 class Batch(NamedTuple):
@@ -29,37 +31,68 @@ def drawing_reader(reader: VideoReader, seed: int, epoch: int, position: int) ->
     return replace(reader, choose=partial(segment_draws, rng=rng))
 
 
-def load(
-    clips: Sequence[Clip],
-    labels: np.ndarray,
-    order: Sequence[np.ndarray],
-    per_fold: int,
-    reader_of: Callable[[int], VideoReader],
-    resize: Callable[..., jax.Array],
-    num_frames: int,
-    image_size: int,
-) -> Iterator[Batch]:
-    """Batches of `per_fold` clips of each fold, in the order given for each fold."""
-    steps = -(-max(map(len, order)) // per_fold)
-    padded = np.full((len(order), steps * per_fold), -1)
-    for fold, positions in enumerate(order):
-        padded[fold, : len(positions)] = positions
-    grid = padded.reshape(len(order), steps, per_fold).swapaxes(0, 1)  # [steps, G, b]
+class FoldBatches:
+    """Labelled clips in batches of equally many clips of every fold.
 
-    positions_read = grid[grid >= 0].tolist()
-    read = read_all([(reader_of(position), clips[position]) for position in positions_read])
-    for positions in grid:
-        found = [next(read) if position >= 0 else "padding" for position in positions.reshape(-1)]
-        chunks = [None if isinstance(clip, str) else clip[0] for clip in found]
-        data, mask, rows, columns = stack_chunks(chunks, num_frames, image_size)
-        real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
-        pixels = resize(data, rows, columns)
-        yield Batch(
-            pixels.reshape(*positions.shape, *pixels.shape[1:]),
-            jnp.asarray(mask.reshape(*positions.shape, -1)),
-            jnp.asarray(labels[positions]),
-            jnp.asarray(real),
-        )
+    Args:
+        clips: those that have frames.
+        labels, fold_of: [N] int.
+        reader: for validation; training draws its frames at random.
+        corruption: of training clips, drawn for every clip and epoch anew; validation is clean.
+        batch_size: clips of all folds together.
+        seed: of the order, the frames and the corruptions.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        labels: np.ndarray,
+        fold_of: np.ndarray,
+        reader: VideoReader,
+        corruption: CorruptionSettings,
+        *,
+        batch_size: int,
+        seed: int,
+    ):
+        self.clips, self.labels, self.reader, self.corruption, self.seed = clips, labels, reader, corruption, seed
+        self.folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
+        self.per_fold = max(1, batch_size // len(self.folds))
+        self.steps = -(-max(map(len, self.folds)) // self.per_fold)  # of an epoch
+        self.resize = jax.jit(clip_pixels)
+
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """Every clip once: in random order, with frames and corruptions of this epoch, the same after a restart."""
+        draws = np.random.default_rng([self.seed, epoch])
+        order = [draws.permutation(fold) for fold in self.folds]
+        clips = [corrupted(clip, self.corruption, self.seed, f" epoch {epoch}") for clip in self.clips]
+        return self._load(clips, order, partial(drawing_reader, self.reader, self.seed, epoch))
+
+    def validation(self) -> Iterator[Batch]:
+        """Every clip once, as inference reads it."""
+        return self._load(self.clips, self.folds, lambda position: self.reader)
+
+    def _load(
+        self, clips: Sequence[Clip], order: Sequence[np.ndarray], reader_of: Callable[[int], VideoReader]
+    ) -> Iterator[Batch]:
+        """Batches of `per_fold` clips of each fold, in the order given for each fold."""
+        padded = np.full((len(order), self.steps * self.per_fold), -1)
+        for fold, positions in enumerate(order):
+            padded[fold, : len(positions)] = positions
+        grid = padded.reshape(len(order), self.steps, self.per_fold).swapaxes(0, 1)  # [steps, G, b]
+
+        contents = read_all([(reader_of(position), clips[position]) for position in grid[grid >= 0].tolist()])
+        for positions in grid:
+            read = [next(contents) if position >= 0 else None for position in positions.reshape(-1)]
+            chunks = [chunks[0] if isinstance(chunks, list) else None for chunks in read]
+            data, mask, rows, columns = stack_chunks(chunks, self.reader.num_frames, self.reader.image_size)
+            real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
+            pixels = self.resize(data, rows, columns)
+            yield Batch(
+                pixels.reshape(*positions.shape, *pixels.shape[1:]),
+                jnp.asarray(mask.reshape(*positions.shape, -1)),
+                jnp.asarray(self.labels[positions]),
+                jnp.asarray(real),
+            )
 
 
 def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int, size: int) -> tuple[np.ndarray, ...]:

@@ -4,7 +4,8 @@ A batch holds as many clips of every fold; each set of prompts trains on those o
 decoded and sent once for all sets, and nothing is computed in vain.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,16 +18,40 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.checkpoints.pytrees import restored, stored
-from mer_jax.data.clips import Clip
-from mer_jax.data.corruptions import corrupted
-from mer_jax.features.readers import VideoReader
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
-from mer_jax.models.preprocess import clip_pixels
-from mer_jax.runtime.devices import map_runs
-from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.random import named_key
-from mer_jax.tuning.batches import Batch, drawing_reader, load
+from mer_jax.runtime.settings import section, setting
+from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.tuning.batches import Batch, FoldBatches
+
+
+@dataclass(frozen=True)
+class PerTower:
+    """A number for each of CLIP's towers."""
+
+    vision: int = setting(0, least=0)
+    text: int = setting(0, least=0)
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """How EmoVCLIP's prompts are trained, by default as in the paper: `config.tune`."""
+
+    mode: str = setting("per_fold", choices=("per_fold", "all_labelled"))  # the latter have seen the validation clips
+    num_prompts: PerTower = section(partial(PerTower, 4, 4))  # tokens per layer of a tower
+    depth: PerTower = section(partial(PerTower, 12, 12))  # layers with prompts of their own; 0: plain CLIP
+    class_prompts: str = setting("en-1", choices=tuple(CLASS_PROMPTS))
+    batch_size: int = setting(16, least=1)
+    micro_batch: int = setting(1, least=0)  # clips whose activations a device holds; 0: all of a step, of all its sets
+    images_at_once: int = setting(8, least=0)  # frames in a layer, what fits on a TPU's chip; 0: all of a micro-batch
+    epochs: int = setting(20, least=1)
+    warmup_epochs: int = setting(5, least=0)
+    learning_rate: float = setting(4e-4, least=0)
+    weight_decay: float = setting(1e-3, least=0)
+    label_smoothing: float = setting(0.1, least=0, most=1)
+    remat: bool = setting(False)  # True: recompute each layer in the backward pass, for still less memory
 
 
 class TuneState(NamedTuple):
@@ -59,20 +84,23 @@ def micro_batches(clips: Any, size: int) -> Any:
 class Tuner:
     """Trains R sets of prompts side by side.
 
-    model: EmoVCLIP whose backbone all sets share. settings: `config.tune`. seed: of everything random.
+    Args:
+        model: EmoVCLIP whose backbone all sets share.
+        settings: see TuneSettings.
+        num_folds: of the labelled clips.
+        seed: of everything random.
+        steps_per_epoch: batches.
     """
 
-    def __init__(self, model: EmoVCLIP, settings: Any, num_folds: int, seed: int, steps_per_epoch: int):
+    def __init__(self, model: EmoVCLIP, settings: TuneSettings, num_folds: int, seed: int, steps_per_epoch: int):
         self.settings = settings
         self.seed = seed
         folds = np.arange(num_folds)
         if settings.mode == "per_fold":
             self.train_folds = np.array([np.delete(folds, fold) for fold in folds])  # [R, G - 1]
             self.validation_folds = folds[:, None]  # [R, 1]
-        elif settings.mode == "all_labelled":  # one set, which has seen every clip that it is validated on
+        else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        else:
-            raise UsageError(f"tune.mode={settings.mode!r}: expected per_fold or all_labelled")
         graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         self.graphdef: Any = graphdef
         self.backbone: Any = backbone
@@ -80,9 +108,8 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_runs(self._step, side_by_side=1 if settings.micro_batch else None)
-        self.score = map_runs(self._score)
-        self.resize = jax.jit(clip_pixels)
+        self.step = map_trials(self._step, side_by_side=1 if settings.micro_batch else None)
+        self.score = map_trials(self._score)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
@@ -165,47 +192,34 @@ class Tuner:
 
 def tune(
     build: Callable[[jax.Array], EmoVCLIP],
-    clips: Sequence[Clip],
-    labels: np.ndarray,
-    fold_of: np.ndarray,
-    settings: Any,
-    corruption: Any,
-    reader: VideoReader,
+    batches: FoldBatches,
+    settings: TuneSettings,
     seed: int,
     folder: Path,
     advance: Callable[[int], object] = lambda count: None,
 ) -> TuneState:
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
-    build: key -> the network with fresh prompts. clips: labelled ones that have frames. labels, fold_of: [N] int.
-    corruption: `config.corruptions.training`, drawn for every clip and epoch anew; validation is clean.
-    reader: for validation; training draws its frames at random. folder: of the checkpoints, one per epoch, the last
-    one kept. advance: called with clips done.
+    Args:
+        build: key -> the network with fresh prompts.
+        batches: of the labelled clips.
+        settings: see TuneSettings.
+        seed: of everything random.
+        folder: of the checkpoints, one per epoch, of which the last is kept.
+        advance: called with clips done.
     """
-    folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
-    per_fold = max(1, settings.batch_size // len(folds))
-    steps = -(-max(map(len, folds)) // per_fold)
-    tuner = Tuner(build(named_key(seed, "prompts")), settings, len(folds), seed, steps)
+    tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
     state = tuner.init(build)
-
-    def batches(
-        clips: Sequence[Clip], order: Sequence[np.ndarray], readers: Callable[[int], VideoReader]
-    ) -> Iterator[Batch]:
-        return load(clips, labels, order, per_fold, readers, tuner.resize, reader.num_frames, reader.image_size)
-
+    clips = len(batches.clips)
     keep_last = ocp.training.preservation_policies.LatestN(1)
     with ocp.training.Checkpointer(folder.resolve(), preservation_policy=keep_last) as checkpoints:
         start = 0
         if checkpoints.latest is not None:
             start = checkpoints.latest.step + 1
             state = restored(checkpoints.load(checkpoints.latest, abstract_state=stored(state)), state)
-        advance(start * len(clips))
-        for number in range(start, settings.epochs):
-            draws = np.random.default_rng([seed, number])
-            order = [draws.permutation(fold) for fold in folds]
-            seen = [corrupted(clip, corruption, seed, f" epoch {number}") for clip in clips]
-            training = batches(seen, order, partial(drawing_reader, reader, seed, number))
-            state = tuner.epoch(state, number, training, batches(clips, folds, lambda position: reader))
-            checkpoints.save(number, stored(state))
-            advance(len(clips))
+        advance(start * clips)
+        for epoch in range(start, settings.epochs):
+            state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
+            checkpoints.save(epoch, stored(state))
+            advance(clips)
     return state

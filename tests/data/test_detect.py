@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mer_jax.stages import faces_found, find_faces
 from PIL import Image, ImageDraw
 
 from configs.semi import get_config
@@ -10,7 +11,6 @@ from mer_jax.data.decoding import clip_faces
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
 from mer_jax.data.media import Block
-from mer_jax.stages import faces_found, find_faces
 from tests.data.media_files import write_video
 
 LANDMARKS = np.array([(-20, -10), (20, -10), (0, 15), (-16, 32), (16, 32)])

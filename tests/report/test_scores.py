@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
-
 from mer_jax.report.scores import scores
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 
 def test_scores_equal_scikit_learn():

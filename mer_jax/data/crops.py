@@ -1,0 +1,98 @@
+"""A run's face crops: the data set's own where a clip has them, else cut out of its frames once and kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import ExtractionSettings, identity, time_limit
+from mer_jax.data.detect import FaceDetector
+from mer_jax.data.faces import FACE_SIZE, crop_clip
+from mer_jax.data.workers import map_in_workers
+from mer_jax.runtime.files import dump_json, load_json, write_whole
+from mer_jax.runtime.hosts import meet, own_part
+from mer_jax.runtime.progress import progress
+
+
+def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings) -> list[Clip]:
+    """Clips with their aligned face crops, detected into `folder` where the data set has none.
+
+    Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
+    searched says why, and is tried again at the next start; one whose file has changed is searched again.
+    """
+    without = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
+    if not without:
+        return list(clips)
+    paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in without}
+    part = own_part(without)
+    missing = [clip for clip in part if not is_cut(clip, paths[clip.name])]
+    with progress("faces", len(part), "clip") as bar:
+        bar.update(len(part) - len(missing))
+        for clip, crops in zip(missing, cut_faces(missing, settings), strict=True):
+            bar.update(1)
+            keep(clip, crops, paths[clip.name])
+    meet("faces")
+    return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
+
+
+def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[tuple[np.ndarray, int] | Absent]:
+    """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or why there are none."""
+    return map_in_workers(
+        partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames),
+        clips,
+        lambda clip: time_limit(clip, settings.time_limit),
+        count=settings.workers,
+        answer=FaceDetector().find,
+    )
+
+
+def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path) -> None:
+    """Writes what `cut_faces` gave for a clip: its crops and how many frames had a face, or why there are none."""
+    if isinstance(crops, Absent):
+        for outdated in (path, frame_counts(path)):
+            outdated.unlink(missing_ok=True)
+        dump_json(failure(path), {"reason": str(crops)})
+        return
+    pictures, without_face = crops
+    with write_whole(path, mode="wb") as file:
+        np.save(file, pictures[..., ::-1], allow_pickle=False)
+    dump_json(frame_counts(path), {"with": len(pictures), "without": without_face, "of": identity(clip.media)})
+
+
+def is_cut(clip: Clip, path: Path) -> bool:
+    """Whether the crops are there, and of the clip's file as it is now."""
+    return frame_counts(path).exists() and load_json(frame_counts(path))["of"] == identity(clip.media)
+
+
+def with_faces(clip: Clip, path: Path) -> Clip:
+    """The clip with its crops, or with the reason why there are none."""
+    if path.exists():
+        return replace(clip, faces=path)
+    return replace(clip, no_faces=load_json(failure(path))["reason"])
+
+
+def failure(crops: Path) -> Path:
+    """Where it is kept why a clip could not be searched: read by all hosts."""
+    return crops.with_name("failure.json")
+
+
+def frame_counts(crops: Path) -> Path:
+    """Where it is kept how many frames had a face, beside a clip's crops."""
+    return crops.with_name("frames.json")
+
+
+def faces_section(clips: Sequence[Clip]) -> dict[str, int] | None:
+    """Clips and frames that `find_faces` has searched, and those without a face; None where it searched none."""
+    paths = [frame_counts(clip.faces) for clip in clips if clip.faces]
+    counts = [load_json(path) for path in paths if path.exists()]
+    if not counts:
+        return None
+    return {
+        "clips": len(counts),
+        "clips_without": sum(not count["with"] for count in counts),
+        "frames": sum(count["with"] + count["without"] for count in counts),
+        "frames_without": sum(count["without"] for count in counts),
+    }

@@ -1,0 +1,151 @@
+"""Opening a data set: the settings that name one, in each of the layouts, and the clips that they lead to."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer_jax.data.clips import Dataset, unknown_modalities
+from mer_jax.data.layouts import COLUMNS, MER_FILES, read_folder, read_mer
+from mer_jax.data.prepared import read_prepared
+from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
+from mer_jax.models.fusion import MODALITIES
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import cache_folder, dump_json, load_json
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.settings import setting
+
+LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What every data set has: `config.data`."""
+
+    labels: tuple[str, ...] = setting(LABELS)  # of the challenges; a folder brings its own
+
+    @staticmethod
+    def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
+        """The class that the `variant` beside it names."""
+        return VARIANTS.get(settings.get("variant", "sample"), DataSettings)
+
+    @property
+    def chosen_modalities(self) -> tuple[str, ...]:
+        """The modalities that are asked for, in the order of MODALITIES."""
+        return MODALITIES
+
+    @property
+    def ready_made(self) -> dict[str, str]:
+        """Modality -> the folder of its ready-made features, where it has one."""
+        return {}
+
+
+@dataclass(frozen=True)
+class SampleData(DataSettings):
+    """The bundled sample: clips of each split."""
+
+    labelled: int = setting(400, least=2)
+    unlabelled: int = setting(800, least=0)
+    test: int = setting(300, least=0)
+
+
+@dataclass(frozen=True)
+class RootData(DataSettings):
+    """A challenge's folder, or a prepared data set."""
+
+    root: str = setting("")
+
+
+@dataclass(frozen=True)
+class FeaturedData(RootData):
+    """A data set that may bring features: what the challenge's baseline makes."""
+
+    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the folder can give
+    speech_feature: str = setting("")
+    image_feature: str = setting("")
+    text_feature: str = setting("")
+    video_feature: str = setting("")
+
+    @property
+    def chosen_modalities(self) -> tuple[str, ...]:
+        chosen = self.modalities.split("+") if self.modalities else MODALITIES
+        return tuple(modality for modality in MODALITIES if modality in chosen)
+
+    @property
+    def ready_made(self) -> dict[str, str]:
+        folders = {modality: getattr(self, f"{modality}_feature") for modality in MODALITIES}
+        return {modality: folder for modality, folder in folders.items() if folder}
+
+
+@dataclass(frozen=True)
+class FolderData(FeaturedData):
+    """Anyone's folder with `clips.csv`, and that table's names for its columns."""
+
+    label_column: str = setting("label")
+    split_column: str = setting("split")
+    group_column: str = setting("group")
+    text_column: str = setting("text")
+    file_column: str = setting("file")
+
+
+VARIANTS: dict[str, type[DataSettings]] = {
+    "sample": SampleData,
+    "mer2024": RootData,
+    "mer2025": RootData,
+    "mer2026": RootData,
+    "processed": FeaturedData,
+    "prepared": RootData,
+    "folder": FolderData,
+}
+
+
+def open_dataset(variant: str, settings: DataSettings) -> Dataset:
+    """The data set that the settings name; the sample is written when it is not there yet.
+
+    Args:
+        variant: a key of VARIANTS.
+        settings: of that variant's class.
+
+    Raises:
+        DataError: it is not there, or not in its layout.
+    """
+    if isinstance(settings, SampleData):
+        return open_sample(settings)
+    assert isinstance(settings, RootData), f"{variant}: not settings of a folder"
+    root = Path(settings.root).expanduser()
+    if isinstance(settings, FolderData):
+        columns = {column: getattr(settings, f"{column}_column") for column in COLUMNS}
+        return read_folder(root, columns, settings.ready_made)
+    if variant in MER_FILES:
+        return read_mer(root, variant, settings.labels, settings.ready_made)
+    return read_prepared(root)
+
+
+def open_sample(settings: SampleData) -> Dataset:
+    """The bundled sample, from the cache folder."""
+    spec = SampleSpec(labelled=settings.labelled, unlabelled=settings.unlabelled, test=settings.test)
+    root = cache_folder() / f"sample-{settings.labelled}-{settings.unlabelled}-{settings.test}"
+    if not is_written(root, spec):
+        with progress("writing the sample", spec.total, "clip") as bar:
+            write_sample(root, spec, bar.update)
+    return read_mer(root, "mer2024", settings.labels, name="bundled sample")
+
+
+def check_unchanged(dataset: Dataset, workdir: Path) -> None:
+    """Keeps a digest of the clips, which folds and pseudo-labels go by, in the workdir, and compares it later.
+
+    Raises:
+        DataError: the workdir's run began with another data set.
+    """
+    clips = [(clip.name, clip.split, clip.label, clip.group) for clip in dataset.clips]
+    digest = hashlib.blake2b(json.dumps(clips, ensure_ascii=False).encode(), digest_size=8).hexdigest()
+    path = workdir / "dataset.json"
+    if not (workdir / "config.json").exists():  # no stage is done yet
+        dump_json(path, {"clips": len(clips), "digest": digest})
+    elif load_json(path)["digest"] != digest:
+        raise DataError(
+            f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
+            "choose another --workdir, or remove it"
+        )

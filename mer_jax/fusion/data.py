@@ -1,0 +1,175 @@
+"""Features -> what fusion trains on: standardised, split, and the training clips on the device."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mer_jax.data.clips import SPLITS, Dataset
+from mer_jax.features.embeddings import Embedded, Features
+from mer_jax.features.standardise import Standardiser
+from mer_jax.fusion.folds import Folds
+from mer_jax.models.fusion import MODALITIES
+from mer_jax.runtime.errors import DataError
+
+
+class Embeddings(NamedTuple):
+    """Some clips as fusion sees them."""
+
+    features: Mapping[str, Embedded]  # [N, D] per modality, or [F, N, D] where each fold has its own
+    present: Mapping[str, np.ndarray]  # [N] bool per modality
+
+    def take(self, index: np.ndarray) -> "Embeddings":
+        """The clips at `index`, in its order."""
+        return Embeddings(
+            {modality: x.take(index, axis=-2) for modality, x in self.features.items()},
+            {modality: x[index] for modality, x in self.present.items()},
+        )
+
+    def only(self, modalities: Sequence[str]) -> "Embeddings":
+        """The same clips with every other modality absent."""
+        present = {modality: x & (modality in modalities) for modality, x in self.present.items()}
+        return Embeddings(self.features, present)
+
+
+@dataclass(frozen=True)
+class FusionData:
+    """What fusion trains on and what it scores. Test labels are read for scoring alone."""
+
+    labelled: Embeddings
+    labels: np.ndarray  # [L] int
+    fold_of: np.ndarray  # [L] int
+    training: Embeddings  # [L + K], the labelled clips, then corrupted copies of some: to train on alone
+    copy_of: np.ndarray  # [K] int, the copies' originals among the labelled
+    unlabelled: Embeddings
+    unlabelled_truth: np.ndarray  # [U] int, -1 where unknown
+    test: Embeddings
+    test_truth: np.ndarray  # [T] int, -1 where unknown
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.labelled.features)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality -> width of its embeddings."""
+        return {modality: x.shape[-1] for modality, x in self.labelled.features.items()}
+
+    @property
+    def num_folds(self) -> int:
+        return int(self.fold_of.max()) + 1
+
+
+def fusion_data(
+    dataset: Dataset, features: Mapping[str, Features], folds: Folds, copy_of: np.ndarray, standardise: bool
+) -> tuple[FusionData, Standardiser]:
+    """Standardises and splits the features.
+
+    A modality that no labelled clip has is left out, and so is a labelled clip, or a copy, without any modality.
+
+    Args:
+        dataset: the clips.
+        features: of the data set's clips, then of the corrupted copies.
+        folds: of the labelled clips.
+        copy_of: [K] int, the copies' originals among the labelled clips.
+        standardise: by what labelled and unlabelled clips are like; test clips and copies have no say.
+
+    Raises:
+        DataError: no labelled clip, or none of a fold, has any modality.
+    """
+    labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
+    usable_features = {modality: x for modality, x in features.items() if x.present[labelled].any()}
+    if not usable_features:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
+    embeddings = {modality: x.embeddings for modality, x in usable_features.items()}
+    present = {modality: x.present for modality, x in usable_features.items()}
+    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
+    if standardise:
+        standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
+    everything = Embeddings(standardiser(embeddings), present)
+
+    any_present = np.any(list(present.values()), axis=0)
+    usable = any_present[labelled]
+    copies = len(dataset.clips) + np.arange(len(copy_of))
+    usable_copies = any_present[copies] & usable[copy_of]
+    empty = sorted(set(folds.fold_of) - set(folds.fold_of[usable]))
+    if empty:
+        raise DataError(
+            f"{dataset.name}: no labelled clip of fold {empty[0]} has any modality; lower cv.folds or add clips"
+        )
+    truth = np.array(
+        [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
+    )
+    data = FusionData(
+        labelled=everything.take(labelled[usable]),
+        labels=folds.labels[usable],
+        fold_of=folds.fold_of[usable],
+        training=everything.take(np.append(labelled[usable], copies[usable_copies])),
+        copy_of=(np.cumsum(usable) - 1)[copy_of[usable_copies]],
+        unlabelled=everything.take(unlabelled),
+        unlabelled_truth=truth[unlabelled],
+        test=everything.take(test),
+        test_truth=truth[test],
+    )
+    return data, standardiser
+
+
+class TrainingSet(NamedTuple):
+    """P clips on the device: the labelled ones, corrupted copies of them, then slots for pseudo-labelled ones."""
+
+    features: dict[str, Float[Array, "_ P _"]]  # [1, P, D] per modality, or [F, P, D] where each fold has its own
+    present: dict[str, Bool[Array, " P"]]
+    labels: Int[Array, " P"]
+
+
+def make_training_set(
+    features: Mapping[str, Embedded], present: Mapping[str, np.ndarray], labels: np.ndarray, slots: int = 0
+) -> TrainingSet:
+    """Puts L labelled clips on the device, with `slots` free positions behind them.
+
+    Args:
+        features: [L, D] per modality, or [F, L, D] where each fold has its own.
+        present: [L] bool per modality.
+        labels: [L] int.
+        slots: the most pseudo-labelled clips there will be at any time.
+    """
+
+    def place(x: Embedded, dtype: type) -> jax.Array:
+        x = np.asarray(x, dtype)
+        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
+        room = [(0, slots if axis == clips else 0) for axis in range(x.ndim)]
+        return jnp.asarray(np.pad(x, room))
+
+    return TrainingSet(
+        {name: place(x if x.ndim == 3 else np.asarray(x)[None], np.float32) for name, x in features.items()},
+        {name: place(x, bool) for name, x in present.items()},
+        place(labels, np.int32),
+    )
+
+
+def fill_slots(training_set: TrainingSet, slots: int, clips: Embeddings, labels: np.ndarray) -> TrainingSet:
+    """The training set with n <= `slots` pseudo-labelled clips in its last `slots` positions; labels [n] int."""
+    return _write_tail(training_set, make_training_set(*clips, labels, slots - len(labels)))
+
+
+@jax.jit
+def _write_tail(training_set: TrainingSet, tail: TrainingSet) -> TrainingSet:
+    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
+        clips = max(whole.ndim - 2, 0)
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, whole.shape[clips] - part.shape[clips], clips)
+
+    return jax.tree.map(write, training_set, tail)
+
+
+def gather(
+    training_set: TrainingSet, index: Int[Array, " B"], fold: Int[Array, ""], sees: Bool[Array, "4"]
+) -> tuple[dict[str, Float[Array, "B _"]], dict[str, Bool[Array, " B"]]]:
+    """Embeddings and presence of the clips at `index`, for a trial of `fold` that `sees` some of MODALITIES."""
+    # One indexing straight from the set: `x[fold][index]` would give every trial a copy of it.
+    embeddings = {name: x[fold if len(x) > 1 else 0, index] for name, x in training_set.features.items()}
+    present = {name: x[index] & sees[MODALITIES.index(name)] for name, x in training_set.present.items()}
+    return embeddings, present

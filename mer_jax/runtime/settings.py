@@ -1,0 +1,109 @@
+"""Settings: frozen dataclasses beside the code that uses them, read from a config and checked once, at the door.
+
+A class states each field with its default and what it may be; configs are built from the classes (`as_dict`), commands
+turn a config into them (`read_settings`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ml_collections import ConfigDict
+
+from mer_jax.runtime.errors import UsageError
+
+Settings = TypeVar("Settings")
+
+
+def setting(
+    default: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: Callable[[], tuple[str, ...]] | tuple[str, ...] = (),
+    wrong: Callable[[Any], str] = lambda value: "",
+) -> Any:
+    """A field with its default, and what its value may be.
+
+    Args:
+        default: of the field's type.
+        least, most: bounds, themselves allowed.
+        choices: all that the value may be.
+        wrong: value -> what is wrong with it; empty if nothing is.
+    """
+    checks = {"least": least, "most": most, "choices": choices, "wrong": wrong}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: default, metadata=checks)
+    return dataclasses.field(default=default, metadata=checks)
+
+
+def section(settings_class: Callable[[], Any]) -> Any:
+    """A field that is settings of its own, by default those of the class."""
+    return dataclasses.field(default_factory=settings_class)
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Settings as nested dictionaries, for a ConfigDict or a JSON file."""
+    return dataclasses.asdict(settings)
+
+
+def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[str, Any]) -> Settings:
+    """The settings that nested dictionaries (a config, or a run's `config.json`) hold; what is missing has its default.
+
+    Raises:
+        UsageError: keys that the class does not know, and values of another type or out of range; all of them.
+    """
+    problems: list[str] = []
+    plain = values.to_dict() if isinstance(values, ConfigDict) else values
+    settings = _read(settings_class, plain, "", problems)
+    if problems:
+        raise UsageError("; ".join(problems))
+    return settings
+
+
+def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+    hints = get_type_hints(settings_class)
+    fields = {field.name: field for field in dataclasses.fields(settings_class)}
+    unknown = [key for key in values if key not in fields]
+    problems += [f"{prefix}{key}: unknown; known: {', '.join(fields)}" for key in unknown]
+    chosen = {}
+    for name, value in values.items():
+        if name in unknown:
+            continue
+        if dataclasses.is_dataclass(hints[name]):
+            if isinstance(value, Mapping):
+                among = getattr(hints[name], "among", None)  # one of several classes, by the fields beside it
+                chosen[name] = _read(among(values) if among else hints[name], value, f"{prefix}{name}.", problems)
+            else:
+                problems.append(f"{prefix}{name}={value!r}: expected settings")
+        else:
+            chosen[name] = tuple(value) if isinstance(value, list) else value
+            reason = _misfit(chosen[name], hints[name]) or _out_of_range(chosen[name], fields[name].metadata)
+            problems += [f"{prefix}{name}={value!r}: {reason}"] if reason else []
+    return settings_class(**chosen)
+
+
+def _misfit(value: Any, hint: Any) -> str:
+    """Why a value is not of a field's type; empty if it is. Whole numbers are numbers, truth values are not."""
+    plain = get_origin(hint) or hint
+    if plain is tuple:
+        item = get_args(hint)[0]
+        right = isinstance(value, tuple) and not any(_misfit(each, item) for each in value)
+        return "" if right else f"expected a list of {item.__name__}"
+    allowed = (int, float) if plain is float else (plain,)
+    right = plain is Any or (isinstance(value, allowed) and (plain is bool or not isinstance(value, bool)))
+    return "" if right else f"expected {plain.__name__}"
+
+
+def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
+    """Why a value of the right type is not allowed; empty if it is."""
+    if not bounds:
+        return ""
+    choices = bounds["choices"]() if callable(bounds["choices"]) else bounds["choices"]
+    if choices and value not in choices:
+        return f"unknown; known: {', '.join(choices)}"
+    if bounds["least"] is not None and value < bounds["least"]:
+        return f"at least {bounds['least']}"
+    if bounds["most"] is not None and value > bounds["most"]:
+        return f"at most {bounds['most']}"
+    return bounds["wrong"](value)

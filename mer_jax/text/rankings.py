@@ -1,0 +1,95 @@
+"""Transcripts -> rankings, by the annotator that the settings name, behind its cache."""
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from mer_jax.data.clips import Clip
+from mer_jax.runtime.files import cache_folder, write_whole
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.signals import stop_requests
+from mer_jax.text.annotators import RankingSettings, make_annotator
+from mer_jax.text.answers import Annotator
+from mer_jax.text.cache import AnswerCache
+from mer_jax.text.templates import join
+from mer_jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """What is known of some transcripts: labels, most likely first, or why there are none."""
+
+    annotator: str  # with model and prompt
+    ranked: Mapping[str, Sequence[str]]  # transcript -> labels
+    failures: Mapping[str, str]  # transcript -> reason
+
+    @classmethod
+    def none(cls) -> "Rankings":
+        return cls("none", {}, {})
+
+
+def rank_transcripts(
+    clips: Sequence[Clip], labels: Sequence[str], settings: RankingSettings, dry_run: bool = False
+) -> Rankings:
+    """The rankings of every distinct transcript, by the annotator of the settings and from its cache."""
+    annotator = make_annotator(settings)
+    if annotator is None:
+        return Rankings.none()
+    folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
+    return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
+
+
+def rank_all(
+    transcripts: Sequence[str], labels: Sequence[str], annotator: Annotator, folder: Path, dry_run: bool = False
+) -> Rankings:
+    """Ranks the labels for every distinct transcript, asking only for what the cache in `folder` lacks.
+
+    A first SIGINT or SIGTERM ends it once the answers under way are kept. dry_run: only say what it would do.
+    """
+    wanted = sorted(set(transcripts) - {""})
+    who = f"{annotator.name} ({annotator.model}, prompt {annotator.prompt})"
+    with AnswerCache(folder, annotator, labels) as cache:
+        missing = [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
+        print(
+            f"  {who}: {len(wanted):,} distinct transcripts, {len(wanted) - len(missing):,} answered in {cache.path}",
+            file=sys.stderr,
+        )
+        if missing:
+            print(f"  to do: {annotator.plan(missing, labels, cache.spent)}", file=sys.stderr, flush=True)
+        if missing and not dry_run:
+            with stop_requests() as stopping, progress("rankings", len(missing), "transcript") as bar:
+                wanting = takewhile(lambda _: not stopping(), missing)
+                for answer in annotator.rank(wanting, labels, cache.spent):
+                    cache.append(answer)
+                    bar.update(1)
+        found = {text: cache.answers[text] for text in wanted if text in cache.answers}
+    not_asked = annotator.stopped or "not asked yet"
+    ranked = {text: answer.ranking for text, answer in found.items() if answer.ranking}
+    failures = {text: found[text].reason if text in found else not_asked for text in wanted if text not in ranked}
+    return Rankings(who, ranked, failures)
+
+
+def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> None:
+    """Each clip's ranking, or why it has none, as csv."""
+    with write_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "ranking", "reason"))
+        for clip in clips:
+            ranking = ">".join(rankings.ranked.get(clip.transcript, ()))
+            reason = rankings.failures.get(clip.transcript, "") if clip.transcript else "no transcript"
+            writer.writerow((clip.name, ranking, reason))
+
+
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: Tokenizer, template: str) -> dict[str, float]:
+    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
+    bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
+    joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])
+    added = np.array([len(row) for row in joined]) - bare
+    if not ranked:
+        return {"transcript": 0.0, "added": 0.0, "most": 0}
+    return {"transcript": float(bare.mean()), "added": float(added.mean()), "most": int(added.max())}

@@ -1,0 +1,163 @@
+"""A run's video encoder: its prompts are trained once on the labelled clips, and loaded by whatever comes later."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoTokenizer
+
+from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.pytrees import load_trained, save_trained
+from mer_jax.data.clips import Clip
+from mer_jax.features.encoders import Encoder, video_encoder
+from mer_jax.features.extraction import encode
+from mer_jax.features.inputs import InputSettings
+from mer_jax.metrics import waf, weighted_f1
+from mer_jax.models.clip import CLIP
+from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.random import named_key
+from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.tuning.batches import FoldBatches
+from mer_jax.tuning.strips import write_strips
+from mer_jax.tuning.trainer import TuneSettings, TuneState, prompt_sets, tune
+
+
+class TunedPrompts(NamedTuple):
+    """Trained prompts and how they compare."""
+
+    encoder: Encoder
+    scores: dict[str, Any]  # the report's `video` section
+    curves: dict[str, Any]  # the report's tuning curves
+
+
+class PromptTuning:
+    """EmoVCLIP on the backbone of a run, which is loaded once.
+
+    Args:
+        settings: how prompts are trained.
+        inputs: of the run.
+        labels: names of the classes.
+        num_folds: of the run.
+        workdir: of the run, where checkpoints and pictures are kept.
+    """
+
+    def __init__(
+        self, settings: TuneSettings, inputs: InputSettings, labels: Sequence[str], num_folds: int, workdir: Path
+    ):
+        self.settings = settings
+        self.inputs = inputs
+        self.video = inputs.encoders.video
+        self.labels = labels
+        self.num_sets = num_folds if settings.mode == "per_fold" else 1
+        self.workdir = workdir
+
+    @cached_property
+    def _clip(self) -> tuple[CLIP, Any]:
+        """The backbone and its tokenizer."""
+        clip = CLIP.from_pretrained(self.video.source, dtype=self.video.dtype)
+        return clip, AutoTokenizer.from_pretrained(fetch(self.video.source))
+
+    def build(self, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
+        """The network with fresh prompts; plain CLIP if not prompted."""
+        settings, asked = self.settings, CLASS_PROMPTS[self.settings.class_prompts]
+        clip, tokenizer = self._clip
+        return EmoVCLIP(
+            clip,
+            [asked.nouns.get(label, label) for label in self.labels],
+            (settings.num_prompts.vision, settings.num_prompts.text) if prompted else 0,
+            (settings.depth.vision, settings.depth.text) if prompted else 0,
+            tokenizer=tokenizer,
+            context=asked.context,
+            template=asked.text,
+            remat=settings.remat,
+            images_at_once=settings.images_at_once,
+            rngs=nnx.Rngs(key),
+        )
+
+    def plain_encoder(self) -> Encoder:
+        """CLIP without prompts."""
+        model = self.build(named_key(self.inputs.seed), prompted=False)
+        return video_encoder(self.video, model, prompt_sets([model]))
+
+    def trained_encoder(self) -> Encoder:
+        """The encoder of a run whose prompts are trained."""
+        model = self.build(named_key(self.inputs.seed))
+        prompts = load_trained(self.workdir / "checkpoints" / "prompts", prompt_sets([model] * self.num_sets))
+        return video_encoder(self.video, model, prompts)
+
+    def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
+        """The tuning stage: zero-shot CLIP and a linear probe to compare with, then the prompts.
+
+        Args:
+            clips: the labelled ones.
+            labels, fold_of: [N] int.
+        """
+        seed, encoder = self.inputs.seed, self.plain_encoder()
+        features = encode(clips, encoder, self.workdir, self.inputs.extraction)
+        with_frames = np.flatnonzero(features.present)
+        embeddings = np.asarray(features.embeddings)[with_frames]
+        clips, labels, fold_of = [clips[int(i)] for i in with_frames], labels[with_frames], fold_of[with_frames]
+        plain = self.build(named_key(seed), prompted=False)
+        zero_shot = np.asarray(plain.logits(jnp.asarray(embeddings), plain.class_features()))
+
+        reader = encoder.reader
+        # A clip without frames teaches prompts nothing, so none is dropped.
+        corruption = replace(self.inputs.corruptions.training, drop="")
+        batches = FoldBatches(
+            clips, labels, fold_of, reader, corruption, batch_size=self.settings.batch_size, seed=seed
+        )
+        with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
+            folder = self.workdir / "checkpoints"
+            state = tune(self.build, batches, self.settings, seed, folder / "tune", bar.update)
+        save_trained(folder / "prompts", state.best_prompts)
+        model = self.build(named_key(seed))
+        set_of = fold_of if self.num_sets > 1 else np.zeros_like(fold_of)
+        examples = np.sort(np.unique(labels, return_index=True)[1])  # the first clip of every class
+        scores = {
+            "mode": self.settings.mode,
+            "zero_shot": float(np.mean([waf(labels[fold], zero_shot[fold]) for fold in held_out(fold_of)])),
+            "linear_probe": linear_probe(embeddings, labels, fold_of),
+            "tuned": float(state.best_waf.mean()),
+            "tuned_last": float(state.waf[:, -1].mean()),
+            "strips": write_strips(
+                model,
+                plain,
+                [one_set(state, set_of[i]) for i in examples],
+                [clips[int(i)] for i in examples],
+                reader,
+                self.workdir / "report" / "frames",
+            ),
+        }
+        curves = {"loss": state.loss.tolist(), "waf": state.waf.tolist()}
+        return TunedPrompts(video_encoder(self.video, model, state.best_prompts), scores, curves)
+
+
+def one_set(state: TuneState, number: int) -> Any:
+    """One of the best sets of prompts."""
+    return jax.tree.map(lambda leaf: leaf[number], state.best_prompts)
+
+
+def held_out(fold_of: np.ndarray) -> list[np.ndarray]:
+    """Of each fold that has clips, which they are: bool [N]."""
+    return [fold_of == fold for fold in np.unique(fold_of)]
+
+
+def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
+    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
+    scores = []
+    for fold in held_out(fold_of):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        probe.fit(embeddings[~fold], labels[~fold])
+        predictions = probe.predict(embeddings[fold])
+        scores.append(float(weighted_f1(labels[fold], predictions, int(labels.max()) + 1)))
+    return float(np.mean(scores))
