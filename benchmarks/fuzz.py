@@ -22,7 +22,8 @@ from mer_jax.data.check import report
 from mer_jax.data.clips import Clip
 from mer_jax.data.decoding import time_limit
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.layouts import COLUMNS, MEDIA_SUFFIXES, read_folder
+from mer_jax.data.clip_files import MEDIA_SUFFIXES
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.clips import Absent, Clip, Dataset, Problem
 from mer_jax.data.corruptions import check_settings, corrupt
 from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
-from mer_jax.data.layouts import COLUMNS, read_folder, read_mer
+from mer_jax.data.challenges import read_mer
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.data.workers import map_in_workers
@@ -140,10 +141,10 @@ def find_faces(clips: Sequence[Clip], folder: Path, config: Any) -> list[Clip]:
         bar.update(len(own) - len(missing))
         for clip, found in zip(missing, cut_faces(missing, config), strict=True):
             bar.update(1)
-            if isinstance(found, str):
+            if isinstance(found, Absent):
                 for outdated in (paths[clip.name], face_count(paths[clip.name])):
                     outdated.unlink(missing_ok=True)
-                dump_json(face_failure(paths[clip.name]), {"reason": found})
+                dump_json(face_failure(paths[clip.name]), {"reason": str(found)})
             else:
                 crops, without = found
                 with write_whole(paths[clip.name], mode="wb") as file:
@@ -190,8 +191,8 @@ def faces_found(clips: Sequence[Clip]) -> dict[str, int] | None:
     }
 
 
-def cut_faces(clips: Sequence[Clip], config: Any) -> Iterator[tuple[np.ndarray, int] | str]:
-    """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or a reason."""
+def cut_faces(clips: Sequence[Clip], config: Any) -> Iterator[tuple[np.ndarray, int] | Absent]:
+    """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or why there are none."""
     settings = config.extraction
     return map_in_workers(
         partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames),

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from mer_jax import results
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.data.check import summary
+from mer_jax.data.check import overview
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupted_copies
 from mer_jax.fuse import Fusion, fusion_data, table_settings
@@ -76,7 +76,7 @@ def train(run: Run) -> None:
         dataset = run_dataset(config, workdir)
         labels = dataset.labels
         labelled, truth, fold_of = labelled_folds(dataset, config, workdir)
-        print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)
+        print("\n".join(f"  {line}" for line in overview(dataset)), file=sys.stderr)
 
     with run.stage("faces"):
         encoded = "image" in wanted and not config.data.get("image_feature")

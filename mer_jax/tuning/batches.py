@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import segment_draws
 from mer_jax.features.readers import Chunk, VideoReader, read_all
 
@@ -49,8 +49,8 @@ def load(
     positions_read = grid[grid >= 0].tolist()
     read = read_all([(reader_of(position), clips[position]) for position in positions_read])
     for positions in grid:
-        found = [next(read) if position >= 0 else "padding" for position in positions.reshape(-1)]
-        chunks = [None if isinstance(clip, str) else clip[0] for clip in found]
+        contents = [next(read) if position >= 0 else Absent("padding") for position in positions.reshape(-1)]
+        chunks = [None if isinstance(content, Absent) else content[0] for content in contents]
         data, mask, rows, columns = stack_chunks(chunks, num_frames, image_size)
         real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
         pixels = resize(data, rows, columns)

@@ -9,7 +9,7 @@ from mer_jax.data.builder import FEATURES
 from mer_jax.data.check import report
 from mer_jax.data.clips import Clip
 from mer_jax.data.faces import Faces
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
