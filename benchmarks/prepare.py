@@ -21,8 +21,8 @@ from absl import app, flags
 from benchmarks.memory import Memory, halves
 from benchmarks.starting import start
 from benchmarks.timing import show
-from mer_jax.data.clips import SPLITS
 from mer_jax.data.clip_files import MEDIA_SUFFIXES
+from mer_jax.data.clips import SPLITS
 from mer_jax.data.prepared import read_prepared, source
 from tests.data.media_files import tone, write_video
 from tests.data.test_detect import draw_face

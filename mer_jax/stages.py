@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from mer_jax.data.challenges import read_mer
 from mer_jax.data.clips import Absent, Clip, Dataset, Problem
 from mer_jax.data.corruptions import check_settings, corrupt
 from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import crop_clip
-from mer_jax.data.challenges import read_mer
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample

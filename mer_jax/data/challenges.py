@@ -9,6 +9,7 @@ from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.tables import read_mapping, read_names
 from mer_jax.runtime.errors import DataError
 
+
 @dataclass(frozen=True)
 class MerFiles:
     """Where a challenge keeps its parts, relative to its root; of alternatives the first that exists is read.

@@ -155,7 +155,7 @@ class TextReader:
 def read_all(
     pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
 ) -> Generator[list[Chunk] | Absent, None, None]:
-    """Each (reader, clip)'s chunks, or the Absent that says why there are none, in order and read before they are needed.
+    """Each (reader, clip)'s chunks, or the Absent that says why there are none, in order, read before they are needed.
 
     Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit). Grain's
     threads, as many, keep them busy, and read what needs no decoder themselves.
