@@ -98,7 +98,7 @@ def main(_: list[str]) -> None:
         else:
             sources = [folder / f"whole{suffix}" for suffix in (".mp4", ".mkv", ".mov", ".avi")]
             for source in sources:
-                write_video(source, numbered_frames(20), tone(2.0))
+                write_video(source, numbered_frames(20), tone(2.0), lossy=True)
         media = fuzz_media(folder, sources, rng)
         tables = fuzz_tables(folder, rng)
     for endings in (media, tables):
