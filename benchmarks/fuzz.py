@@ -19,10 +19,11 @@ import numpy as np
 from absl import app, flags
 
 from mer_jax.data.check import report
-from mer_jax.data.clips import Clip
+from mer_jax.data.clip_files import MEDIA_SUFFIXES
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import time_limit
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.layouts import COLUMNS, MEDIA_SUFFIXES, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
@@ -40,10 +41,10 @@ SETTINGS = PrepareSettings(8, 128, 90, 64, 64, 0, SECONDS)
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
-def ending_of(record: dict[str, Any] | str) -> str:
+def ending_of(record: dict[str, Any] | Absent) -> str:
     """How preparing a clip ended, in a word or two per modality."""
-    if isinstance(record, str):
-        return record
+    if isinstance(record, Absent):
+        return str(record)
     absent = json.loads(record["absent"])
     return "; ".join(f"{modality}: {reason.split(':')[0][:24]}" for modality, reason in absent.items()) or "all there"
 
@@ -97,7 +98,7 @@ def main(_: list[str]) -> None:
         else:
             sources = [folder / f"whole{suffix}" for suffix in (".mp4", ".mkv", ".mov", ".avi")]
             for source in sources:
-                write_video(source, numbered_frames(20), tone(2.0))
+                write_video(source, numbered_frames(20), tone(2.0), lossy=True)
         media = fuzz_media(folder, sources, rng)
         tables = fuzz_tables(folder, rng)
     for endings in (media, tables):

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from absl import app, flags
 
+from mer_jax.data.clip_files import VIDEO_SUFFIXES
 from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import align, crop_clip, fit
-from mer_jax.data.layouts import VIDEO_SUFFIXES
 from mer_jax.data.media import Block
 from mer_jax.data.workers import map_in_workers
 from tests.models.torch_mtcnn import TorchMTCNN

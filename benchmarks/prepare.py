@@ -21,8 +21,8 @@ from absl import app, flags
 from benchmarks.memory import Memory, halves
 from benchmarks.starting import start
 from benchmarks.timing import show
+from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import SPLITS
-from mer_jax.data.layouts import MEDIA_SUFFIXES
 from mer_jax.data.prepared import read_prepared, source
 from tests.data.media_files import tone, write_video
 from tests.data.test_detect import draw_face
@@ -41,10 +41,10 @@ def write_sources(folder: Path) -> list[Path]:
     folder.mkdir()
     for number in range(4):
         frames = np.stack([draw_face(90 + 20 * number + 4 * step, 90) for step in range(3)])
-        write_video(folder / f"face{number}.mp4", frames, tone(0.4, 220 * (number + 1)))
-    write_video(folder / "wall.mp4", np.full((3, 180, 320, 3), 120, np.uint8), tone(0.4))
-    write_video(folder / "mute.mp4", np.stack([draw_face(160, 90)] * 2))
-    write_video(folder / "sound.m4a", None, tone(0.6))
+        write_video(folder / f"face{number}.mp4", frames, tone(0.4, 220 * (number + 1)), lossy=True)
+    write_video(folder / "wall.mp4", np.full((3, 180, 320, 3), 120, np.uint8), tone(0.4), lossy=True)
+    write_video(folder / "mute.mp4", np.stack([draw_face(160, 90)] * 2), lossy=True)
+    write_video(folder / "sound.m4a", None, tone(0.6), lossy=True)
     whole = (folder / "face0.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     return sorted(folder.iterdir())

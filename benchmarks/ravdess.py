@@ -22,7 +22,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from benchmarks.timing import show
 from configs.semi import get_config
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.media import read_sound
 from mer_jax.features.ready_made import ready_made
 from mer_jax.features.store import FeatureStore

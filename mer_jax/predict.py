@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.data.layouts import MEDIA_SUFFIXES
 from mer_jax.data.media import Unreadable, opened
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs

@@ -10,19 +10,19 @@ Interrupted, preparing goes on with the next shard.
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
 from mer_jax.data import check
-from mer_jax.data.clips import Absent, Dataset
+from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import cut_faces
 from mer_jax.data.dataset import RootData, open_dataset
-from mer_jax.data.decoding import ExtractionSettings, clip_faces
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.faces import FACE_SIZE
-from mer_jax.data.preview import contact_sheet
+from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
@@ -63,33 +63,17 @@ def print_check(dataset: Dataset, settings: ExtractionSettings) -> None:
 
 
 def preview(dataset: Dataset, settings: ExtractionSettings, path: Path, count: int) -> None:
-    """The contact sheet of `--preview`: evenly spaced ones of the clips that have media or crops."""
-    clips = [clip for clip in dataset.clips if clip.media or clip.faces or clip.prepared]
-    clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))] if clips else []
-    rows: dict[str, tuple[str, np.ndarray]] = {}
-    nothing = np.zeros((0, FACE_SIZE, FACE_SIZE, 3), np.uint8)
-    for clip in clips:
-        if clip.faces or clip.prepared:
-            try:
-                crops = clip_faces(clip)
-                rows[clip.name] = f"{len(crops)} crops", crops
-            except (Absent, OSError) as reason:
-                rows[clip.name] = str(reason), nothing
-    searched = [clip for clip in clips if clip.name not in rows]
-    for clip, found in zip(searched, cut_faces(searched, settings) if searched else [], strict=True):
-        if isinstance(found, str):
-            rows[clip.name] = found, nothing
-        else:
-            rows[clip.name] = f"{len(found[0])} crops, {found[1]} frames without the face", found[0]
-    contact_sheet(path, [(f"{clip.name}: {rows[clip.name][0]}", rows[clip.name][1]) for clip in clips], FACE_SIZE)
-    print("\n".join(f"{clip.name}: {rows[clip.name][0]}" for clip in clips))
+    """The contact sheet of `--preview`, and its captions on standard output."""
+    rows = preview_rows(previewed_clips(dataset.clips, count), partial(cut_faces, settings=settings))
+    contact_sheet(path, rows, FACE_SIZE)
+    print("\n".join(caption for caption, _ in rows))
 
 
 def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str | None) -> None:
     """Clips -> TFDS; prints the folder to train from."""
     from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
-    print("\n".join(check.summary(dataset)), file=sys.stderr)
+    print("\n".join(check.overview(dataset)), file=sys.stderr)
     name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
     root = settings.data.root if isinstance(settings.data, RootData) else "."
     with progress("prepared", len(dataset.clips), "clip") as bar:

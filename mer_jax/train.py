@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.data.check import summary
+from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
@@ -68,7 +68,7 @@ def train(run: Run[Settings]) -> None:
     with run.stage("data"):
         dataset = run_dataset(settings, workdir)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {line}" for line in summary(dataset)), file=sys.stderr)
+        print("\n".join(f"  {line}" for line in overview(dataset)), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))

@@ -4,9 +4,21 @@ import os
 
 import jax
 import pytest
+from hypothesis import settings
 
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts
+
+settings.register_profile("any machine", deadline=None)  # an example may take as long as it takes
+settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Nothing is written to the user's own, also by processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from mer_jax import models
 from mer_jax.features.store import FeatureStore
 
@@ -60,12 +62,19 @@ def test_corrupted_copies_of_labelled_clips_are_extracted_too(tmp_path):
     assert list(FeatureStore(folder).reasons.values()).count("dropped on purpose") == 4  # c has no transcript to drop
 
 
-def test_two_processes_share_the_work(tmp_path):
+@pytest.fixture
+def reserved():
+    """A socket that keeps its port from everybody but servers of this user that ask to share it, as JAX's does."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield reserved
+
+
+def test_two_processes_share_the_work(tmp_path, reserved):
     config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
+    reserved.bind(("", 0))
     cluster = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
-    cluster["JAX_COORDINATOR_PORT"] = str(port)
+    cluster["JAX_COORDINATOR_PORT"] = str(reserved.getsockname()[1])
     hosts = [
         subprocess.Popen(
             [*COMMAND, config, f"--workdir={workdir}", "--distributed"],

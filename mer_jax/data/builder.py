@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from mer_jax.data.clips import SPLITS, Clip, Dataset
+from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
 from mer_jax.data.decoding import identity, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
@@ -79,10 +79,10 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
     try:
         writer = ArrayRecordWriter(str(temporary), "group_size:1")
         for clip, example in zip(shard.clips, examples, strict=True):
-            if isinstance(example, str):
+            if isinstance(example, Absent):
                 example = lost(example)
-            known = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
-            writer.write(FEATURES.serialize_example(known | example))
+            row = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
+            writer.write(FEATURES.serialize_example(row | example))
             advance(1)
         writer.close()
         os.replace(temporary, shard.path)
@@ -133,15 +133,15 @@ class Mer(FileReaderBuilder):
         for shard in everything:
             write_shard(shard, self.advance)
         infos = []
-        for split, own in shards.items():
+        for split, split_shards in shards.items():
             template = self._get_filename_template(split)
-            for index, shard in enumerate(own):
-                os.link(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(own)))
+            for index, shard in enumerate(split_shards):
+                os.link(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(split_shards)))
             infos.append(
                 tfds.core.SplitInfo(
                     name=split,
-                    shard_lengths=[len(shard.clips) for shard in own],
-                    num_bytes=sum(shard.path.stat().st_size for shard in own),
+                    shard_lengths=[len(shard.clips) for shard in split_shards],
+                    num_bytes=sum(shard.path.stat().st_size for shard in split_shards),
                     filename_template=template,
                 )
             )
@@ -160,10 +160,10 @@ class Mer(FileReaderBuilder):
         clips = [dataset.clips[i] for i in dataset.split(split)]
         shards, shard_clips = [], self.settings.prepare.shard_clips
         for start in range(0, len(clips), shard_clips):
-            own = tuple(clips[start : start + shard_clips])
-            digest = hashlib.blake2b("".join(prints[clip.name] for clip in own).encode(), digest_size=8).hexdigest()
+            part = tuple(clips[start : start + shard_clips])
+            digest = hashlib.blake2b("".join(prints[clip.name] for clip in part).encode(), digest_size=8).hexdigest()
             path = self.parts / f"{split}-{start // shard_clips:05d}-{digest}.array_record"
-            shards.append(Shard(own, path, self.settings))
+            shards.append(Shard(part, path, self.settings))
         return shards
 
     def build(self, manual_dir: Path, beam_runner: str | None = None) -> Path:
@@ -205,5 +205,5 @@ def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
             truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
             writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
     problems = [asdict(problem) for problem in dataset.problems]
-    known = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
-    return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(known, ensure_ascii=False, indent=1)}
+    description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
+    return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}

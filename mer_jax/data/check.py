@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
+from mer_jax.data.clips import Absent, Clip, Dataset, Problem
 from mer_jax.data.decoding import mapped_array, mapped_crops, time_limit
 from mer_jax.data.media import Probe, probe
 from mer_jax.data.workers import map_in_workers
@@ -32,18 +32,18 @@ def probe_media(
             yield from unreadable(clip, "image", mapped_crops, clip.faces)
         for modality, path in clip.features.items():
             yield from unreadable(clip, modality, mapped_array, path)
-    wanting = [clip for clip in clips if clip.media is not None]
-    found = map_in_workers(probe_clip, wanting, lambda clip: time_limit(clip, seconds), count=workers)
-    for clip, result in zip(wanting, found, strict=True):
+    with_media = [clip for clip in clips if clip.media is not None]
+    probes = map_in_workers(probe_clip, with_media, lambda clip: time_limit(clip, seconds), count=workers)
+    for clip, content in zip(with_media, probes, strict=True):
         advance(1)
-        if isinstance(result, str):
-            yield Problem(clip.name, clip.split, None, result)
+        if isinstance(content, Absent):
+            yield Problem(clip.name, clip.split, None, str(content))
             continue
-        if result.sound is None:
+        if content.sound is None:
             yield Problem(clip.name, clip.split, "speech", "no sound track")
-        elif result.silent:
+        elif content.silent:
             yield Problem(clip.name, clip.split, "speech", "silent")
-        if result.video is None:
+        if content.video is None:
             yield Problem(clip.name, clip.split, "video", "no video stream")
 
 
@@ -55,14 +55,14 @@ def unreadable(clip: Clip, modality: str, read: Callable[[Path], object], path: 
         yield Problem(clip.name, clip.split, modality, f"damaged file ({reason})")
 
 
-def summary(dataset: Dataset) -> list[str]:
+def overview(dataset: Dataset) -> list[str]:
     """The data set in a few lines: what `train` prints."""
     lines = [f"{dataset.name}: {len(dataset.clips)} clips, {len(dataset.labels)} labels"]
     for split, classes in dataset.classes().items():
         clips = [clip for clip in dataset.clips if clip.split == split]
         if clips:
-            known = ", ".join(f"{label} {count}" for label, count in classes.items())
-            lines.append(f"{split}: {len(clips)} clips ({known if sum(classes.values()) else 'labels unknown'})")
+            counts = ", ".join(f"{label} {count}" for label, count in classes.items())
+            lines.append(f"{split}: {len(clips)} clips ({counts if sum(classes.values()) else 'labels unknown'})")
     lines += [f"warning: {text}" for text in warnings(dataset)]
     reasons = Counter(problem.reason for problem in dataset.problems)
     if reasons:
@@ -72,7 +72,7 @@ def summary(dataset: Dataset) -> list[str]:
 
 
 def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
-    """Everything there is to say about a data set, line by line. problems: those that the probe has found."""
+    """Everything there is to say about a data set, line by line. problems: those of `probe_media`."""
     lines = [f"{dataset.name}: {len(dataset.clips)} clips"]
     header = ("split", "clips", "media", "faces", "text", "groups", *dataset.labels, "unknown")
     rows = [header]
@@ -95,12 +95,12 @@ def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
     for problem in [*dataset.problems, *silent, *problems]:
         kind = problem.reason.partition(" (")[0]  # what is in parentheses is the one clip's
         grouped[problem.modality or "clip", kind].append(problem)
-    for (modality, kind), found in sorted(grouped.items(), key=lambda item: -len(item[1])):
-        lines.append(f"{len(found):7d} x {modality}: {kind}")
-        for problem in found[:SHOWN]:
+    for (modality, kind), alike in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        lines.append(f"{len(alike):7d} x {modality}: {kind}")
+        for problem in alike[:SHOWN]:
             lines.append(f"          {problem.name}, {problem.split}{problem.reason.removeprefix(kind)}")
-        if len(found) > SHOWN:
-            lines.append(f"          and {len(found) - SHOWN} more")
+        if len(alike) > SHOWN:
+            lines.append(f"          and {len(alike) - SHOWN} more")
     if not grouped:
         lines.append("no problems found")
     return lines
@@ -108,21 +108,21 @@ def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
 
 def warnings(dataset: Dataset) -> list[str]:
     """What does not stop a run, but will colour its scores."""
-    found = list(dataset.warnings)
+    lines = list(dataset.warnings)
     counts = dataset.classes()["train"]
     smallest, largest = (pick(counts, key=counts.__getitem__) for pick in (min, max))
     if counts[largest] >= IMBALANCE * max(counts[smallest], 1):
-        found.append(
+        lines.append(
             f"classes are imbalanced: {counts[largest]} labelled clips are {largest}, {counts[smallest]} {smallest}"
         )
     few = [label for label, count in counts.items() if count < FEWEST]
     if few:
-        found.append(f"fewer than {FEWEST} labelled clips: {', '.join(few)}")
+        lines.append(f"fewer than {FEWEST} labelled clips: {', '.join(few)}")
     splits: dict[str, set[str]] = defaultdict(set)
     for clip in dataset.clips:
         if clip.group:
             splits[clip.group].add(clip.split)
-    shared = sum(len(own & {SPLITS[0], SPLITS[2]}) == 2 for own in splits.values())
+    shared = sum({"train", "test"} <= of_group for of_group in splits.values())
     if shared:
-        found.append(f"{shared} groups are in the train and in the test split: the test score knows them")
-    return found
+        lines.append(f"{shared} groups are in the train and in the test split: the test score knows them")
+    return lines

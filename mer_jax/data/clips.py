@@ -81,5 +81,5 @@ class Dataset:
 
     def classes(self) -> dict[str, dict[str, int]]:
         """Number of clips of each label in each split, where labels are known."""
-        known = Counter((clip.split, clip.label or self.truth.get(clip.name)) for clip in self.clips)
-        return {split: {label: known[split, label] for label in self.labels} for split in SPLITS}
+        counter = Counter((clip.split, clip.label or self.truth.get(clip.name)) for clip in self.clips)
+        return {split: {label: counter[split, label] for label in self.labels} for split in SPLITS}

@@ -106,8 +106,8 @@ def corrupted_copies(
         for position, clip in enumerate(clips)
         for number in range(settings.copies)
     ]
-    kept = [(copy, position) for copy, position in drawn if copy.corruption]
-    return [copy for copy, _ in kept], np.array([position for _, position in kept], int)
+    drawn = [(copy, position) for copy, position in drawn if copy.corruption]
+    return [copy for copy, _ in drawn], np.array([position for _, position in drawn], int)
 
 
 def corrupted(clip: Clip, settings: CorruptionSettings, seed: int, occasion: str = "") -> Clip:
@@ -118,5 +118,5 @@ def corrupted(clip: Clip, settings: CorruptionSettings, seed: int, occasion: str
     noise = float(rng.uniform(settings.snr_db[0], settings.snr_db[1])) if settings.snr_db else None
     modalities = settings.drop.split("+") if settings.drop else []
     dropped = tuple(modality for modality in modalities if rng.random() < settings.drop_probability)
-    own_seed = int(rng.integers(2**32))
-    return replace(clip, corruption=Corruption(own_seed, noise, settings.blur, settings.downsample, dropped))
+    noise_seed = int(rng.integers(2**32))
+    return replace(clip, corruption=Corruption(noise_seed, noise, settings.blur, settings.downsample, dropped))

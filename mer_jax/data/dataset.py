@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mer_jax.data.challenges import MER_FILES, read_mer
 from mer_jax.data.clips import Dataset, unknown_modalities
-from mer_jax.data.layouts import COLUMNS, MER_FILES, read_folder, read_mer
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.models.fusion import MODALITIES

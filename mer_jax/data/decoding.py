@@ -42,25 +42,22 @@ def identity(path: Path | None) -> str:
     return f"{path.name}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
+def media_of(clip: Clip) -> Path:
+    """The clip's media file. Raises Absent where it has none."""
+    if clip.media is None:
+        raise Absent("row without a clip")
+    return clip.media
+
+
 def clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
     """Mono int16 [S] at `sample_rate` Hz."""
-    if clip.prepared:
-        waveform = clip.prepared.sound(sample_rate)
-    elif clip.media is None:
-        raise Absent("row without a clip")
-    else:
-        waveform = read_sound(clip.media, sample_rate)
+    waveform = clip.prepared.sound(sample_rate) if clip.prepared else read_sound(media_of(clip), sample_rate)
     return clip.corruption.sound(waveform) if clip.corruption else waveform
 
 
 def clip_frames(clip: Clip, choose: Callable[[int], np.ndarray]) -> np.ndarray:
     """Chosen whole frames, uint8 RGB [T, H, W, 3]. choose: see media.choose_frames."""
-    if clip.prepared:
-        frames = clip.prepared.frames(choose)
-    elif clip.media is None:
-        raise Absent("row without a clip")
-    else:
-        frames = read_frames(clip.media, choose)
+    frames = clip.prepared.frames(choose) if clip.prepared else read_frames(media_of(clip), choose)
     return clip.corruption.frames(frames, "video") if clip.corruption else frames
 
 

@@ -20,8 +20,8 @@ class FaceDetector:
     """MTCNN with the bundled weights.
 
     Args:
-      batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a CPU,
-        where the larger part of the work is done a frame at a time anyway.
+        batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a
+            CPU, where the larger part of the work is done a frame at a time anyway.
     """
 
     def __init__(self, batch_size: int = 0):
@@ -37,15 +37,15 @@ class FaceDetector:
             batch[: len(chunk)] = chunk
             boxes, scores, landmarks = map(np.asarray, self.cascade(batch))
             for i in range(len(chunk)):
-                found = scores[i] > 0
+                is_face = scores[i] > 0
                 # The cascade's pixel i covers [i, i + 1).
-                faces.append(Faces(boxes[i, found] - 0.5, scores[i, found], landmarks[i, found] - 0.5))
+                faces.append(Faces(boxes[i, is_face] - 0.5, scores[i, is_face], landmarks[i, is_face] - 0.5))
         return faces
 
     def detect(self, frames: np.ndarray) -> list[Faces]:
         """The faces in frames of any one size, uint8 RGB [T, H, W, 3]; one `Faces` per frame."""
         fitted, to_frame = fit(Block.of(frames))
-        return [unfit(found, to_frame) for found in self.find(fitted)]
+        return [unfit(faces, to_frame) for faces in self.find(fitted)]
 
     def crop_faces(self, frames: np.ndarray, size: int = 128) -> tuple[np.ndarray, int]:
         """`crop_main_face` of frames in memory: uint8 [T, H, W, 3] -> (uint8 [T', size, size, 3], T - T')."""

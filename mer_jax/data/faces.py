@@ -35,8 +35,8 @@ def similarity(landmarks: np.ndarray, size: int) -> np.ndarray:
     mean face (Umeyama 1991), which in the plane is the complex regression `w = a z + b`.
 
     Args:
-      landmarks: [5, 2] left eye, right eye, nose, left and right mouth corner; left is the smaller x.
-      size: width and height of the crop in pixels.
+        landmarks: [5, 2] left eye, right eye, nose, left and right mouth corner; left is the smaller x.
+        size: width and height of the crop in pixels.
     """
     z = np.asarray(landmarks, np.float64) @ (1, 1j)
     w = (MEAN_FACE * size / UNITS_ACROSS + size / 2) @ (1, 1j)
@@ -50,11 +50,11 @@ def align(frame: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarr
     """Cuts an upright face out of a frame, bilinear, black where the frame ends.
 
     Args:
-      frame: uint8 [H, W, 3].
-      landmarks, size: as for `similarity`.
+        frame: uint8 [H, W, 3].
+        landmarks, size: as for `similarity`.
 
     Returns:
-      uint8 [size, size, 3].
+        uint8 [size, size, 3].
     """
     to_frame = np.linalg.inv(np.vstack([similarity(landmarks, size), (0, 0, 1)]))[:2]
     corners = to_frame @ [(0, size, 0, size), (0, 0, size, size), (1, 1, 1, 1)]
@@ -124,7 +124,7 @@ def fit(block: Block) -> tuple[np.ndarray, np.ndarray]:
     """Brings frames to one of few sizes, so that the detector is compiled at most once for each.
 
     Returns:
-      uint8 RGB [T, h, w, 3], grey at the right or below, and (x, y) frame pixels per pixel of these.
+        uint8 RGB [T, h, w, 3], grey at the right or below, and (x, y) frame pixels per pixel of these.
     """
     sides = np.array([block.width, block.height])
     width, height = (max(1, round(side)) for side in sides * (LONG_SIDE / sides.max()))
@@ -134,30 +134,30 @@ def fit(block: Block) -> tuple[np.ndarray, np.ndarray]:
     return fitted, (sides / (width, height)).astype(np.float32)
 
 
-def unfit(found: Faces, to_frame: np.ndarray) -> Faces:
+def unfit(faces: Faces, to_frame: np.ndarray) -> Faces:
     """Faces in a fitted frame -> faces in the frame itself."""
-    boxes = (found.boxes.reshape(-1, 2, 2) + 0.5) * to_frame - 0.5
-    return Faces(boxes.reshape(-1, 4), found.scores, (found.landmarks + 0.5) * to_frame - 0.5)
+    boxes = (faces.boxes.reshape(-1, 2, 2) + 0.5) * to_frame - 0.5
+    return Faces(boxes.reshape(-1, 4), faces.scores, (faces.landmarks + 0.5) * to_frame - 0.5)
 
 
 def crop_main_face(blocks: Iterable[Block], size: int) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
     """Cuts a clip's main face out of its frames, a block at a time.
 
     Args:
-      blocks: its frames.
-      size: width and height of a crop in pixels.
+        blocks: its frames.
+        size: width and height of a crop in pixels.
 
     Yields:
-      Fitted frames (see `fit`), and is to be sent one `Faces` for each.
+        Fitted frames (see `fit`), and is to be sent one `Faces` for each.
 
     Returns:
-      Aligned crops uint8 [N, size, size, 3], and the number of frames without that face, which give none.
+        Aligned crops uint8 [N, size, size, 3], and the number of frames without that face, which give none.
     """
     main_face, crops, missing = MainFace(), [], 0
     for block in blocks:
         fitted, to_frame = fit(block)
-        for index, found in enumerate((yield fitted)):
-            faces = unfit(found, to_frame)
+        for index, fitted_faces in enumerate((yield fitted)):
+            faces = unfit(fitted_faces, to_frame)
             main = main_face.choose(faces.boxes)
             if main is None:
                 missing += 1

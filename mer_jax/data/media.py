@@ -86,13 +86,13 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
 
 def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rate: int) -> Iterator[np.ndarray]:
     """A sound track as mono int16 blocks [S], until it ends or breaks off."""
-    found = False
+    begun = False
     try:
         for block in resampled(decoded(container, stream), sample_rate):
-            found = True
+            begun = True
             yield block
     except av.FFmpegError:
-        if not found:
+        if not begun:
             raise
 
 
@@ -176,14 +176,14 @@ def best_stream(container: av.container.InputContainer, kind: Literal["video", "
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
     """A stream's packets, until the file ends or breaks off; the error if it does so at once."""
-    found = False
+    begun = False
     try:
         for packet in container.demux(stream):
             if packet.size:  # an empty one would end the decoding
-                found = True
+                begun = True
                 yield packet
     except av.FFmpegError:
-        if not found:
+        if not begun:
             raise
 
 
@@ -196,16 +196,16 @@ def decoded_packets(
     Clips are decoded side by side, so that each needs one thread only.
     """
     stream.codec_context.thread_count = 1
-    found, first_error = False, None
+    any_frame, first_error = False, None
     for packet in chain(packets(container, stream), [None]):
         frames: Sequence[Any] | None = None
         try:
             frames = stream.decode(packet)
         except av.FFmpegError as error:
             first_error = first_error or error
-        found = found or bool(frames)
+        any_frame = any_frame or bool(frames)
         yield packet, frames
-    if first_error and not found:
+    if first_error and not any_frame:
         raise first_error
 
 
@@ -252,8 +252,8 @@ class Block:
     """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for.
 
     Args:
-      pictures: the frames as the decoder gave them.
-      width, height: of `frames`: those of the clip's first picture, upright, no longer than LONGEST_SIDE.
+        pictures: the frames as the decoder gave them.
+        width, height: of `frames`: those of the clip's first picture, upright, no longer than LONGEST_SIDE.
     """
 
     def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
@@ -294,10 +294,10 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     the first one's size.
     """
     times, stamped = packet_times(path)
-    wanted = choose_frames(times, choose)
+    numbers = choose_frames(times, choose)
     with opened(path) as container:
         pairs = decoded_packets(container, best_stream(container, "video"))
-        frames = chosen(pairs, wanted, times if stamped else None)
+        frames = chosen(pairs, numbers, times if stamped else None)
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame can be decoded")
@@ -318,18 +318,18 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
 
 def chosen(
     pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]],
-    wanted: np.ndarray,
+    numbers: np.ndarray,
     times: np.ndarray | None,
 ) -> Iterator[av.VideoFrame]:
-    """The frames with the `wanted` numbers; for each that is not decoded, the nearest that is.
+    """The frames with these `numbers`; for each that is not decoded, the nearest that is.
 
     Args:
-      pairs: see `decoded_packets`.
-      wanted: sorted, may repeat.
-      times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: frames and lost packets are
-        counted.
+        pairs: see `decoded_packets`.
+        numbers: sorted, may repeat.
+        times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: frames and lost packets are
+            counted.
     """
-    pending = deque(wanted.tolist())
+    pending = deque(numbers.tolist())
     sent = count = 0
     last: tuple[int, av.VideoFrame] | None = None
     for packet, frames in pairs:

@@ -76,7 +76,7 @@ def read_prepared(root: Path) -> Dataset:
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
     try:
-        known = json.loads((root / DESCRIPTION).read_text("utf-8"))
+        description = json.loads((root / DESCRIPTION).read_text("utf-8"))
     except ValueError as error:
         raise DataError(f"{root / DESCRIPTION}: cannot be read as JSON ({error}); prepare the data set anew") from error
     positions: Counter[str] = Counter()
@@ -97,5 +97,6 @@ def read_prepared(root: Path) -> Dataset:
         )
         if row["truth"]:
             truth[row["name"]] = row["truth"]
-    problems = tuple(Problem(**problem) for problem in known["problems"])
-    return Dataset(known["name"], tuple(known["labels"]), tuple(clips), truth, problems, tuple(known["warnings"]))
+    problems = tuple(Problem(**problem) for problem in description["problems"])
+    labels, warnings = tuple(description["labels"]), tuple(description["warnings"])
+    return Dataset(description["name"], labels, tuple(clips), truth, problems, warnings)

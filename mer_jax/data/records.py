@@ -5,7 +5,8 @@ Nothing here imports JAX or TFDS, so that worker processes start fast (mer_jax/d
 
 import hashlib
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, clip_faces
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, media_of
 from mer_jax.data.faces import FACE_SIZE, Faces, crop_main_face, to_jpeg
 from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
 from mer_jax.data.prepared import SAMPLE_RATE
@@ -51,50 +52,60 @@ class RecordSettings:
 
 
 def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, list[Faces], dict[str, Any]]:
-    """A clip's record: a worker's job, which asks for the faces in its frames."""
-    example: dict[str, Any] = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
-    absent = {}
-    try:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        example["waveform"] = read_sound(clip.media, SAMPLE_RATE)
-    except Absent as reason:
-        absent["speech"] = str(reason)
+    """A clip's record: a worker's job, which asks for the faces in its frames (see `crop_main_face`)."""
+    record, absent = empty_record(), dict[str, str]()
     jpeg = partial(to_jpeg, quality=settings.prepare.jpeg_quality)
-    try:
-        if clip.media is None:
-            raise Absent("row without a clip")
-        total = len(frame_times(clip.media))
+    with noting(absent, "speech"):
+        record["waveform"] = read_sound(media_of(clip), SAMPLE_RATE)
+    crops = np.zeros((0, 1, 1, 3), np.uint8)
+    with noting(absent, "video"):
+        media = media_of(clip)
+        total = len(frame_times(media))
         sampled = segment_centres(settings.prepare.frames, total)
         watched = at_most(settings.extraction.most_face_frames if clip.faces is None else 1, total)
         positions = np.union1d(sampled, watched)
-        blocks = frame_blocks(clip.media, lambda total: positions)
-
-        def passing() -> Generator[Block, None, None]:
-            number = 0
-            for block in blocks:
-                chosen = np.isin(positions[number : number + len(block.frames)], sampled)
-                example["frames"] += [jpeg(frame, settings.prepare.frame_side) for frame in block.frames[chosen]]
-                number += len(block.frames)
-                yield block
-
+        blocks = frame_blocks(media, lambda total: positions)
+        blocks = tapped(
+            blocks, np.isin(positions, sampled), partial(jpeg, short_side=settings.prepare.frame_side), record
+        )
         if clip.faces is None:
-            crops, example["frames_without_face"] = yield from crop_main_face(passing(), FACE_SIZE)
+            crops, record["frames_without_face"] = yield from crop_main_face(blocks, FACE_SIZE)
         else:
-            for _ in passing():
+            for _ in blocks:
                 pass
-    except Absent as reason:
-        absent["video"] = str(reason)
-        crops = np.zeros((0, 1, 1, 3), np.uint8)
-    try:
+    with noting(absent, "image"):
         if clip.faces is not None:
             crops = clip_faces(clip)
         elif not len(crops):
             raise Absent(absent.get("video", "no face"))
-        example["faces"] = [jpeg(crop) for crop in crops]
+        record["faces"] = [jpeg(crop) for crop in crops]
+    return record | {"absent": json.dumps(absent, ensure_ascii=False), "provenance": provenance(clip.media)}
+
+
+def empty_record() -> dict[str, Any]:
+    """A record in which nothing stands yet."""
+    return {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
+
+
+@contextmanager
+def noting(absent: dict[str, str], modality: str) -> Iterator[None]:
+    """Notes in `absent` why a clip lacks a modality."""
+    try:
+        yield
     except Absent as reason:
-        absent["image"] = str(reason)
-    return example | {"absent": json.dumps(absent, ensure_ascii=False), "provenance": provenance(clip.media)}
+        absent[modality] = str(reason)
+
+
+def tapped(
+    blocks: Iterable[Block], sampled: np.ndarray, jpeg: Callable[[np.ndarray], bytes], record: dict[str, Any]
+) -> Iterator[Block]:
+    """Passes blocks of a clip's frames on, and adds those that are `sampled` (bool [T]) to its record."""
+    start = 0
+    for block in blocks:
+        stop = start + len(block.pictures)
+        record["frames"] += [jpeg(frame) for frame in block.frames[sampled[start:stop]]]
+        start = stop
+        yield block
 
 
 def provenance(media: Path | None) -> str:
@@ -106,8 +117,7 @@ def provenance(media: Path | None) -> str:
     return json.dumps({"file": media.name, "bytes": media.stat().st_size, "sha256": digest}, ensure_ascii=False)
 
 
-def lost(reason: str) -> dict[str, Any]:
+def lost(reason: Absent) -> dict[str, Any]:
     """The record of a clip whose worker has died."""
-    absent = json.dumps(dict.fromkeys(("speech", "image", "video"), reason), ensure_ascii=False)
-    nothing = {"waveform": np.zeros(0, np.int16), "frames": [], "faces": [], "frames_without_face": 0}
-    return nothing | {"absent": absent, "provenance": "{}"}
+    absent = json.dumps(dict.fromkeys(("speech", "image", "video"), str(reason)), ensure_ascii=False)
+    return empty_record() | {"absent": absent, "provenance": "{}"}

@@ -14,7 +14,8 @@ LONGEST_NAME = 200  # bytes
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of a csv file as dictionaries of stripped strings (UTF-8 with or without BOM, or GB18030).
 
-    Raises DataError when the file is missing, unreadable, or lacks one of `columns`.
+    Raises:
+        DataError: the file is missing, unreadable, or lacks one of `columns`.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a csv with the columns {', '.join(columns)}")
@@ -49,34 +50,59 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     ]
 
 
-def read_mapping(
-    path: Path, key: str, value: str, problems: list[Problem], known: tuple[str, ...] | None = None
-) -> dict[str, str]:
-    """One column of a csv keyed by another, a clip's name.
+def named_rows(
+    path: Path,
+    rows: list[dict[str, str]],
+    problems: list[Problem],
+    column: str = "",
+    allowed: tuple[str, ...] | None = None,
+) -> dict[str, tuple[int, dict[str, str]]]:
+    """Name of a clip -> number and cells of the first usable row that has it in its `name` column.
 
-    Rows whose name is empty, doubled or cannot name a file, and rows whose value is not among `known` where that is
-    given, are left out and noted in `problems`. Raises DataError when no row is left of those there are.
+    Rows whose name is empty, doubled or cannot name a file, and rows whose `column` is not among `allowed` where that
+    is given, are left out and noted in `problems`.
+
+    Args:
+        path: the csv file.
+        rows: what `read_table` makes of it.
+        problems: takes what is left out.
+        column: what a name's further rows may say otherwise.
+        allowed: what may stand in `column`.
+
+    Raises:
+        DataError: no row is left of those there are.
     """
-    mapping: dict[str, str] = {}
-    rows = read_table(path, (key, value))
+    usable: dict[str, tuple[int, dict[str, str]]] = {}
     before = len(problems)
     for number, row in enumerate(rows, start=2):
-        name, place = row[key], f"{path.name}, row {number}"
-        reason = unusable(name)
-        if not reason and name in mapping:
-            other = "" if value == key else f", with {'the same' if row[value] == mapping[name] else 'another'} {value}"
-            reason = f"the name stands twice, the first row counts ({place}{other})"
-        elif not reason and known is not None and row[value] not in known:
-            reason = f"unknown {value} ({place}: {row[value]!r}; expected one of {', '.join(known)})"
-        elif reason:
+        name, place = row["name"], f"{path.name}, row {number}"
+        if reason := unusable(name):
             reason = f"{reason} ({place})"
+        elif name in usable:
+            same = column and ("the same" if row[column] == usable[name][1][column] else "another")
+            reason = f"the name stands twice, the first row counts ({place}{same and f', with {same} {column}'})"
+        elif allowed is not None and row[column] not in allowed:
+            reason = f"unknown {column} ({place}: {row[column]!r}; expected one of {', '.join(allowed)})"
         if reason:
             problems.append(Problem(name or "?", "none", None, reason))
         else:
-            mapping[name] = row[value]
-    if rows and not mapping:
+            usable[name] = number, row
+    if rows and not usable:
         raise DataError(f"{path}: none of its {len(rows)} rows can be used: {problems[before].reason}")
-    return mapping
+    return usable
+
+
+def read_mapping(
+    path: Path, column: str, problems: list[Problem], allowed: tuple[str, ...] | None = None
+) -> dict[str, str]:
+    """Name of a clip -> what a csv file has for it in a column; see `named_rows`."""
+    rows = named_rows(path, read_table(path, ("name", column)), problems, column, allowed)
+    return {name: row[column] for name, (_, row) in rows.items()}
+
+
+def read_names(path: Path, problems: list[Problem]) -> list[str]:
+    """The names of clips that a csv file lists; see `named_rows`."""
+    return list(named_rows(path, read_table(path, ("name",)), problems))
 
 
 def unusable(name: str) -> str:

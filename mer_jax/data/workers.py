@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -86,7 +87,7 @@ class Task:
         try:
             kind, self.result = receive(self.worker.connection)
         except (EOFError, OSError):
-            self.done, self.result = True, cause_of_death(self.worker.process.wait(), self.seconds)
+            self.done, self.result = True, Absent(cause_of_death(self.worker.process.wait(), self.seconds))
             return
         if kind == "question":
             send(self.worker.connection, answer(self.result))
@@ -121,31 +122,30 @@ def map_in_workers(
     count: int = 0,
     answer: Callable[[Any], Any] = lambda question: None,
 ) -> Iterator[Any]:
-    """Each item's result in order, or a str that says why there is none: see `attempt`.
-
-    Args:
-      function: importable by name. It returns the result, or is a generator that yields questions, is sent
-        what `answer` makes of each in this process, and returns the result.
-      seconds: how long an item may take, or a generator between two questions.
-      count: processes; 0 for one per core.
+    """Each item's result in order, or in its place the Absent that says why there is none: see `attempt`.
 
     At most two items per process are under way or waiting to be taken.
+
+    Args:
+        function: importable by name. It returns the result, or is a generator that yields questions, is sent
+            what `answer` makes of each in this process, and returns the result.
+        seconds: how long an item may take, or a generator between two questions.
+        count: processes; 0 for one per core.
     """
     count = count or os.cpu_count() or 1
     items, tasks = iter(items), deque[Task]()
     try:
-        more = True
-        while more or tasks:
-            while more and len(tasks) < 2 * count and sum(not task.done for task in tasks) < count:
-                for item in items:
-                    tasks.append(Task(idle_worker(), function, item, seconds(item)))
-                    break
-                else:
-                    more = False
-            if tasks and tasks[0].done:
+        while True:
+            busy: dict[Any, Task] = {task.worker.connection: task for task in tasks if not task.done}
+            for item in islice(items, min(count - len(busy), 2 * count - len(tasks))):
+                task = Task(idle_worker(), function, item, seconds(item))
+                tasks.append(task)
+                busy[task.worker.connection] = task
+            if not tasks:
+                return
+            if tasks[0].done:
                 yield tasks.popleft().result
-            elif tasks:
-                busy: dict[Any, Task] = {task.worker.connection: task for task in tasks if not task.done}
+            else:
                 for connection in wait(list(busy)):
                     busy[connection].step(answer)
     finally:
@@ -171,7 +171,7 @@ def serve(descriptor: int) -> None:
 def attempt(
     function: Callable[[Any], Any], item: Any, seconds: float, receive: Callable[[], Any]
 ) -> Generator[tuple[str, Any], None, None]:
-    """Messages to the parent: questions, then the result or the reason why there is none."""
+    """Messages to the parent: questions, then the result or the Absent that says why there is none."""
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         result = function(item)
@@ -186,10 +186,10 @@ def attempt(
     except StopIteration as stop:
         result = stop.value
     except Absent as reason:
-        result = str(reason)
+        result = Absent(str(reason))
     except MemoryError:
-        result = f"needs more than {MEMORY / 2**30:.0f} GiB of memory"
+        result = Absent(f"needs more than {MEMORY / 2**30:.0f} GiB of memory")
     except Exception as error:  # whatever a damaged file makes of a decoder
-        result = f"{type(error).__name__}: {error}"
+        result = Absent(f"{type(error).__name__}: {error}")
     signal.setitimer(signal.ITIMER_REAL, 0)
     yield "result", result

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Embed, Encoder
@@ -92,9 +92,9 @@ class Dispatched:
 
 
 def dispatch(
-    contents: Iterable[list[Chunk] | str], encoder: Encoder, embed: Embed, advance: Callable[[int], object]
+    contents: Iterable[list[Chunk] | Absent], encoder: Encoder, embed: Embed, advance: Callable[[int], object]
 ) -> Dispatched:
-    """Sends a shard to the device, batch by batch. contents: each clip's chunks, or the reason why it has none."""
+    """Sends a shard to the device, batch by batch. contents: see `read_all`."""
     shard = Dispatched()
     waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
     sharding = encoder.sharding()
@@ -108,8 +108,8 @@ def dispatch(
 
     for position, chunks in enumerate(contents):
         advance(1)
-        if isinstance(chunks, str):
-            shard.reasons[position] = chunks
+        if isinstance(chunks, Absent):
+            shard.reasons[position] = str(chunks)
             continue
         for chunk in chunks:
             bucket = encoder.bucket(chunk)

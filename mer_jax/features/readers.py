@@ -154,15 +154,15 @@ class TextReader:
 
 def read_all(
     pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
-) -> Generator[list[Chunk] | str, None, None]:
-    """Each (reader, clip)'s chunks, or why there are none, in order and read before they are needed.
+) -> Generator[list[Chunk] | Absent, None, None]:
+    """Each (reader, clip)'s chunks, or the Absent that says why there are none, in order, read before they are needed.
 
     Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit). Grain's
     threads, as many, keep them busy, and read what needs no decoder themselves.
     """
     count = workers or os.cpu_count() or 1
 
-    def read(pair: tuple[Any, Clip]) -> list[Chunk] | str:
+    def read(pair: tuple[Any, Clip]) -> list[Chunk] | Absent:
         reader, clip = pair
         try:
             if reader.decodes and not clip.prepared:
@@ -170,9 +170,9 @@ def read_all(
                 (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
             else:
                 array = reader.read(clip)
-            return array if isinstance(array, str) else reader.chunks(array)
+            return array if isinstance(array, Absent) else reader.chunks(array)
         except (Absent, OSError) as reason:
-            return str(reason)
+            return Absent(str(reason))  # without the traceback, which would hold the clip's arrays
 
     ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=max(2 * count, LEAST_AHEAD))
     yield from grain.MapDataset.source(pairs).map(read).to_iter_dataset(ahead)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import CorruptionSettings, corrupted
 from mer_jax.data.media import segment_draws
 from mer_jax.features.readers import Chunk, VideoReader, read_all
@@ -82,8 +82,8 @@ class FoldBatches:
 
         contents = read_all([(reader_of(position), clips[position]) for position in grid[grid >= 0].tolist()])
         for positions in grid:
-            read = [next(contents) if position >= 0 else None for position in positions.reshape(-1)]
-            chunks = [chunks[0] if isinstance(chunks, list) else None for chunks in read]
+            read = [next(contents) if position >= 0 else Absent("padding") for position in positions.reshape(-1)]
+            chunks = [None if isinstance(content, Absent) else content[0] for content in read]
             data, mask, rows, columns = stack_chunks(chunks, self.reader.num_frames, self.reader.image_size)
             real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
             pixels = self.resize(data, rows, columns)

@@ -4,16 +4,20 @@ import av
 import numpy as np
 
 
-def write_video(path, frames, sound=None, rate=8, sample_rate=16_000):
-    """frames uint8 [T, H, W, 3] or None, sound int16 [S] or None, into an mp4."""
+def write_video(path, frames, sound=None, rate=8, sample_rate=16_000, lossy=False):
+    """frames uint8 [T, H, W, 3] or None, sound int16 [S] or None, as H.264 and ALAC that give every number back.
+
+    lossy: as most files are, H.264 over YUV and AAC.
+    """
     with av.open(str(path), "w") as container:
         video = audio = None
         if frames is not None:
-            video = container.add_stream("libx264", rate=rate, options={"crf": "1", "preset": "ultrafast"})
+            codec, options = ("libx264", {"crf": "1"}) if lossy else ("libx264rgb", {"qp": "0"})
+            video = container.add_stream(codec, rate=rate, options={"preset": "ultrafast", **options})
             video.height, video.width = frames.shape[1:3]
-            video.pix_fmt = "yuv444p"
+            video.pix_fmt = "yuv444p" if lossy else "rgb24"
         if sound is not None:
-            audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+            audio = container.add_stream("aac" if lossy else "alac", rate=sample_rate, layout="mono")
         for frame in frames if frames is not None else ():
             container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         if video is not None:
@@ -26,10 +30,14 @@ def write_video(path, frames, sound=None, rate=8, sample_rate=16_000):
 
 
 def write_copyable(path, count):
-    """`count` numbered frames, of which two in three need frames after them: with a key frame every 12th."""
+    """Numbered frames: a key frame every 12th, of the others two in three need frames after them, and none needs those.
+
+    Packets are stored in the order 0, 3, 1, 2, 6, 4, 5, ...
+    """
+    options = {"qp": "1", "g": "12", "bf": "2", "b_strategy": "0", "b-pyramid": "none"}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=8, options={"crf": "1", "g": "12", "bf": "2"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p"
+        stream = container.add_stream("libx264rgb", rate=8, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb24"
         for frame in numbered_frames(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

@@ -9,7 +9,7 @@ import pytest
 
 from mer_jax.data.builder import Mer
 from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.records import PrepareSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all

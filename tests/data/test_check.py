@@ -1,7 +1,7 @@
 """The report on a data set: everything counted, every defect named."""
 
 from mer_jax.data.check import probe_media, report, summary
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
 
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))

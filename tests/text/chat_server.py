@@ -26,14 +26,24 @@ def expected(transcript):
 
 
 class ChatServer(ThreadingHTTPServer):
-    """latency: seconds per request. faults: share of requests that go wrong. late: seconds of a late answer."""
+    """A server on a port of its own.
+
+    Args:
+        latency: seconds per request.
+        faults: share of requests that go wrong.
+        kinds: of the faults.
+        late: seconds of a late answer.
+        schemas: whether JSON schemas are known here.
+        wait: seconds that clients are asked to wait by a 429, at least.
+    """
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, latency=0.0, faults=0.0, kinds=SERVER_FAULTS + REPLY_FAULTS, late=1.0, schemas=True, port=0):
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, latency=0.0, faults=0.0, kinds=SERVER_FAULTS + REPLY_FAULTS, late=1.0, schemas=True, wait=1):
+        super().__init__(("127.0.0.1", 0), Handler)
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
+        self.wait = wait
         self.lock = threading.Lock()
         self.asked = Counter()  # transcript -> requests
         self.paid = Counter()  # transcript -> usable replies made
@@ -107,9 +117,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, self.completion("...")[:40], length=400)
             self.close_connection = True
         elif fault == "429":
-            self.send(429, error, {"Retry-After": "1"})
+            self.send(429, error, {"Retry-After": str(self.server.wait)})
         elif fault == "429 date":
-            self.send(429, error, {"Retry-After": self.date_time_string(time.time() + 2)})
+            self.send(429, error, {"Retry-After": self.date_time_string(time.time() + self.server.wait + 1)})
         elif fault in ("500", "late"):
             self.send(500, error)
         elif fault == "502":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_jax.data.layouts import read_mer
+from mer_jax.data.challenges import read_mer
 from mer_jax.data.sample import generate
 from mer_jax.data.sample.cues import EMOTIONS
 from mer_jax.data.sample.generate import SampleSpec, write_sample

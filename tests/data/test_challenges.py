@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from mer_jax.data.layouts import COLUMNS, find_crops, read_folder, read_mer
 
 from mer_jax.data.clips import Problem
-from mer_jax.data.layouts import COLUMNS, find_crops, read_folder, read_mer
 from mer_jax.runtime.errors import DataError
 
 LABELS = ("neutral", "happy")

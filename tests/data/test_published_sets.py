@@ -5,7 +5,7 @@ import pytest
 
 from mer_jax.data.check import probe_media, report
 from mer_jax.data.decoding import clip_frames, clip_sound
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_sound, write_video
 
 MELD = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")

@@ -9,7 +9,7 @@ from mer_jax.data.builder import FEATURES
 from mer_jax.data.check import report
 from mer_jax.data.clips import Clip
 from mer_jax.data.faces import Faces
-from mer_jax.data.layouts import COLUMNS, read_folder
+from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
@@ -23,7 +23,7 @@ NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros
 def test_every_damaged_media_file_ends_as_a_record_or_a_reason(tmp_path):
     rng, clips = np.random.default_rng(0), []
     for suffix in (".mp4", ".mkv"):
-        write_video(tmp_path / f"whole{suffix}", numbered_frames(6, 32, 48), tone(0.5))
+        write_video(tmp_path / f"whole{suffix}", numbered_frames(6, 32, 48), tone(0.5), lossy=True)
         whole = (tmp_path / f"whole{suffix}").read_bytes()
         for kind in MEDIA_DAMAGE:
             path = tmp_path / f"{kind} {suffix[1:]}{suffix}"
