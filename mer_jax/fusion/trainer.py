@@ -61,15 +61,24 @@ class FoldTrainer:
         self.compilations = 0
         devices = jax.local_devices() if devices is None else devices
         alone_on_cpu = len(devices) == 1 and devices[0].platform == "cpu"
-        self._train = map_runs_on_cores(self._run) if alone_on_cpu else map_runs(self._run, devices)
+        self._train = map_runs_on_cores(self.train_one) if alone_on_cpu else map_runs(self.train_one, devices)
 
     def train(self, pool: Pool, runs: Runs) -> Fitted:
         """Trains all runs from scratch. The result of a run depends neither on its company nor on padding."""
         longest = np.max(np.sum(np.asarray(runs.train) >= 0, axis=1))
         return self._train(runs, pool, longest.astype(np.int32))
 
-    def _run(self, run: Runs, pool: Pool, longest: jax.Array) -> Fitted:
-        """One run (no leading axis); `longest` is the largest number of training clips in any run."""
+    def train_one(self, run: Runs, pool: Pool, longest: jax.Array) -> Fitted:
+        """One training from scratch, the program that `train` compiles and maps over runs.
+
+        Args:
+            run: without the leading axis R.
+            pool: the clips that all runs share.
+            longest: int32 scalar, the largest number of training clips in any run.
+
+        Returns:
+            `Fitted` without the leading axis R.
+        """
         self.compilations += 1  # Python runs only while tracing
         init_key, shuffle_key, step_key = jax.random.split(run.key, 3)
         hyper = run.hyperparameters
