@@ -1,7 +1,8 @@
 """Compiles the real-size programs for TPU slices, without a TPU, and says whether they fit and how fast they can be.
 
     pip install libtpu
-    python -m launch.compile_check [--slice=v5e:2x4 --slice=v6e:2x4] [--config.encoders.image.batch_frames=512]
+    python -m launch.compile_check [--slice=v5e:2x4 --slice=v6e:2x4] [--program=fusion]
+        [--config.encoders.image.batch_frames=512]
 
 Batch sizes are the config's. XLA counts the body of a loop once, so the scanned layers are compiled by themselves
 and added as often as they run. FLOPs and bytes are of one device; the roofline time is the larger of FLOPs / peak and
@@ -32,6 +33,8 @@ from launch.listing import costliest, kinds_of
 from launch.programs import Program, all_programs
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/semi.py:mer2024,root=unread", "Config file whose batch sizes are checked."
@@ -75,8 +78,8 @@ class Cost:
 
     @classmethod
     def of(cls, executable: Any) -> "Cost":
-        found = executable.cost_analysis()
-        return cls(found["flops"], found["bytes accessed"], costliest(listing(executable)))
+        analysis = executable.cost_analysis()
+        return cls(analysis["flops"], analysis["bytes accessed"], costliest(listing(executable)))
 
     @property
     def cycles(self) -> float:
@@ -115,19 +118,15 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
         used = re.search(r"(?:Used |\()(\S+?)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)", str(error))
         needs = f"needs {used[1]} of {used[2]}" if used else "out of memory"
         return [program.name, f"NO: lower {program.knob}", needs], []
-    memory = executable.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    held += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     cost = Cost.of(executable)
     for loop in program.loops:
         if loop.repeats:
             cost = cost.plus(Cost.of(compiled(loop.function, loop.arguments)), loop.repeats)
+    held = bytes_held(executable)
     roofline = max(cost.flops / chip.peak, cost.bytes_moved / chip.bandwidth)
-    found = Counter(COLLECTIVES.findall(listing(executable)))
-    fits = held <= chip.memory
     row = [
         program.name,
-        "yes" if fits else f"NO: lower {program.knob}",
+        "yes" if held <= chip.memory else f"NO: lower {program.knob}",
         f"{held / 1e9:.2f} of {chip.memory / 1e9:.0f}",
         f"{cost.flops / 1e12:.3f}",
         f"{cost.flops / program.flops:.2f}",
@@ -140,19 +139,31 @@ def check(program: Program, chip: Chip) -> tuple[list[str], list[str]]:
     if not cost.operations:
         return [*row, "?", "?", "not readable"], []
     seconds = cost.cycles / chip.clock
+    of_peak = cost.flops / seconds / chip.peak
+    collectives = Counter(COLLECTIVES.findall(listing(executable)))
     row += [
         f"{seconds * 1e3:.2f}",
-        f"{cost.flops / seconds / chip.peak:.0%}",
-        ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
+        f"{of_peak:.0%}",
+        ", ".join(f"{count} {name}" for name, count in sorted(collectives.items())) or "none",
     ]
-    if cost.flops / seconds / chip.peak >= SLOW:
-        return row, []
+    return row, where_cycles_go(cost) if of_peak < SLOW else []
+
+
+def bytes_held(executable: Any) -> int:
+    """Of one device's memory, while the program runs."""
+    memory = executable.memory_analysis()
+    arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+
+
+def where_cycles_go(cost: Cost) -> list[str]:
+    """Shares by kind in one line, then the costliest operations in one each."""
     kinds = kinds_of(cost.operations)
     shares = sorted(((cycles / cost.cycles, kind) for kind, cycles in kinds.items()), reverse=True)
     lines = ["    cycles: " + ", ".join(f"{share:.0%} {kind}" for share, kind in shares)]
     for cycles, what in sorted(cost.operations, reverse=True)[: OPS.value]:
         lines.append(f"    {cycles / cost.cycles:4.0%} {what}")
-    return row, lines
+    return lines
 
 
 def main() -> None:
@@ -170,7 +181,7 @@ def main() -> None:
             raise UsageError(f"{name}: libtpu is not installed, or does not know the slice ({error})") from error
         print(f"\n{name}: {devices.size} x {devices[0].device_kind}")
         print(" | ".join(COLUMNS), flush=True)
-        for program in all_programs(CONFIG.value, devices):
+        for program in all_programs(read_settings(Settings, CONFIG.value), devices):
             if not PROGRAMS.value or any(part in program.name for part in PROGRAMS.value):
                 row, operations = check(program, chip)
                 print("\n".join([" | ".join(row), *operations]), flush=True)

@@ -16,12 +16,12 @@ KINDS = {  # the first that is found in an operation's description, as `costlies
 
 def costliest(text: str) -> list[tuple[int, str]]:
     """XLA's estimate of every operation in a listing, cycles and description, the largest first."""
-    found = []
+    operations = []
     for line in text.splitlines():
         if match := CYCLES.search(line):
             origin = OP_NAME.search(line)
-            found.append((int(match[3]), f"{match[2]} {match[1]} {origin[1] if origin else ''}".strip()))
-    return sorted(found, reverse=True)
+            operations.append((int(match[3]), f"{match[2]} {match[1]} {origin[1] if origin else ''}".strip()))
+    return sorted(operations, reverse=True)
 
 
 def kinds_of(operations: Sequence[tuple[float, str]]) -> dict[str, float]:

@@ -1,4 +1,8 @@
-"""The programs of a run at the paper's sizes, without any weights: functions, argument shapes and their places."""
+"""The programs of a run at the paper's sizes, without any weights: functions, argument shapes and their places.
+
+XLA counts the body of a loop once. What a program's loops do beyond that stands in `Program.loops`; how often they run
+follows from the models and the settings.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,54 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
-from transformers import CLIPConfig, HubertConfig
+from jax.sharding import Mesh
 
-from mer_jax.checkpoints.huggingface import REPLICATED, Rule
+from benchmarks import work
+from benchmarks.work import BAICHUAN_13B, CLIP_L14, HUBERT_LARGE
+from launch.shapes import batch, copies, one_layer, weights
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
-from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import make_pool, make_runs
+from mer_jax.fusion.data import TrainingSet
+from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
+from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
-from mer_jax.models.baichuan_config import BaichuanConfig
 from mer_jax.models.baichuan_weights import rules as baichuan_rules
 from mer_jax.models.clip import in_parts
 from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.settings import Settings
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
-
-CROP = 128  # px of an aligned face
-CLIP_FRAMES = 128  # of a clip: about 5 s
-CLIP_SECONDS = 4.0
-CLIP_TOKENS = 128
-LABELLED, PSEUDO, TESTED = 5030, 600, 1006  # MER2024: labelled clips, room for pseudo-labels, clips of a fold
-DIMS = {"speech": 2048, "image": 1536, "text": 10240, "video": 768}
-
-# Any: transformers' fields are typed too loosely for a type checker.
-CLIP_L14: Any = CLIPConfig(
-    vision_config={
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-    },
-    text_config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-    projection_dim=768,
-)
-HUBERT_LARGE = HubertConfig(
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=24,
-    num_attention_heads=16,
-    feat_extract_norm="layer",
-    conv_bias=True,
-    do_stable_layer_norm=True,
-)
-BAICHUAN_13B = BaichuanConfig(vocab_size=64_000)
 
 
 @dataclass(frozen=True)
@@ -81,170 +56,108 @@ class Program:
     loops: Sequence[Loop] = field(default_factory=tuple)
 
 
-def all_programs(config: Any, devices: np.ndarray) -> list[Program]:
+def all_programs(config: Settings, devices: np.ndarray) -> list[Program]:
     """The programs of a config on a slice."""
-    encoders = config.encoders
     data = Mesh(devices.reshape(-1, 1), ("data", "model"))
     tensor_parallel = Mesh(devices.reshape(1, -1), ("data", "model"))
     one = Mesh(devices.reshape(-1)[:1].reshape(1, 1), ("data", "model"))
     return [
-        clip_extraction(encoders.image, data),
-        hubert_extraction(encoders.speech, data),
+        clip_extraction(config, data),
+        hubert_extraction(config, data),
         emovclip_extraction(config, data),
-        emovclip_step(config.tune, encoders.video, one),
-        baichuan_forward(encoders.text, tensor_parallel),
+        emovclip_step(config, one),
+        baichuan_forward(config, tensor_parallel),
         fusion_step(config, one),
     ]
 
 
-def batch(mesh: Mesh, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    """An array split over the mesh's data axis."""
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P("data")))
+def depth_of(layers: Any) -> int:
+    """How many layers a stack has."""
+    return len(jax.tree.leaves(layers)[0])
 
 
-def placed(tree: Any, mesh: Mesh) -> Any:
-    """Shapes of a pytree, with a copy on every device."""
-    sharding = NamedSharding(mesh, REPLICATED)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+def uncounted_layers(layers: Any, prompts: Any = None) -> int:
+    """How many layers of a CLIP tower XLA does not count: all but one pass of each loop, and the last layer.
 
-
-def frozen(factory: Callable[[], nnx.Module], rules: Sequence[Rule], mesh: Mesh, prefix: str = "") -> Any:
-    """A module's shapes as `load_pretrained` would place it in bfloat16."""
-    rule_of = {f"{prefix}{target}": rule for rule in rules for target in rule.targets}
-
-    def place(path: tuple[Any, ...], variable: Any) -> Any:
-        rule = rule_of.get(".".join(map(str, path)))
-        dtype = (rule.dtype or jnp.bfloat16) if rule else variable.dtype
-        sharding = NamedSharding(mesh, rule.partition if rule else REPLICATED)
-        return variable.replace(jax.ShapeDtypeStruct(variable.shape, dtype, sharding=sharding))
-
-    graphdef, state = nnx.split(nnx.eval_shape(factory))
-    return nnx.merge(graphdef, nnx.map_state(place, state))
-
-
-def one_layer(layers: Any) -> Any:
-    """Shapes of one layer of a stack."""
-
-    def cut(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        sharding = NamedSharding(x.sharding.mesh, P(*x.sharding.spec[1:]))
-        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
-
-    return jax.tree.map(cut, layers)
-
-
-def layer_flops(tokens: int, width: int, inner: int, matrices: int = 2, queries: int | None = None) -> float:
-    """One transformer layer on one sequence; `matrices` of width x inner in the feed-forward.
-
-    queries: the tokens that are needed from it, if not all; of the others there are keys and values.
+    `run_layers` has one loop, over all layers but the last. Prompts [depth, K, D] make it two: over the layers whose
+    prompts the next layer replaces, but for the first one, which stands alone; and over the others.
     """
-    queries = tokens if queries is None else queries
-    linear = 2 * queries * (2 * width**2 + matrices * width * inner) + 2 * tokens * 2 * width**2
-    return linear + 4 * queries * tokens * width
+    before_last, depth = depth_of(layers) - 1, depth_of(prompts) if prompts is not None and prompts.size else 0
+    loops = (depth - 2, before_last - (depth - 1)) if depth > 1 else (before_last,)
+    return sum(passes - 1 for passes in loops if passes)
 
 
-def vit_flops(config: Any, projection: int, tokens: int) -> float:
-    """A CLIP image tower on one image; of the last layer only the class token is needed."""
-    patches, width, inner = (config.image_size // config.patch_size) ** 2, config.hidden_size, config.intermediate_size
-    layers = (config.num_hidden_layers - 1) * layer_flops(tokens, width, inner)
-    layers += layer_flops(tokens, width, inner, queries=1)
-    return 2 * patches * 3 * config.patch_size**2 * width + layers + 2 * width * projection
-
-
-def hubert_flops(config: Any, samples: int) -> float:
-    """HuBERT on one clip: matrix products and convolutions."""
-    flops, frames, channels = 0.0, samples, 1
-    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
-        flops += 2.0 * frames * kernel * channels * width
-        channels = width
-    width = config.hidden_size
-    flops += 2 * frames * channels * width
-    flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
-    return flops + config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
-
-
-def clip_extraction(settings: Any, mesh: Mesh) -> Program:
+def clip_extraction(config: Settings, mesh: Mesh) -> Program:
     """Aligned faces -> pooled CLIP L/14 features."""
-    vision, frames = CLIP_L14.vision_config, max(settings.buckets_frames)
+    settings, vision, side = config.encoders.image, CLIP_L14.vision_config, work.FACE_SIDE
+    frames = max(settings.buckets_frames)
     chunks = max(1, settings.batch_frames // frames)
-    total, size, tokens = chunks * mesh.shape["data"], vision.image_size, (224 // 14) ** 2 + 1
-    model = frozen(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh)
-    weights = batch(mesh, (total, size, CROP), jnp.float32)
-    arguments = (
-        model,
-        batch(mesh, (total, frames, CROP, CROP, 3), jnp.uint8),
-        batch(mesh, (total,), jnp.int32),
-        weights,
-        weights,
-    )
+    total, size = chunks * mesh.shape["data"], vision.image_size
+    model = weights(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh)
+    resizing = batch(mesh, (total, size, side), jnp.float32)
+    faces, lengths = batch(mesh, (total, frames, side, side, 3), jnp.uint8), batch(mesh, (total,), jnp.int32)
     moment = batch(mesh, (total, size, size, 3), jnp.float32)
-    hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
-    resize = 2 * 3 * CROP * size * (CROP + size)
+    hidden = batch(mesh, (total, work.vit_tokens(CLIP_L14), vision.hidden_size), jnp.bfloat16)
+    layers = model.vision.layers
     return Program(
         f"CLIP L/14 extraction, {chunks} x {frames} faces per device",
-        lambda model, frames, lengths, rows, columns: embed_images(model, clip_pixels(frames, rows, columns), lengths),
-        arguments,
-        chunks * frames * (vit_flops(vision, CLIP_L14.projection_dim, tokens) + resize),
-        total * frames / CLIP_FRAMES,
+        lambda model, faces, lengths, rows, columns: embed_images(model, clip_pixels(faces, rows, columns), lengths),
+        (model, faces, lengths, resizing, resizing),
+        chunks * frames * (work.vit_flops(CLIP_L14) + work.resize_flops(side, size)),
+        total * frames / work.CLIP_FACES,
         "encoders.image.batch_frames",
-        [  # one frame of each chunk at a time, each through all layers but the last, which is no part of their loop
+        [  # one frame of each chunk at a time, each through the layers
             Loop(frames - 1, lambda model, x: model.encode_image(x), (model, moment)),
-            Loop(
-                frames * (vision.num_hidden_layers - 2),
-                lambda layer, x: layer(x),
-                (one_layer(model.vision.layers), hidden),
-            ),
+            Loop(frames * uncounted_layers(layers), lambda layer, x: layer(x), (one_layer(layers), hidden)),
         ],
     )
 
 
-def hubert_extraction(settings: Any, mesh: Mesh) -> Program:
+def hubert_extraction(config: Settings, mesh: Mesh) -> Program:
     """Sound -> pooled HuBERT-large features."""
-    config, seconds = HUBERT_LARGE, min(bucket for bucket in settings.buckets_seconds if bucket >= CLIP_SECONDS)
+    settings = config.encoders.speech
+    seconds = min(bucket for bucket in settings.buckets_seconds if bucket >= work.CLIP_SECONDS)
     samples = int(seconds * settings.sample_rate)
     clips = max(1, int(settings.batch_seconds / seconds))
     total = clips * mesh.shape["data"]
-    model = frozen(lambda: Hubert(config, rngs=nnx.Rngs(0)), hubert_rules(config), mesh)
+    model = weights(lambda: Hubert(HUBERT_LARGE, rngs=nnx.Rngs(0)), hubert_rules(HUBERT_LARGE), mesh)
     per_clip = batch(mesh, (total,), jnp.float32)
     waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
     frames = int(model.feature_encoder.frame_count(samples))
-    hidden = batch(mesh, (total, frames, config.hidden_size), jnp.bfloat16)
+    hidden = batch(mesh, (total, frames, HUBERT_LARGE.hidden_size), jnp.bfloat16)
     mask = batch(mesh, (total, 1, 1, frames), jnp.bool_)
-    body = Loop(
-        config.num_hidden_layers - 1,
-        lambda layer, x, mask: layer(x, mask),
-        (one_layer(model.encoder.layers), hidden, mask),
-    )
+    layers = model.encoder.layers
     return Program(
         f"HuBERT-large extraction, {clips} x {seconds:g} s per device",
         partial(embed_speech, keep_layers=settings.keep_layers),
         (model, waveform, lengths, per_clip, per_clip),
-        clips * hubert_flops(config, samples),
+        clips * work.hubert_flops(HUBERT_LARGE, samples),
         total,
         "encoders.speech.batch_seconds",
-        [body],
+        [Loop(depth_of(layers) - 1, lambda layer, x, mask: layer(x, mask), (one_layer(layers), hidden, mask))],
     )
 
 
-def baichuan_forward(settings: Any, mesh: Mesh) -> Program:
+def baichuan_forward(config: Settings, mesh: Mesh) -> Program:
     """Tokens -> pooled Baichuan-13B features, one copy of the weights over the whole slice."""
-    config, clips = BAICHUAN_13B, max(1, settings.batch_tokens // CLIP_TOKENS)
-    model = frozen(lambda: Baichuan(config, rngs=nnx.Rngs(0)), baichuan_rules(config, lm_head=False), mesh)
-    tokens, lengths = batch(mesh, (clips, CLIP_TOKENS), jnp.int32), batch(mesh, (clips,), jnp.int32)
-    hidden = batch(mesh, (clips, CLIP_TOKENS, config.hidden_size), jnp.bfloat16)
-    bias = batch(mesh, (1, config.num_attention_heads, CLIP_TOKENS, CLIP_TOKENS), jnp.float32)
-    causal = batch(mesh, (1, 1, CLIP_TOKENS, CLIP_TOKENS), jnp.bool_)
+    settings, length = config.encoders.text, work.CLIP_TOKENS
+    clips = max(1, settings.batch_tokens // length)
+    rules = baichuan_rules(BAICHUAN_13B, lm_head=False)
+    model = weights(lambda: Baichuan(BAICHUAN_13B, rngs=nnx.Rngs(0)), rules, mesh)
+    tokens, lengths = batch(mesh, (clips, length), jnp.int32), batch(mesh, (clips,), jnp.int32)
+    hidden = batch(mesh, (clips, length, BAICHUAN_13B.hidden_size), jnp.bfloat16)
+    bias = batch(mesh, (1, BAICHUAN_13B.num_attention_heads, length, length), jnp.float32)
+    causal = batch(mesh, (1, 1, length, length), jnp.bool_)
     body = Loop(
-        config.num_hidden_layers - 1,
+        depth_of(model.layers) - 1,
         lambda layer, x, mask, bias: layer(x, mask, bias, None),
         (one_layer(model.layers), hidden, causal, bias),
     )
-    flops = config.num_hidden_layers * layer_flops(CLIP_TOKENS, config.hidden_size, config.intermediate_size, 3)
     return Program(
-        f"Baichuan-13B, {clips} x {CLIP_TOKENS} tokens, tensor parallel over {mesh.shape['model']}",
+        f"Baichuan-13B, {clips} x {length} tokens, tensor parallel over {mesh.shape['model']}",
         partial(embed_text, keep_layers=settings.keep_layers),
         (model, tokens, lengths),
-        clips * flops / mesh.shape["model"],
+        clips * work.decoder_flops(BAICHUAN_13B, length) / mesh.shape["model"],
         clips,
         "encoders.text.batch_tokens, or raise encoders.text.model_parallel",
         [body],
@@ -256,132 +169,142 @@ def words(texts: Sequence[str]) -> Mapping[str, Any]:
     return {"input_ids": [[49406, *range(len(text.split())), 49407] for text in texts]}
 
 
-def emovclip(settings: Any, mesh: Mesh) -> EmoVCLIP:
+def emovclip(config: Settings, mesh: Mesh) -> EmoVCLIP:
     """Shapes of EmoVCLIP L/14."""
+    settings = config.tune
 
     def factory() -> EmoVCLIP:
-        clip = CLIP(CLIP_L14, rngs=nnx.Rngs(0))
-        names = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-        prompts = (settings.num_prompts.vision, settings.num_prompts.text)
-        depth = (settings.depth.vision, settings.depth.text)
-        options = {"remat": settings.remat, "images_at_once": settings.images_at_once}
-        return EmoVCLIP(clip, names, prompts, depth, tokenizer=words, **options, rngs=nnx.Rngs(0))
+        return EmoVCLIP(
+            CLIP(CLIP_L14, rngs=nnx.Rngs(0)),
+            config.data.labels,
+            (settings.num_prompts.vision, settings.num_prompts.text),
+            (settings.depth.vision, settings.depth.text),
+            tokenizer=words,
+            remat=settings.remat,
+            images_at_once=settings.images_at_once,
+            rngs=nnx.Rngs(0),
+        )
 
-    return frozen(factory, CLIP_RULES, mesh, prefix="clip.")
+    return weights(factory, CLIP_RULES, mesh, prefix="clip.")
 
 
-def emovclip_extraction(config: Any, mesh: Mesh) -> Program:
+def emovclip_extraction(config: Settings, mesh: Mesh) -> Program:
     """Whole frames -> pooled EmoVCLIP L/14 features by each fold's prompts."""
-    vision, video = CLIP_L14.vision_config, config.encoders.video
-    frames, size = video.num_frames, vision.image_size
+    video, size, width = config.encoders.video, CLIP_L14.vision_config.image_size, CLIP_L14.vision_config.hidden_size
+    frames = video.num_frames
     clips = max(1, video.batch_frames // frames)
     total, sets = clips * mesh.shape["data"], config.cv.folds if config.tune.mode == "per_fold" else 1
-    model = emovclip(config.tune, mesh)
-    own = nnx.state(model, Prompt)
-    prompts = placed(jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape), x.dtype), own), mesh)
+    model = emovclip(config, mesh)
+    one_set = nnx.state(model, Prompt)
+    prompts = copies(jax.tree.map(lambda x: jax.ShapeDtypeStruct((sets, *x.shape), x.dtype), one_set), mesh)
+    num_prompts = model.vision_prompts.shape[1]
     pixels = batch(mesh, (total, frames, size, size, 3), jnp.float32)
     moment = batch(mesh, (total, size, size, 3), jnp.float32)
-    tokens = (size // vision.patch_size) ** 2 + 1 + config.tune.num_prompts.vision
-    hidden = batch(mesh, (total, tokens, vision.hidden_size), jnp.bfloat16)
+    hidden = batch(mesh, (total, work.vit_tokens(CLIP_L14, num_prompts), width), jnp.bfloat16)
+    layers = model.clip.vision.layers
+    repeats = sets * frames * uncounted_layers(layers, model.vision_prompts)
     return Program(
         f"EmoVCLIP L/14 extraction, {clips} x {frames} frames per device, {sets} sets of prompts",
         embed_video,
         (model, prompts, pixels, batch(mesh, (total,), jnp.int32)),
-        sets * clips * frames * vit_flops(vision, CLIP_L14.projection_dim, tokens),
+        sets * clips * frames * work.vit_flops(CLIP_L14, num_prompts),
         total,
         "encoders.video.batch_frames",
-        [  # XLA counts one set, one frame, and one layer each of those with and without prompts
+        [  # one set after the other, one frame of each clip at a time, each through the layers
             Loop(sets * frames - 1, lambda model, x: model.encode_image(x), (model, moment)),
-            Loop(
-                sets * frames * (vision.num_hidden_layers - 4),
-                lambda layer, x: layer(x),
-                (one_layer(model.clip.vision.layers), hidden),
-            ),
+            Loop(repeats, lambda layer, x: layer(x), (one_layer(layers), hidden)),
         ],
     )
 
 
-def emovclip_step(settings: Any, video: Any, mesh: Mesh) -> Program:
-    """One step on the prompts of L/14: 16 clips of 16 frames; of two folds one is trained on."""
-    clips, frames, vision = 16, video.num_frames, CLIP_L14.vision_config
-    size = vision.image_size
-    model = emovclip(settings, mesh)
-    tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
-    prompts = nnx.split(model, Prompt, ...)[1]
-    state = placed(jax.eval_shape(tuner.optimizer.init, prompts), mesh)
-
-    backbone = nnx.state(model, nnx.Not(Prompt))
-
-    def arguments(clips: int) -> tuple:
-        shape = (2, clips, frames)
-        arrays: Any = (  # shapes in the places of arrays
-            batch(mesh, (*shape, size, size, 3), jnp.float32),
-            batch(mesh, shape, jnp.bool_),
-            batch(mesh, shape[:2], jnp.int32),
-            batch(mesh, shape[:2], jnp.bool_),
-        )
-        run = (prompts, state, batch(mesh, (1,), jnp.int32))
-        return run, Batch(*arrays), batch(mesh, shape[:2], jnp.bool_), backbone
-
+def emovclip_step(config: Settings, mesh: Mesh) -> Program:
+    """One step on the prompts of L/14: of two folds, as many clips each as a batch has, one is trained on."""
+    settings, frames = config.tune, config.encoders.video.num_frames
+    clips = settings.batch_size
     held = settings.micro_batch or clips
     parts = -(-clips // held)
-    tokens = (size // vision.patch_size) ** 2 + 1 + settings.num_prompts.vision
-    layer = one_layer(model.clip.vision.layers)
-    hidden = batch(mesh, (held * frames, tokens, vision.hidden_size), jnp.bfloat16)
-
-    def both_ways(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
-        output, backward = jax.vjp(lambda x: in_parts(layer, x, settings.images_at_once), x)
-        return output, backward(gradient)
-
-    def recomputed(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
-        return jax.vjp(jax.checkpoint(lambda x: in_parts(layer, x, settings.images_at_once)), x)[1](gradient)
-
-    repeats = parts * (vision.num_hidden_layers - 4)  # XLA counts the first and last layer, and one each of two loops
-    layers = [Loop(repeats, both_ways, (layer, hidden, hidden))]
-    if settings.remat:
-        layers = [Loop(repeats, lambda layer, x: in_parts(layer, x, settings.images_at_once), (layer, hidden))]
-        layers.append(Loop(repeats, recomputed, (layer, hidden, hidden)))
-    width, inner = vision.hidden_size, vision.intermediate_size
-    forward = partial(layer_flops, tokens, width, inner)
-    # No gradient of weights: backward costs the linear layers once more, attention's two products twice each.
-    whole = 2 * forward() + 4 * tokens**2 * width
-    if settings.remat:
-        whole += forward() - 2 * tokens * width * inner  # all but the layer's own output
-    flops = (vision.num_hidden_layers - 1) * whole + 2 * forward(queries=1)
+    model = emovclip(config, mesh)
+    tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
+    texts, length = model.token_ids.shape
+    depths, counts, _ = zip(model.vision_prompts.shape, model.text_prompts.shape, strict=True)
+    tokens = work.vit_tokens(CLIP_L14, counts[0])
+    hidden = batch(mesh, (held * frames, tokens, CLIP_L14.vision_config.hidden_size), jnp.bfloat16)
+    layers = model.clip.vision.layers
+    repeats = parts * uncounted_layers(layers, model.vision_prompts)
+    apply = partial(in_parts, size=settings.images_at_once)
     return Program(
         f"EmoVCLIP L/14 training step, {parts} x {held} clips x {frames} frames",
-        tuner._step,
-        arguments(clips),
-        clips * frames * flops,
+        tuner.training_step,
+        step_arguments(tuner, model, clips, frames, mesh),
+        work.prompt_step_flops(CLIP_L14, clips * frames, texts, length, depths, counts),
         clips,
         "tune.micro_batch, or set tune.remat",
-        [Loop(parts - 1, tuner._step, arguments(held)), *layers],
+        [
+            Loop(parts - 1, tuner.training_step, step_arguments(tuner, model, held, frames, mesh)),
+            *both_ways(repeats, one_layer(layers), hidden, apply, settings.remat),
+        ],
     )
 
 
-def fusion_step(config: Any, mesh: Mesh) -> Program:
+def step_arguments(tuner: Tuner, model: EmoVCLIP, clips: int, frames: int, mesh: Mesh) -> tuple[Any, ...]:
+    """Of `Tuner.training_step`, with so many clips of either of two folds."""
+    _, prompts, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+    optimizer = copies(jax.eval_shape(tuner.optimizer.init, prompts), mesh)
+    shape, size = (2, clips, frames), CLIP_L14.vision_config.image_size
+    videos = Batch(
+        batch(mesh, (*shape, size, size, 3), jnp.float32),
+        batch(mesh, shape, jnp.bool_),
+        batch(mesh, shape[:2], jnp.int32),
+        batch(mesh, shape[:2], jnp.bool_),
+    )
+    run = (prompts, optimizer, batch(mesh, (1,), jnp.int32))
+    return run, videos, batch(mesh, shape[:2], jnp.bool_), backbone
+
+
+def both_ways(repeats: int, layer: Any, hidden: Any, apply: Callable[..., jax.Array], remat: bool) -> list[Loop]:
+    """Loops of a training step over frozen layers: forward and, to the inputs alone, backward.
+
+    Args:
+        repeats: of the layer.
+        layer: shapes of its weights.
+        hidden: shape of its input, and of the gradient of its output.
+        apply: (layer, x) -> x.
+        remat: the backward loop computes the layer again.
+    """
+
+    def forward_and_backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        output, backward = jax.vjp(partial(apply, layer), x)
+        return output, backward(gradient)
+
+    def recompute_and_backward(layer: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        return jax.vjp(jax.checkpoint(partial(apply, layer)), x)[1](gradient)
+
+    if not remat:
+        return [Loop(repeats, forward_and_backward, (layer, hidden, hidden))]
+    return [Loop(repeats, apply, (layer, hidden)), Loop(repeats, recompute_and_backward, (layer, hidden, hidden))]
+
+
+def fusion_step(config: Settings, mesh: Mesh) -> Program:
     """The fold trainer's share of one device. XLA counts one epoch of one step and one batch of validation."""
-    fusion, classes = config.fusion, len(config.data.labels)
-    trainer = FoldTrainer(DIMS, classes, fusion.hidden, fusion.batch_size, fusion.epochs, fusion.keep_one)
-    fold_of = np.arange(LABELLED) % config.cv.folds
-    features = {name: np.zeros((1, width), np.float32) for name, width in DIMS.items()}
-    pool = make_pool(features, {name: np.ones(1, bool) for name in DIMS}, np.zeros(1, np.int32))
-    room = LABELLED + PSEUDO
-
-    def grow(x: jax.Array) -> jax.ShapeDtypeStruct:
-        clips = max(x.ndim - 2, 0)
-        return jax.ShapeDtypeStruct((*x.shape[:clips], room, *x.shape[clips + 1 :]), x.dtype)
-
-    runs = make_runs(fold_of, jax.random.key(0), room=PSEUDO)
-    hidden, widths = fusion.hidden, [*DIMS.values(), len(DIMS) * fusion.hidden]
-    macs = sum(width * hidden + 2 * hidden**2 for width in widths) + hidden * (len(DIMS) + classes)
-    first = sum(DIMS.values()) * hidden  # whose inputs need no gradient
-    flops = config.cv.folds * (fusion.batch_size * (6 * macs - 2 * first) + 256 * 2 * macs)
+    fusion, folds, classes = config.fusion, config.cv.folds, len(config.data.labels)
+    trainer = FoldTrainer(work.DIMS, classes, fusion)
+    clips = work.LABELLED + work.PSEUDO_LABELLED
+    array: Any = jax.ShapeDtypeStruct  # in the place of one
+    training_set = TrainingSet(
+        {name: array((1, clips, width), jnp.float32) for name, width in work.DIMS.items()},
+        {name: array((clips,), jnp.bool_) for name in work.DIMS},
+        array((clips,), jnp.int32),
+    )
+    fold_of = np.arange(work.LABELLED) % folds
+    setting = Setting.of("paper", fusion, tuple(work.DIMS))
+    trials = make_trials(fold_of, jax.random.key(0), [setting], room=work.PSEUDO_LABELLED)
+    flops = fusion.batch_size * work.fusion_step_flops(work.DIMS, fusion.hidden, classes)
+    flops += VALIDATION_BATCH * work.fusion_flops(work.DIMS, fusion.hidden, classes)
     return Program(
-        f"fusion, {config.cv.folds} folds on one device: one step and one batch of validation",
-        jax.vmap(trainer._run, in_axes=(0, None, None)),
-        (placed(runs, mesh), placed(jax.tree.map(grow, pool), mesh), placed(np.int32(0), mesh)),
-        flops,
-        config.cv.folds * fusion.batch_size,
+        f"fusion, {folds} folds on one device: one step and one batch of validation",
+        jax.vmap(trainer.train_one, in_axes=(0, None, None)),
+        copies((trials, training_set, np.int32(0)), mesh),
+        folds * flops,
+        folds * fusion.batch_size,
         "fusion.hidden",
     )

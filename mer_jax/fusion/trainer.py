@@ -22,7 +22,7 @@ from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores
 
-_VALIDATION_BATCH = 256
+VALIDATION_BATCH = 256  # clips
 
 
 class Fitted(NamedTuple):
@@ -75,7 +75,16 @@ class FoldTrainer:
         return self._train(trials, training_set, longest.astype(np.int32))
 
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
-        """One trial (no leading axis), to be compiled; `longest` is the largest number of training clips in any."""
+        """One training from scratch, the program that `train` compiles and maps over trials.
+
+        Args:
+            trial: without the leading axis R.
+            training_set: the clips that all trials share.
+            longest: int32 scalar, the largest number of training clips in any trial.
+
+        Returns:
+            `Fitted` without the leading axis R.
+        """
         self.compilations += 1  # Python runs only while tracing
         return Training(self.dims, self.num_classes, self.settings, trial, training_set, longest).run()
 
@@ -166,7 +175,7 @@ class Training:
     def validate(self, params: Any) -> tuple[Float[Array, "V C"], Float[Array, ""]]:
         """Logits of the held-out clips, 0 where that is padding, and their WAF."""
         validation = self.trial.validation
-        size = min(_VALIDATION_BATCH, len(validation))
+        size = min(VALIDATION_BATCH, len(validation))
         batches = _pad(validation, size).reshape(-1, size)
         logits = jax.lax.map(lambda index: self.logits(params, index), batches)
         logits = logits.reshape(-1, self.num_classes)[: len(validation)]

@@ -108,8 +108,8 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_trials(self._step, side_by_side=1 if settings.micro_batch else None)
-        self.score = map_trials(self._score)
+        self.step = map_trials(self.training_step, side_by_side=1 if settings.micro_batch else None)
+        self.score = map_trials(self.scoring_step)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
@@ -121,8 +121,18 @@ class Tuner:
     def _merge(self, prompts: Any, backbone: Any) -> EmoVCLIP:
         return nnx.merge(self.graphdef, prompts, backbone)
 
-    def _step(self, run: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
-        """One step of one set: run = (prompts, optimizer state, folds to train on [G - 1])."""
+    def training_step(self, run: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
+        """One update of one set of prompts on its share of a batch; not compiled, `step` is.
+
+        Args:
+            run: prompts, their optimizer state, and the folds to train on [G - 1].
+            batch: as many clips of every fold, leaves [G, b, ...].
+            flips: [G, b] bool, clips that are mirrored.
+            backbone: the frozen part of the model.
+
+        Returns:
+            Prompts and optimizer state after the step, and the mean loss before it.
+        """
         prompts, state, folds = run
         clips = jax.tree.map(lambda x: x[folds].reshape(-1, *x.shape[2:]), (batch, flips))  # [(G - 1) b, ...]
         count = jnp.maximum(clips[0].real.sum(), 1)
@@ -149,8 +159,8 @@ class Tuner:
         updates, state = self.optimizer.update(gradients, state, prompts)
         return optax.apply_updates(prompts, updates), state, loss
 
-    def _score(self, run: tuple, batch: Batch, backbone: Any) -> jax.Array:
-        """Logits [v, b, C] of one set on the clips it is validated on: run = (prompts, folds [v])."""
+    def scoring_step(self, run: tuple, batch: Batch, backbone: Any) -> jax.Array:
+        """Logits [v, b, C] of one set on the clips it is validated on: run = (prompts, folds [v]); `score` compiled."""
         prompts, folds = run
         pixels, mask = batch.pixels[folds], batch.mask[folds]
         logits = self._merge(prompts, backbone)(pixels.reshape(-1, *pixels.shape[2:]), mask.reshape(-1, mask.shape[-1]))

@@ -99,7 +99,7 @@ def test_all_epochs_are_one_program_that_never_asks_the_host(trainer, fast):
     features, present, labels = toy()
     runs = make_runs(make_folds(labels, 3, seed=0), KEY, [fast])
     run = jax.tree.map(lambda x: x[0], runs)
-    program = str(jax.make_jaxpr(trainer._run)(run, make_pool(features, present, labels), np.int32(60)))
+    program = str(jax.make_jaxpr(trainer.train_one)(run, make_pool(features, present, labels), np.int32(60)))
     assert f"length={trainer.epochs}" in program  # the scan over epochs
     assert not re.search("callback|infeed|outfeed|device_put", program)
 
