@@ -1,14 +1,13 @@
-"""Layouts -> clips: splits, hidden labels, rows and files without a partner."""
+"""A challenge's folder -> clips: splits, hidden labels, rows and files without a partner."""
 
 import numpy as np
 import pytest
-from mer_jax.data.layouts import COLUMNS, find_crops, read_folder, read_mer
 
+from mer_jax.data.challenges import MER_FILES, read_mer
 from mer_jax.data.clips import Problem
 from mer_jax.runtime.errors import DataError
 
 LABELS = ("neutral", "happy")
-OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 @pytest.fixture
@@ -90,16 +89,6 @@ def test_the_processed_layout_needs_no_media_where_there_are_features(tmp_path):
         read_mer(tmp_path, "processed", ("happy", "sad"))
 
 
-def test_crops_of_a_name_with_a_dot_are_its_own(tmp_path):
-    faces = tmp_path / "openface_face"
-    faces.mkdir()
-    (faces / "s01.npy").touch()
-    (faces / "s01.e03_aligned").mkdir()
-    assert find_crops(tmp_path, "s01.e02") is None
-    assert find_crops(tmp_path, "s01") == faces / "s01.npy"
-    assert find_crops(tmp_path, "s01.e03") == faces / "s01.e03_aligned"
-
-
 def test_mer2025_reads_candidates_from_their_csv(tmp_path):
     (tmp_path / "video").mkdir()
     for name in ("a", "u", "other"):
@@ -122,63 +111,44 @@ def test_missing_parts_are_named(mer2024, missing):
 def test_missing_root(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_mer(tmp_path / "none", "mer2024", LABELS)
-    with pytest.raises(DataError, match="no such folder"):
-        read_folder(tmp_path / "none", OWN_COLUMNS, {})
 
 
-def test_folder(tmp_path):
-    (tmp_path / "media").mkdir()
-    (tmp_path / "media" / "a.flac").touch()
-    (tmp_path / "features" / "au").mkdir(parents=True)
-    np.save(tmp_path / "features" / "au" / "b.npy", np.zeros(3))
-    (tmp_path / "clips.csv").write_text(
-        "name,emotion,split,actor,text\na,glad,,one,hi\nb,,,,\nc,low,test,two,\nd,low,,two,\n", "utf-8"
-    )
-    columns = {**OWN_COLUMNS, "label": "emotion", "group": "actor"}
-    dataset = read_folder(tmp_path, columns, {"image": "au"})
-    a, b, c, _ = dataset.clips
-    assert dataset.labels == ("glad", "low")
-    assert (a.split, a.label, a.group, a.transcript, a.media.name) == ("train", "glad", "one", "hi", "a.flac")
-    assert (b.split, b.label, b.group) == ("unlabeled", None, None) and b.features["image"].name == "b.npy"
-    assert (c.split, c.label, dataset.truth) == ("test", None, {"c": "low"})
-    assert [problem.name for problem in dataset.problems] == ["c", "d"]
+def test_of_alternatives_the_first_that_exists_is_read(mer2024):
+    (mer2024 / "video-unlabeled-with-test2noise").mkdir()
+    (mer2024 / "video-unlabeled-with-test2noise" / "n.mp4").touch()
+    names = [clip.name for clip in read_mer(mer2024, "mer2024", LABELS).clips]
+    assert names == ["a", "b", "c", "ghost", "n", "t"]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ("name,label\na,x\nb,x\n", "holds 1 labels"),
-        ("name,other\na,x\n", "no column 'label'"),
-        ("name,label,split\na,x,dev\nb,y,train\n", "unknown split 'dev'"),
-    ],
-)
-def test_folder_errors(tmp_path, rows, message):
-    (tmp_path / "clips.csv").write_text(rows)
-    with pytest.raises(DataError, match=message):
-        read_folder(tmp_path, OWN_COLUMNS, {})
+def test_labels_of_candidates_are_for_scoring_alone(mer2024):
+    """And those of the test split count before those of the unlabelled one."""
+    (mer2024 / "label-unlabeled.csv").write_text("name,discrete\nu,neutral\nt,neutral\na,neutral\n")
+    dataset = read_mer(mer2024, "mer2024", LABELS)
+    assert dataset.truth == {"u": "neutral", "t": "happy", "ghost": "neutral"}
+    assert {clip.name: clip.label for clip in dataset.clips if clip.label} == {
+        "a": "happy",
+        "b": "neutral",
+        "c": "happy",
+    }
 
 
-@pytest.mark.parametrize("column", ["split", "group", "text", "file"])
-def test_a_column_that_was_asked_for_must_exist(tmp_path, column):
-    (tmp_path / "clips.csv").write_text("name,label\na,x\nb,y\n")
-    with pytest.raises(DataError, match="no column 'speakr'; it has name, label"):
-        read_folder(tmp_path, {**OWN_COLUMNS, column: "speakr"}, {})
+def test_media_of_labelled_clips_and_of_candidates_lie_apart(mer2024):
+    (mer2024 / "video-unlabeled" / "b.mp4").touch()
+    media = {clip.name: clip.media for clip in read_mer(mer2024, "mer2024", LABELS).clips}
+    assert media["b"] == mer2024 / "video-labeled" / "b.mp4"
+    assert media["u"] == mer2024 / "video-unlabeled" / "u.mp4"
 
 
-def test_folder_rows_that_cannot_be_taken_as_they_are(tmp_path):
-    (tmp_path / "clips.csv").write_text("name,label,split\na,x,\nb,y,\na,y,\nc,,train\n")
-    dataset = read_folder(tmp_path, OWN_COLUMNS, {})
+def test_a_candidate_that_is_labelled_is_taken_as_labelled(tmp_path):
+    (tmp_path / "video").mkdir()
+    (tmp_path / "track1_train.csv").write_text("name,discrete\na,happy\n")
+    (tmp_path / "track1_track2_candidate.csv").write_text("name\na\nu\n")
+    (tmp_path / "subtitle_chieng.csv").write_text("name,chinese\n")
+    dataset = read_mer(tmp_path, "mer2026", LABELS)
     assert [(clip.name, clip.split, clip.label) for clip in dataset.clips] == [
-        ("a", "train", "x"),
-        ("b", "train", "y"),
-        ("c", "unlabeled", None),
+        ("a", "train", "happy"),
+        ("u", "unlabeled", None),
     ]
-    reasons = {(problem.name, problem.reason) for problem in dataset.problems}
-    assert ("c", "in the train split without a label: taken as unlabeled") in reasons
-    assert any(name == "a" and "stands twice" in reason for name, reason in reasons)
-
-
-def test_folder_features_that_are_not_there(tmp_path):
-    (tmp_path / "clips.csv").write_text("name,label\na,x\nb,y\n")
-    with pytest.raises(DataError, match="ready-made features"):
-        read_folder(tmp_path, OWN_COLUMNS, {"speech": "none"})
+    reason = "both labelled and a candidate, taken as labelled (track1_track2_candidate.csv)"
+    assert Problem("a", "train", None, reason) in dataset.problems
+    assert dataset.name == "mer2026" and dataset.warnings == MER_FILES["mer2026"].warnings != ()

@@ -1,6 +1,6 @@
 """The report on a data set: everything counted, every defect named."""
 
-from mer_jax.data.check import probe_media, report, summary
+from mer_jax.data.check import overview, probe_media, report
 from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
 
@@ -57,8 +57,8 @@ def test_report_names_every_defect(tmp_path):
         assert defect in text, f"{defect}\n{text}"
 
 
-def test_summary_is_short(tmp_path):
-    lines = summary(broken_folder(tmp_path))
+def test_the_overview_is_short(tmp_path):
+    lines = overview(broken_folder(tmp_path))
     assert lines[1] == "train: 23 clips (x 22, y 1)"
     assert lines[2] == "unlabeled: 3 clips (labels unknown)"
     assert "problems" in lines[-1] and len(lines) < 10

@@ -7,7 +7,7 @@ import pytest
 
 from mer_jax.data.builder import FEATURES
 from mer_jax.data.check import report
-from mer_jax.data.clips import Clip
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.faces import Faces
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.records import PrepareSettings, prepare_clip
@@ -30,7 +30,7 @@ def test_every_damaged_media_file_ends_as_a_record_or_a_reason(tmp_path):
             path.write_bytes(damaged_media(whole, kind, rng))
             clips.append(Clip(path.stem, "train", media=path))
         clips.append(Clip(f"whole {suffix}", "train", media=tmp_path / f"whole{suffix}"))
-    found = list(
+    records = list(
         map_in_workers(
             partial(prepare_clip, settings=SETTINGS),
             clips,
@@ -39,8 +39,8 @@ def test_every_damaged_media_file_ends_as_a_record_or_a_reason(tmp_path):
             answer=lambda frames: [NO_FACES] * len(frames),
         )
     )
-    endings = dict(zip((clip.name for clip in clips), found, strict=True))
-    assert not [ending for ending in endings.values() if isinstance(ending, str)]  # no worker was lost
+    endings = dict(zip((clip.name for clip in clips), records, strict=True))
+    assert not [ending for ending in endings.values() if isinstance(ending, Absent)]  # no worker was lost
     for name, record in endings.items():
         FEATURES.serialize_example({"id": name, "transcript": "", "label": "", **record})
         if name.startswith("whole"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mer_jax.data.tables import read_mapping, read_table
+from mer_jax.data.tables import LONGEST_NAME, named_rows, read_mapping, read_names, read_table
 from mer_jax.runtime.errors import DataError
 
 
@@ -40,7 +40,7 @@ def test_errors_name_file_and_place(tmp_path, content, message):
     path = tmp_path / "labels.csv"
     path.write_text(content, "utf-8")
     with pytest.raises(DataError, match=message) as error:
-        read_mapping(path, "name", "discrete", [], ("happy", "sad"))
+        read_mapping(path, "discrete", [], ("happy", "sad"))
     assert str(path) in str(error.value)
 
 
@@ -56,9 +56,47 @@ def test_rows_that_cannot_be_used_are_noted_and_left_out(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("name,discrete\na,happy\na,sad\nb,jolly\n,sad\nc,sad\n", "utf-8")
     problems = []
-    assert read_mapping(path, "name", "discrete", problems, ("happy", "sad")) == {"a": "happy", "c": "sad"}
+    assert read_mapping(path, "discrete", problems, ("happy", "sad")) == {"a": "happy", "c": "sad"}
     assert [(problem.name, problem.reason) for problem in problems] == [
         ("a", "the name stands twice, the first row counts (labels.csv, row 3, with another discrete)"),
         ("b", "unknown discrete (labels.csv, row 4: 'jolly'; expected one of happy, sad)"),
         ("?", "empty name (labels.csv, row 5)"),
     ]
+
+
+def test_names_that_stand_twice(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("name,chinese\na,hi\nb,x\na,hi\nb,y\n", "utf-8")
+    doubled, plain = [], []
+    assert read_mapping(path, "chinese", doubled) == {"a": "hi", "b": "x"}
+    assert [problem.reason.partition(" (")[2] for problem in doubled] == [
+        "names.csv, row 4, with the same chinese)",
+        "names.csv, row 5, with another chinese)",
+    ]
+    assert read_names(path, plain) == ["a", "b"]
+    assert [problem.reason.partition(" (")[2] for problem in plain] == ["names.csv, row 4)", "names.csv, row 5)"]
+
+
+def test_rows_by_name_keep_their_numbers_and_cells(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("name,label\n..,x\na,x\na,y\nb,\n", "utf-8")
+    rows = named_rows(path, read_table(path, ("name",)), [])
+    assert rows == {"a": (3, {"name": "a", "label": "x"}), "b": (5, {"name": "b", "label": ""})}
+
+
+def test_names_must_be_names_of_files(tmp_path):
+    path = tmp_path / "names.csv"
+    longest = "名" * (LONGEST_NAME // 3)  # of 3 bytes each
+    names = [".", "..", "a/b", "a\\b", "a\0b", longest + "名", longest, ".a", "a b"]
+    path.write_text("name\n" + "\n".join(names), "utf-8")
+    problems = []
+    assert read_names(path, problems) == [longest, ".a", "a b"]
+    assert len(problems) == 6
+
+
+def test_text_of_any_encoding_is_stripped_but_not_changed(tmp_path):
+    """A BOM belongs to the file and not to the first column; GB18030 is tried where it is not UTF-8."""
+    path = tmp_path / "t.csv"
+    for raw in (b"\xef\xbb\xbf name ,x\n a , \xe4\xbd\xa0 \n", b"name,x\na,\xc4\xe3\n"):
+        path.write_bytes(raw)
+        assert read_table(path, ("name", "x")) == [{"name": "a", "x": "你"}]

@@ -42,8 +42,9 @@ def ask(count):
 
 def test_a_bad_item_costs_itself_and_nothing_else():
     items = ["fine", "hang", "crash", "exit", "memory", "error", "absent", "spin", "also fine"]
-    results = list(map_in_workers(misbehave, items, lambda item: 0.5, count=2))
-    assert results[1:-1] == [
+    results = list(map_in_workers(misbehave, items, lambda item: 0.5 if item in ("hang", "spin") else 60.0, count=2))
+    assert all(isinstance(result, Absent) for result in results[1:-1])
+    assert [str(result) for result in results[1:-1]] == [
         "not done within 0.5 s",
         "crashed (SIGSEGV)",
         "crashed (exit code 3)",
@@ -58,6 +59,26 @@ def test_a_bad_item_costs_itself_and_nothing_else():
 def test_generators_are_answered_by_the_parent():
     results = map_in_workers(ask, range(5), lambda item: 30.0, count=2, answer=lambda question: 10 * question)
     assert list(results) == [0, 0, 10, 30, 60]
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds, os.getpid()
+
+
+def test_results_keep_the_order_of_their_items_and_few_are_under_way():
+    def pull():
+        for seconds in seconds_of_each:
+            pulled.append(seconds)
+            yield seconds
+
+    pulled, seconds_of_each = [], [0.5, *[0.001 * number for number in range(10)]]
+    results = map_in_workers(nap, pull(), lambda item: 60.0, count=2)
+    first = next(results)
+    assert len(pulled) <= 4
+    results = [first, *results]
+    assert [seconds for seconds, _ in results] == seconds_of_each
+    assert len({process for _, process in results}) == 2
 
 
 def test_a_worker_that_was_killed_while_idle_is_replaced():
@@ -78,8 +99,8 @@ def test_leaving_early_ends_the_busy_workers():
 
 def test_threads_share_the_workers():
     def total(count):
-        (found,) = map_in_workers(ask, [count], lambda item: 30.0, count=1, answer=lambda question: question)
-        return found
+        (result,) = map_in_workers(ask, [count], lambda item: 30.0, count=1, answer=lambda question: question)
+        return result
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(total, range(40))) == [sum(range(count)) for count in range(40)]

@@ -1,0 +1,65 @@
+"""What a data set keeps of its clips beside its tables, and what belongs to no clip."""
+
+from pathlib import Path
+
+from mer_jax.data.clip_files import ClipFiles, media_files
+from mer_jax.data.clips import Clip, Problem
+
+
+def test_crops_of_a_name_with_a_dot_are_its_own(tmp_path):
+    faces = tmp_path / "openface_face"
+    faces.mkdir()
+    (faces / "s01.npy").touch()
+    (faces / "s01.e03_aligned").mkdir()
+    files = ClipFiles(tmp_path, {})
+    assert files.crops("s01.e02") is None
+    assert files.crops("s01") == faces / "s01.npy"
+    assert files.crops("s01.e03") == faces / "s01.e03_aligned"
+
+
+def test_of_a_clips_crops_the_first_place_counts(tmp_path):
+    faces, files = tmp_path / "openface_face", ClipFiles(tmp_path, {})
+    places = [faces / "a_aligned", faces / "a" / "a_aligned", faces / "a.npy", faces / "a" / "a.npy"]
+    for place in places:
+        place.mkdir(parents=True)
+        assert files.crops("a") == place
+
+
+def test_features_are_found_by_modality(tmp_path):
+    for folder, name in (("hubert", "a"), ("clip", "a"), ("clip", "b")):
+        (tmp_path / "features" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "features" / folder / f"{name}.npy").touch()
+    files = ClipFiles(tmp_path, {"speech": "hubert", "image": "clip"})
+    a, b = (files.complete(Clip(name, "train", label="x")) for name in ("a", "b"))
+    assert a.features == {"speech": tmp_path / "features/hubert/a.npy", "image": tmp_path / "features/clip/a.npy"}
+    assert b.features == {"image": tmp_path / "features/clip/b.npy"}
+    assert (a.label, a.faces) == ("x", None)
+    assert files.featured_names() == {"a", "b"}
+
+
+def test_of_two_media_files_the_first_video_is_read(tmp_path):
+    for name in ("a.wav", "a.mp4", "a.MKV", "a.txt", "b.flac", "c"):
+        (tmp_path / name).touch()
+    problems = []
+    files = media_files(tmp_path, problems)
+    assert files == {"a": tmp_path / "a.MKV", "b": tmp_path / "b.flac"}
+    assert problems == [
+        Problem("a", "none", None, "two files (a.MKV is read, a.mp4 is not)"),
+        Problem("a", "none", None, "two files (a.MKV is read, a.wav is not)"),
+    ]
+    assert media_files(tmp_path / "missing", problems) == {} and len(problems) == 2
+
+
+def test_what_has_no_partner_is_named(tmp_path):
+    for name in ("a.npy", "stray_aligned", "orphan.npy"):
+        (tmp_path / "openface_face" / name).mkdir(parents=True)
+    clips = [
+        Clip("a", "train"),
+        Clip("b", "test", features={"image": Path("b.npy")}),
+        Clip("c", "unlabeled", media=Path("c.mp4")),
+    ]
+    assert ClipFiles(tmp_path, {}).problems(clips, ["orphan"], "t.csv") == [
+        Problem("a", "train", None, "row without a clip"),
+        Problem("orphan", "none", None, "clip without a row in t.csv: not used"),
+        Problem("stray", "none", "image", "face crops without a clip: not used"),
+    ]
