@@ -1,17 +1,16 @@
 """The annotator behind a server: a run of faults that is killed twice, and throughput against concurrency.
 
-    python -m benchmarks.annotate [--transcripts=5000] [--faults=0.3] [--kill=TERM] [--skip-sweep]
+    python -m benchmarks.annotate [--transcripts=5000] [--faults=0.3] [--kill=TERM] [--nosweep]
+
+No peer: what is reached stands beside the limit. Every request holds one of `concurrency` slots for as long as the
+server takes, so a run cannot last less than the time that the server held all its requests, divided by the concurrency.
 
 The server is tests/text/chat_server.py in a process of its own: real HTTP, no model. The annotator is the command
-`python -m mer_jax.annotate` on a folder of transcripts. It is killed when a third and two thirds of the transcripts
-are answered, and started again. SIGTERM waits for what is under way; at a SIGKILL that is lost and asked for again
+`python -m mer_jax.annotate` on a folder of transcripts. It is killed when a third and two thirds of the transcripts are
+answered, and started again. SIGTERM waits for what is under way; at a SIGKILL that is lost and asked for again
 (`repeated`), free at a server that honours idempotency keys, as this one does.
-
-The limit: every request holds one of `concurrency` slots for as long as the server takes, so a run cannot last less
-than the time that the server held all its requests, divided by the concurrency.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -23,14 +22,25 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from benchmarks.timing import seconds_of
+from absl import app, flags
+
+from benchmarks.memory import status
+from benchmarks.timing import seconds_of, show
 from configs.semi import get_config
 from mer_jax.text.answers import Usage
 from mer_jax.text.chat import ChatAnnotator
 from tests.text.chat_server import LABELS, expected
 
+TRANSCRIPTS = flags.DEFINE_integer("transcripts", 5000, "Transcripts of the run of faults.")
+FAULTS = flags.DEFINE_float("faults", 0.3, "Share of requests that the server gets wrong.")
+LATENCY = flags.DEFINE_float("latency", 1.0, "Seconds that the server takes.")
+CONCURRENCY = flags.DEFINE_integer("concurrency", 64, "Requests at a time.")
+KILL = flags.DEFINE_enum("kill", "KILL", ("KILL", "TERM"), "The signal that ends a start.")
+SWEEP = flags.DEFINE_bool("sweep", True, "Measure throughput against concurrency as well.")
 KEY = "sk-benchmark"
+SLOTS = ((8, 0.2), (32, 0.2), (64, 0.2), (32, 0.1), (64, 1.0), (128, 1.0))  # concurrency and latency of the sweep
 
 
 class Server:
@@ -43,7 +53,7 @@ class Server:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
-    def stats(self) -> dict:
+    def stats(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/stats") as reply:
             return json.load(reply)
 
@@ -63,13 +73,7 @@ def transcript(number: int) -> str:
     return text if number % 1000 != 999 else text + "长" * 20_000
 
 
-def memory(process: subprocess.Popen) -> list[float]:
-    """Resident MiB of a process; nothing of one that has just ended."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
-
-
-def start(command: list[str], server: Server, concurrency: int, kill_at: float | None, sign: int) -> dict:
+def start(command: list[str], server: Server, kill_at: float | None) -> dict[str, Any]:
     """One start of the annotator, killed once `kill_at` transcripts are answered."""
     before = now = server.stats()
     environment = os.environ | {"OPENAI_API_KEY": KEY}
@@ -79,14 +83,14 @@ def start(command: list[str], server: Server, concurrency: int, kill_at: float |
         now = server.stats()
         if now["requests"] > before["requests"]:
             begun = begun or time.monotonic()
-            resident += memory(process)
+            resident.append(status(process.pid).get("VmRSS", 0.0))
         if kill_at and now["answered"] >= kill_at:
-            process.send_signal(sign)
+            process.send_signal(signal.Signals[f"SIG{KILL.value}"])
             kill_at = None
         time.sleep(0.1)
-    said = process.communicate()[0].splitlines()
+    printed = process.communicate()[0].splitlines()
     now = server.stats()
-    asking, least = now["last"] - begun, (now["held_s"] - before["held_s"]) / concurrency
+    asking, least = now["last"] - begun, (now["held_s"] - before["held_s"]) / CONCURRENCY.value
     return {
         "exit": process.returncode,
         "requests": now["requests"] - before["requests"],
@@ -94,26 +98,29 @@ def start(command: list[str], server: Server, concurrency: int, kill_at: float |
         "requests_per_s": (now["requests"] - before["requests"]) / asking,
         "share_of_limit": least / asking,
         "resident_mib": [round(resident[len(resident) * i // 10]) for i in (2, 4, 6, 8)],
-        "said": said,
+        "printed": printed,
     }
 
 
-def fault_run(folder: Path, count: int, faults: float, latency: float, concurrency: int, sign: int) -> dict:
-    """Annotates a folder of `count` transcripts in three starts, of which two are killed."""
-    data = folder / "data"
+def fault_run(folder: Path) -> dict[str, Any]:
+    """Annotates a folder of transcripts in three starts, of which two are killed."""
+    data, count = folder / "data", TRANSCRIPTS.value
     data.mkdir()
     with open(data / "clips.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("name", "label", "text"))
         writer.writerows((f"clip{i}", LABELS[i % 6], transcript(i)) for i in range(count))
-    with Server(latency=latency, faults=faults, late=4.1) as server:
+    with Server(latency=LATENCY.value, faults=FAULTS.value, late=4.1) as server:
         command = [
             *(sys.executable, "-m", "mer_jax.annotate", f"--config=configs/semi.py:folder,root={data}"),
             *(f"--workdir={folder}/run", f"--config.ranking.cache={folder}/cache", "--config.ranking.annotator=openai"),
-            *(f"--config.ranking.openai.base_url={server.url}", f"--config.ranking.openai.concurrency={concurrency}"),
+            *(
+                f"--config.ranking.openai.base_url={server.url}",
+                f"--config.ranking.openai.concurrency={CONCURRENCY.value}",
+            ),
             "--config.ranking.openai.timeout_s=4.0",
         ]
-        starts = [start(command, server, concurrency, kill_at, sign) for kill_at in (count / 3, count * 2 / 3, None)]
+        starts = [start(command, server, kill_at) for kill_at in (count / 3, count * 2 / 3, None)]
         stats = server.stats()
     rows = list(csv.DictReader((folder / "run" / "rankings.csv").read_text("utf-8").splitlines(keepends=True)))
     numbers = {row["name"]: int(row["name"].removeprefix("clip")) for row in rows}
@@ -121,7 +128,7 @@ def fault_run(folder: Path, count: int, faults: float, latency: float, concurren
     cache = b"".join(path.read_bytes() for path in (folder / "cache").iterdir())
     return {
         "transcripts": len(rows),
-        "own_ranking": right,
+        "right_ranking": right,
         "reasons": dict(Counter(row["reason"] for row in rows if not row["ranking"])),
         "key_in_cache": KEY.encode() in cache,
         "server": stats,
@@ -129,7 +136,7 @@ def fault_run(folder: Path, count: int, faults: float, latency: float, concurren
     }
 
 
-def throughput(concurrency: int, latency: float, duration: float) -> dict:
+def throughput(concurrency: int, latency: float, duration: float = 5.0) -> dict[str, Any]:
     """A run without faults of about `duration` seconds: replies per second beside the most that the slots allow."""
     count = int(concurrency / latency * duration)
     with Server(latency=latency) as server:
@@ -139,31 +146,23 @@ def throughput(concurrency: int, latency: float, duration: float) -> dict:
         annotator = ChatAnnotator(settings)
         list(annotator.rank(texts[:1], LABELS, Usage()))  # what the client imports when it first asks
         took = seconds_of(lambda: list(annotator.rank(texts, LABELS, Usage())))
-    limit = concurrency / latency
-    return {"concurrency": concurrency, "latency_s": latency, "per_s": count / took, "limit_per_s": limit}
+    rate, limit = count / took, concurrency / latency
+    return {
+        "concurrency": concurrency,
+        "latency, s": latency,
+        "replies/s": round(rate, 1),
+        "limit": round(limit),
+        "share": f"{rate / limit:.0%}",
+    }
 
 
-def main(transcripts: int, faults: float, latency: float, concurrency: int, kill: str, skip_sweep: bool) -> None:
+def main(_: list[str]) -> None:
+    """The benchmark."""
     with tempfile.TemporaryDirectory() as folder:
-        found = fault_run(Path(folder), transcripts, faults, latency, concurrency, signal.Signals[f"SIG{kill}"])
-    print(json.dumps(found, indent=1, ensure_ascii=False))
-    sweep = []
-    if not skip_sweep:
-        print(f"{'concurrency':>11} {'latency, s':>10} {'replies/s':>10} {'limit':>8} {'share':>6}")
-        for slots, delay in ((8, 0.2), (32, 0.2), (64, 0.2), (32, 0.1), (64, 1.0), (128, 1.0)):
-            row = throughput(slots, delay, 5.0)
-            sweep.append(row)
-            share = row["per_s"] / row["limit_per_s"]
-            print(f"{slots:>11} {delay:>10} {row['per_s']:>10.1f} {row['limit_per_s']:>8.0f} {share:>6.0%}")
-    print(json.dumps({"fault_run": found, "sweep": sweep}, ensure_ascii=False))
+        faults = fault_run(Path(folder))
+    print(json.dumps(faults, indent=1, ensure_ascii=False))
+    show([throughput(*slots) for slots in SLOTS] if SWEEP.value else [], fault_run=faults)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--transcripts", type=int, default=5000)
-    parser.add_argument("--faults", type=float, default=0.3)
-    parser.add_argument("--latency", type=float, default=1.0)
-    parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--kill", choices=("KILL", "TERM"), default="KILL")
-    parser.add_argument("--skip-sweep", action="store_true")
-    main(**vars(parser.parse_args()))
+    app.run(main)

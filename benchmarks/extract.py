@@ -2,10 +2,10 @@
 
     python -m benchmarks.extract [--clips=100 --clips=2000] [--modality=speech] [--config.extraction.workers=1]
 
-Clips come from the bundled sample, again and again under other names. "device busy": the share of the time in which at
-least one batch was on the device, its result not there yet. "of the device's rate": clips/s over those of the same
-program on clips that are in memory already; on a CPU, that also counts what the decoding processes take from it.
-"resident": the largest memory of this process at each size.
+Peer: the same program on the same clips when they are in memory already ("of the device's rate": clips/s over those; on
+a CPU, that also counts what the decoding processes take from it). Clips come from the bundled sample, again and again
+under other names. "device busy": the share of the time in which at least one batch was on the device, its result not
+there yet. "resident": the largest memory of this process at each size.
 """
 
 import shutil
@@ -31,6 +31,7 @@ from mer_jax.features.encoders import Embed, Encoder, video_encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
+from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime import cli
 from mer_jax.runtime.random import named_key
 from mer_jax.tune import emovclip_builder
@@ -38,7 +39,7 @@ from mer_jax.tuning.trainer import prompt_sets
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/semi.py", "Config file; see configs/semi.py.")
 CLIPS = flags.DEFINE_multi_integer("clips", [100, 500, 2000], "Numbers of clips.")
-MODALITY = flags.DEFINE_string("modality", "speech", "speech, image, text, or video: CLIP on whole frames.")
+MODALITY = flags.DEFINE_enum("modality", "speech", MODALITIES, "What is extracted; of video, CLIP on whole frames.")
 
 
 class Clock:
@@ -75,7 +76,7 @@ def chosen_encoder(config: Any) -> Encoder:
 
 
 def main() -> None:
-    """The command."""
+    """The benchmark."""
     config = CONFIG.value
     settings, dataset = config.extraction, open_dataset(config)
     present = [clip for clip in dataset.clips if clip.media and clip.faces]
@@ -103,10 +104,10 @@ def main() -> None:
                 "resident, MiB": round(memory.resident.max()),
             }
         )
-    own = rate_in_memory(clips[: settings.shard_clips], clock.encoder, settings.workers)
+    in_memory = rate_in_memory(clips[: settings.shard_clips], clock.encoder, settings.workers)
     for row in rows:
-        row["of the device's rate"] = f"{row['clips/s'] / own:.0%}"
-    show(rows[1:], modality=MODALITY.value, workers=settings.workers, in_memory=round(own, 1))
+        row["of the device's rate"] = f"{row['clips/s'] / in_memory:.0%}"
+    show(rows[1:], modality=MODALITY.value, workers=settings.workers, in_memory=round(in_memory, 1))
 
 
 def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, workers: int) -> float:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.fuzz [--media=500] [--tables=100] [--seed=0] [--clips=FOLDER]
 
-Whole clips (from FOLDER, or written here) are cut, bit-flipped, zeroed, misnamed, given absurd sizes and durations;
-each is opened, and its sound, frames and faces are read as a run would. Prints how many ended how.
+No peer: no worker may be lost, and the endings must add up. Whole clips (from FOLDER, or written here) are cut, bit-
+flipped, zeroed, misnamed, given absurd sizes and durations; each is opened, and its sound, frames and faces are read as
+a run would.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from benchmarks.timing import show
 from mer_jax.data.check import report
 from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import Absent, Clip
@@ -38,7 +40,7 @@ CLIPS = flags.DEFINE_string(
 )
 SECONDS = 20.0
 SETTINGS = PrepareSettings(8, 128, 90, 64, 64, 0, SECONDS)
-OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
+PLAIN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 
 def ending_of(record: dict[str, Any] | Absent) -> str:
@@ -62,8 +64,8 @@ def fuzz_media(folder: Path, sources: list[Path], rng: np.random.Generator) -> C
         clips.append(Clip(path.stem, "train", media=path))
     endings: Counter[str] = Counter()
     job = partial(prepare_clip, settings=SETTINGS)
-    found = map_in_workers(job, clips, lambda clip: time_limit(clip, SECONDS), answer=FaceDetector().find)
-    for kind, record in zip(kinds, found, strict=True):
+    records = map_in_workers(job, clips, lambda clip: time_limit(clip, SECONDS), answer=FaceDetector().find)
+    for kind, record in zip(kinds, records, strict=True):
         endings[f"{kind}: {ending_of(record)}"] += 1
     assert sum(endings.values()) == MEDIA.value
     return endings
@@ -78,7 +80,7 @@ def fuzz_tables(folder: Path, rng: np.random.Generator) -> Counter[str]:
         kind, encoding = str(rng.choice(TABLE_DAMAGE)), str(rng.choice(ENCODINGS))
         (root / "clips.csv").write_bytes(damaged_table(kind, encoding, rng))
         try:
-            dataset = read_folder(root, OWN_COLUMNS, {})
+            dataset = read_folder(root, PLAIN_COLUMNS, {})
             report(dataset, ())
             ending = "read"
         except DataError as error:
@@ -88,7 +90,7 @@ def fuzz_tables(folder: Path, rng: np.random.Generator) -> Counter[str]:
 
 
 def main(_: list[str]) -> None:
-    """Prints the endings and a line of JSON."""
+    """The benchmark."""
     rng, start = np.random.default_rng(SEED.value), time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -101,20 +103,22 @@ def main(_: list[str]) -> None:
                 write_video(source, numbered_frames(20), tone(2.0), lossy=True)
         media = fuzz_media(folder, sources, rng)
         tables = fuzz_tables(folder, rng)
-    for endings in (media, tables):
-        for ending, count in sorted(endings.items()):
-            print(f"{count:5d}  {ending}")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    lost = sum(count for ending, count in media.items() if "crashed" in ending or "not done" in ending)
-    summary = {
-        "media": sum(media.values()),
-        "tables": sum(tables.values()),
-        "workers lost": lost,
-        "seconds": round(time.perf_counter() - start, 1),
-        "peak GiB": {"this process": round(own, 2), "a worker that has ended": round(children, 2)},
+    peaks = {
+        name: round(resource.getrusage(who).ru_maxrss / 2**20, 2)
+        for name, who in (("this process", resource.RUSAGE_SELF), ("a worker that has ended", resource.RUSAGE_CHILDREN))
     }
-    print(json.dumps(summary))
+    show(
+        [
+            {"count": count, "ending": ending}
+            for endings in (media, tables)
+            for ending, count in sorted(endings.items())
+        ],
+        media=sum(media.values()),
+        tables=sum(tables.values()),
+        workers_lost=sum(count for ending, count in media.items() if "crashed" in ending or "not done" in ending),
+        seconds=round(time.perf_counter() - start, 1),
+        peak_gib=peaks,
+    )
 
 
 if __name__ == "__main__":

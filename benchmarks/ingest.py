@@ -1,25 +1,25 @@
-"""Decode + detect + align against OpenCV decoding + a torch MTCNN with the same weights.
+"""Video files to aligned faces: decode, detect, align.
 
     pip install opencv-python-headless
     python -m benchmarks.ingest --clips=FOLDER [--repeats=3] [--most_clips=4] [--cores=1]
 
-All processes together are held to --cores; run it with 1, 2, ... to see how it scales. Both sides decode every frame,
-find all faces at the same size and thresholds, and cut one of them out to 128 px. OpenFace's paper gives 30 frames/s
-on a desktop; that is printed beside, not measured.
+Peer: OpenCV's decoding and a torch MTCNN with the same weights. Equal work: both decode every frame, find all faces at
+the same size and thresholds, and cut one of them out to 128 px. All processes together are held to --cores; run it with
+1, 2, ... to see how it scales. OpenFace's paper gives 30 frames/s on a desktop; that stands beside, not measured.
 """
 
-import json
 import os
-import time
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from absl import app, flags
 
+from benchmarks.timing import alternate, ratio, show
 from mer_jax.data.clip_files import VIDEO_SUFFIXES
 from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
@@ -39,8 +39,8 @@ BLOCK = 16  # frames
 def ours(clips: list[Clip], detector: FaceDetector, workers: int) -> int:
     """Number of crops."""
     job = partial(crop_clip, size=128, most_frames=10**9)
-    found = map_in_workers(job, clips, lambda clip: 600.0, count=workers, answer=detector.find)
-    return sum(len(crops) for crops, _ in found)
+    crops_of_clips = map_in_workers(job, clips, lambda clip: 600.0, count=workers, answer=detector.find)
+    return sum(len(crops) for crops, _ in crops_of_clips)
 
 
 def peers(clips: list[Clip], detector: TorchMTCNN) -> int:
@@ -65,7 +65,7 @@ def peers(clips: list[Clip], detector: TorchMTCNN) -> int:
 
 
 def main(_: list[str]) -> None:
-    """Prints a table and a line of JSON."""
+    """The benchmark."""
     paths = [path for path in sorted(Path(CLIPS.value).iterdir()) if path.suffix in VIDEO_SUFFIXES][: MOST_CLIPS.value]
     clips = [Clip(path.name, "train", media=path) for path in paths]
     frames = sum(int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)) for path in paths)
@@ -76,22 +76,14 @@ def main(_: list[str]) -> None:
         "ours": lambda: ours(clips, detector, CORES.value),
         "OpenCV + torch MTCNN": lambda: peers(clips, reference),
     }
-    crops = {name: rival() for name, rival in rivals.items()}  # also compiles and starts the workers
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for _repeat in range(REPEATS.value):
-        for name, rival in rivals.items():
-            start = time.perf_counter()
-            rival()
-            seconds[name].append(time.perf_counter() - start)
-    rates = {name: [round(frames / spent, 1) for spent in own] for name, own in seconds.items()}
-    ratios = [peer / own for own, peer in zip(*seconds.values(), strict=True)]
-
-    for name, own in rates.items():
-        spread = f"{min(own)} to {max(own)}"
-        print(f"{name:24s} {median(own):7.1f} frames/s on {CORES.value} cores ({spread}), {crops[name]} crops")
-    print(f"{'ratio':24s} {median(ratios):7.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(f"{'OpenFace, its paper':24s} {OPENFACE:7.1f} frames/s on a desktop, not measured here")
-    print(json.dumps({"cores": CORES.value, "frames": frames, "crops": crops, "rates": rates, "ratios": ratios}))
+    crops = {name: rival() for name, rival in rivals.items()}
+    seconds = alternate(rivals, REPEATS.value)
+    rows: list[dict[str, Any]] = [
+        {"": name, "frames/s": round(frames / median(spent), 1), "crops": crops[name], **ratio(seconds["ours"], spent)}
+        for name, spent in seconds.items()
+    ]
+    rows.append({"": "OpenFace on a desktop, its paper", "frames/s": OPENFACE})
+    show(rows, benchmark="ingest", cores=CORES.value, frames=frames)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""An extraction that is killed at random moments against one that is not: their stores must be equal bit for bit.
+"""An extraction that is killed at random moments.
 
     python -m benchmarks.interrupted [--clips=2000] [--kills=2] [--shard_clips=128] [--seed=0]
 
-Sound, faces and text of a bundled sample of so many clips, with the bundled encoders.
+Peer: an extraction that is not killed. Equal work: the same clips of the bundled sample, sound, faces and text, with
+the bundled encoders; the two stores must be equal bit for bit.
 """
 
 import json
@@ -34,12 +35,12 @@ def extract(workdir: Path, log: Path, kill_after: float = np.inf) -> dict[str, f
 
 def shards(workdir: Path) -> dict[str, tuple[bytes, list[str | None]]]:
     """Of every shard its embeddings and why rows have none; keys name times of files that each workdir writes anew."""
-    found = {}
+    contents = {}
     for path in (workdir / "features").rglob("*.safetensors"):
         with safe_open(path, "np") as shard:
             reasons = [reason for _, reason in json.loads(shard.metadata()["rows"])]
-            found[f"{path.parent.name}/{path.name}"] = (shard.get_tensor("embeddings").tobytes(), reasons)
-    return found
+            contents[f"{path.parent.name}/{path.name}"] = (shard.get_tensor("embeddings").tobytes(), reasons)
+    return contents
 
 
 def main(_: list[str]) -> None:
@@ -56,8 +57,8 @@ def main(_: list[str]) -> None:
             spent = extract(killed, log, moment)
             rows.append({"what": f"kill {kill + 1}, {len(shards(killed))} shards there", **spent})
         rows.append({"what": "the rest", **extract(killed, log)})
-        expected, found = shards(whole), shards(killed)
-        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        expected, actual = shards(whole), shards(killed)
+        differing = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
         size = sum(len(embeddings) for embeddings, _ in expected.values())
         show(rows, clips=CLIPS.value, shards=len(expected), bytes=size, differing=differing)
 

@@ -1,9 +1,10 @@
-"""Host memory while a sharded checkpoint is loaded: at most the largest shard and 1 GiB beside the model itself.
+"""Host memory while a sharded checkpoint is loaded.
 
     python -m benchmarks.loading [--layers=6] [--folder=DIR]
 
-Writes random bfloat16 weights in the layout and widths of LLaMA 7B, in shards of 1 GB (removed afterwards).
-On a CPU the device's memory is the host's: what live arrays hold is taken off.
+No peer: the bound is the largest shard and 1 GiB beside the model itself. Writes random bfloat16 weights in the layout
+and widths of LLaMA 7B, in shards of 1 GB (removed afterwards). On a CPU the device's memory is the host's: what live
+arrays hold is taken off.
 """
 
 import json
@@ -31,24 +32,24 @@ SHARD = 10**9  # bytes
 def shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     """The tensors of a LLaMA checkpoint."""
     width, inner = config.hidden_size, config.intermediate_size
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, width)}
+    tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, width)}
     for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}"
-        found |= {f"{prefix}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
-        found |= {f"{prefix}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
-        found[f"{prefix}.mlp.down_proj.weight"] = (width, inner)
-        found |= {f"{prefix}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
-    return found | {"model.norm.weight": (width,), "lm_head.weight": (config.vocab_size, width)}
+        tensors |= {f"{prefix}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
+        tensors |= {f"{prefix}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
+        tensors[f"{prefix}.mlp.down_proj.weight"] = (width, inner)
+        tensors |= {f"{prefix}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    return tensors | {"model.norm.weight": (width,), "lm_head.weight": (config.vocab_size, width)}
 
 
 def write_checkpoint(folder: Path, config: LlamaConfig) -> list[int]:
     """Returns the bytes of its shards."""
     config.save_pretrained(folder)
-    wanted = shapes(config)
-    values = np.random.default_rng(0).standard_normal(max(map(np.prod, wanted.values())), np.float32)
+    shape_of = shapes(config)
+    values = np.random.default_rng(0).standard_normal(max(map(np.prod, shape_of.values())), np.float32)
     values = (values * 0.02).astype(ml_dtypes.bfloat16)
     shards: list[dict[str, np.ndarray]] = [{}]
-    for name, shape in wanted.items():
+    for name, shape in shape_of.items():
         tensor = values[: np.prod(shape)].reshape(shape)
         if sum(other.nbytes for other in shards[-1].values()) + tensor.nbytes > SHARD:
             shards.append({})
@@ -63,7 +64,7 @@ def write_checkpoint(folder: Path, config: LlamaConfig) -> list[int]:
 
 
 def main(_: list[str]) -> None:
-    """The command."""
+    """The benchmark."""
     config = LlamaConfig(num_hidden_layers=LAYERS.value)
     with tempfile.TemporaryDirectory(dir=FOLDER.value) as name:
         folder = Path(name)

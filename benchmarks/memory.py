@@ -1,4 +1,4 @@
-"""The memory of this process, watched while something runs (Linux)."""
+"""The memory of a process, and of this one while something runs (Linux)."""
 
 import threading
 from collections.abc import Sequence
@@ -6,6 +6,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+
+
+def status(pid: int | str = "self") -> dict[str, float]:
+    """Sizes of a process in MiB: VmRSS, and its parts RssAnon and RssFile. Nothing of one that has just ended."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {words[0][:-1]: int(words[1]) / 1024 for words in lines if words[-1] == "kB"}
 
 
 class Memory:
@@ -24,9 +30,9 @@ class Memory:
 
     def _sample(self) -> None:
         while True:
-            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-            own, files = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
-            self.samples.append((own, files, sum(array.nbytes for array in jax.live_arrays()) / 2**20))
+            sizes = status()
+            arrays = sum(array.nbytes for array in jax.live_arrays()) / 2**20
+            self.samples.append((sizes["RssAnon"], sizes["RssFile"], arrays))
             if self._done.wait(0.02):
                 return
 

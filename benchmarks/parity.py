@@ -1,9 +1,10 @@
-"""The encoders against transformers' torch models at the paper's sizes: same random weights, same inputs.
+"""How exact the encoders are at the paper's sizes.
 
     python -m benchmarks.parity
 
-"error": the largest difference in float32, over the largest value of torch's. "cosine": between ours in bfloat16 and in
-float32, the lowest of all features (one of each image, text or frame).
+Peer: transformers' torch models in float32. Equal work: the same random weights and inputs. "error": the largest
+difference in float32, over the largest value of torch's. "cosine": between ours in bfloat16 and in float32, the lowest
+of all features (one of each image, text or frame).
 """
 
 import tempfile
@@ -19,7 +20,7 @@ import transformers
 from absl import app
 
 from benchmarks.timing import show
-from launch.programs import CLIP_L14, HUBERT_LARGE
+from benchmarks.work import CLIP_L14, HUBERT_LARGE
 from mer_jax.models import CLIP, Baichuan, Hubert
 
 SECONDS = 2  # of sound
@@ -92,7 +93,7 @@ def decoder(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def main(_: list[str]) -> None:
-    """The command."""
+    """The benchmark."""
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     torch.set_grad_enabled(False)

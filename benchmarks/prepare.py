@@ -3,13 +3,15 @@
     python -m benchmarks.prepare [--clips=20000] [--kills=3] [--shard_clips=256] [--seed=0]
     python -m benchmarks.prepare --scaling --clips=400 [--media=FOLDER] [--repeats=2]
 
-A few distinct media files (drawn faces, a bare wall, sound alone, a damaged one; or those of FOLDER) stand under
-many names, hard-linked. They are prepared once from start to end and once with SIGKILL at random moments, and what
-came out is compared record by record. `--scaling` prepares them with 1, 2, ... workers in turn instead.
+Peer: a build that is not killed. Equal work: the same clips; what came out of either is compared record by record. A
+few distinct media files (drawn faces, a bare wall, sound alone, a damaged one; or those of FOLDER) stand under many
+names, hard-linked. They are prepared once from start to end and once with SIGKILL at random moments. `--scaling`
+prepares them with 1, 2, ... workers in turn instead.
 """
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -113,16 +115,16 @@ def scale(root: Path, scratch: Path) -> None:
     for repeat in range(REPEATS.value):
         for count in counts:
             output = scratch / f"{count}-{repeat}"
-            found = prepare(root, output, scratch / "log", f"--config.extraction.workers={count}")
-            seconds[count].append(found["seconds"])
+            build = prepare(root, output, scratch / "log", f"--config.extraction.workers={count}")
+            seconds[count].append(build["seconds"])
     rows = [
         {
             "workers": count,
-            "clips/s": round(CLIPS.value / median(own), 2),
-            "lowest": round(CLIPS.value / max(own), 2),
-            "highest": round(CLIPS.value / min(own), 2),
+            "clips/s": round(CLIPS.value / median(spent), 2),
+            "lowest": round(CLIPS.value / max(spent), 2),
+            "highest": round(CLIPS.value / min(spent), 2),
         }
-        for count, own in seconds.items()
+        for count, spent in seconds.items()
     ]
     show(rows, clips=CLIPS.value, cores=len(counts))
 
@@ -132,11 +134,9 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if MEDIA.value:
-            given = [path for path in sorted(Path(MEDIA.value).iterdir()) if path.suffix in MEDIA_SUFFIXES]
             (scratch / "sources").mkdir()
-            sources = [scratch / "sources" / path.name for path in given]
-            for path, own in zip(given, sources, strict=True):
-                own.write_bytes(path.read_bytes())
+            originals = [path for path in sorted(Path(MEDIA.value).iterdir()) if path.suffix in MEDIA_SUFFIXES]
+            sources = [Path(shutil.copy(path, scratch / "sources")) for path in originals]
         else:
             sources = write_sources(scratch / "sources")
         write_dataset(scratch / "data", sources, CLIPS.value)

@@ -1,11 +1,12 @@
-"""Fusion of real speech and facial action units (RAVDESS) against each alone and against logistic regression.
+"""Fusion of real speech and facial action units (RAVDESS).
 
     python -m benchmarks.ravdess --root=DIR [--seeds=5]
 
-DIR: media/, clips.csv (name, emotion6, actor) and features/openface-au/*.npy of RAVDESS (Livingstone and Russo 2018).
-Speech is the mean and variance of log-mel bands. Weighted F1, mean of five actor-disjoint folds, the same for all; a
-network is taken at its best epoch on the held-out fold, as the challenge's baseline does, at the epoch that the other
-folds would choose for it, and at its last.
+Peers: either modality alone, and logistic regression. Equal work: the same clips, features and folds. DIR: media/,
+clips.csv (name, emotion6, actor) and features/openface-au/*.npy of RAVDESS (Livingstone and Russo 2018). Speech is the
+mean and variance of log-mel bands. Weighted F1, mean of five actor-disjoint folds, the same for all; a network is taken
+at its best epoch on the held-out fold, as the challenge's baseline does, at the epoch that the other folds would choose
+for it, and at its last.
 """
 
 import tempfile
@@ -50,9 +51,10 @@ def logistic_regression(x: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) 
     """Mean WAF of the held-out folds."""
     scores = []
     for fold in range(FOLDS):
-        own = fold_of == fold
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[~own], labels[~own])
-        scores.append(waf(labels[own], model.predict_proba(x[own])))
+        held_out = fold_of == fold
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        model.fit(x[~held_out], labels[~held_out])
+        scores.append(waf(labels[held_out], model.predict_proba(x[held_out])))
     return float(np.mean(scores))
 
 

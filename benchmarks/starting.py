@@ -8,16 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.memory import halves
+from benchmarks.memory import halves, status
 
 POLL = 0.2  # s between two looks at a process
 
 
 def start(command: Sequence[str], log: Path, kill_after: float = np.inf) -> dict[str, float]:
-    """One start of `python -m *command`, with SIGKILL after so many seconds.
+    """One start of `python -m *command`.
 
-    Returns its seconds and, in MiB, its peak resident memory in either half of that time. What it prints is added to
-    `log`.
+    Args:
+        command: a module and its flags.
+        log: what it prints is added to this file.
+        kill_after: seconds until SIGKILL.
+
+    Returns:
+        Its seconds and, in MiB, its peak resident memory in either half of that time.
 
     Raises:
         RuntimeError: it ended in an error of its own.
@@ -29,8 +34,7 @@ def start(command: Sequence[str], log: Path, kill_after: float = np.inf) -> dict
             if time.perf_counter() - began > kill_after:
                 process.kill()
                 killed = True
-            status = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")
-            resident.append(int(status[1].split()[0]) / 1024 if len(status) > 1 else 0.0)
+            resident.append(status(process.pid).get("VmRSS", 0.0))
             time.sleep(POLL)
     if process.returncode and not killed:
         raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])

@@ -30,10 +30,10 @@ def alternate(rivals: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str
     return seconds
 
 
-def ratio(seconds: Mapping[str, Sequence[float]], ours: str, peer: str) -> tuple[float, float, float]:
-    """How many times as fast as the peer: median, lowest and highest over the rounds."""
-    found = [theirs / own for own, theirs in zip(seconds[ours], seconds[peer], strict=True)]
-    return median(found), min(found), max(found)
+def ratio(ours: Sequence[float], peers: Sequence[float]) -> dict[str, float]:
+    """How many times as fast as the peer, of seconds round by round: three columns of a row."""
+    ratios = [peer / our for our, peer in zip(ours, peers, strict=True)]
+    return {"ratio": round(median(ratios), 2), "lowest": round(min(ratios), 2), "highest": round(max(ratios), 2)}
 
 
 def matrix_products(size: int = 2048) -> tuple[float, dict[str, Callable[[], Any]]]:

@@ -1,15 +1,15 @@
-"""One training step of EmoVCLIP against the same step in torch: transformers' CLIP with the prompts inserted.
+"""One training step of EmoVCLIP against the same step in torch.
 
     python -m benchmarks.tune [--clips=4] [--frames=16] [--micro_batch=1] [--repeats=5]
 
-Same random ViT-B/32 weights, same prompts (4 in each of 12 layers of both towers), same pixels, float32, AdamW on the
-prompts alone, as many threads as there are cores; the steps of the two alternate. Both start from the same loss and
-reach the same one after a step, which is checked. The limit is the step's matrix products at the rate of a
-large matrix product in the same process.
+Peer: transformers' CLIP with the prompts inserted, in torch. Equal work: the same random ViT-B/32 weights, prompts (4
+in each of 12 layers of both towers) and pixels, float32, AdamW on the prompts alone, as many threads as there are
+cores; the steps of the two alternate. Both start from the same loss and reach the same one after a step, which is
+checked. The limit is the step's matrix products at the rate of a large matrix product in the same process.
 """
 
-import argparse
 import tempfile
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -17,19 +17,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from absl import app, flags
 from flax import nnx
 from ml_collections import ConfigDict
 from transformers import CLIPConfig, CLIPModel
 
 from benchmarks.timing import against_peak, ratio, show
+from benchmarks.work import prompt_step_flops
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
 from tests.models import torch_emovclip
 
+CLIPS = flags.DEFINE_integer("clips", 4, "Clips in a step.")
+FRAMES = flags.DEFINE_integer("frames", 16, "Frames of a clip.")
+MICRO_BATCH = flags.DEFINE_integer("micro_batch", 1, "Clips of ours at a time; 0: all, as torch does.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Measured steps of either.")
 CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "mode": "all_labelled",
     "epochs": 100,
     "warmup_epochs": 0,
@@ -44,93 +50,74 @@ def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
     return {"input_ids": [[49406, *(320 + ord(letter) for letter in text), 49407] for text in texts]}
 
 
-def step_flops(
-    config: CLIPConfig, images: int, texts: int, length: int, depth: int = 12, num_prompts: int = 4
-) -> float:
-    """Of the matrix products that a step needs: forward, and backward to the inputs alone.
-
-    Not needed: more than keys and values of prompts that the next layer replaces; more than the pooled token of the
-    last layer; gradients of anything before the first layer's prompts. length: of the texts, without prompts.
-    """
-    vision: Any = config.vision_config
-    text: Any = config.text_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    total = images * 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size  # forward only
-    for tower, sequences, tokens in ((vision, images, 1 + patches), (text, texts, length)):
-        width, inner, both = tower.hidden_size, tower.intermediate_size, tokens + num_prompts
-        for layer in range(tower.num_hidden_layers):
-            own = both if layer >= depth - 1 else tokens  # with keys and values of their own
-            queries = 1 if layer == tower.num_hidden_layers - 1 else own
-            forward = 2 * queries * (2 * width**2 + 2 * width * inner) + 2 * own * 2 * width**2
-            backward = forward if layer else 2 * queries * (width**2 + 2 * width * inner)
-            attended = 4 * queries * both * width
-            total += sequences * (forward + backward + (3 if layer else 2.5) * attended)
-    return float(total)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--micro_batch", type=int, default=1, help="clips of ours at a time; 0: all, as torch does")
-    flags = parser.parse_args()
-
-    torch.manual_seed(0)
-    peer = CLIPModel(CLIPConfig()).eval().requires_grad_(False)
+def our_step(peer: CLIPModel, pixels: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], float], list[np.ndarray]]:
+    """A step that goes on from the last and returns its loss, on the peer's weights; and the prompts it starts from."""
     with tempfile.TemporaryDirectory() as folder:
         peer.save_pretrained(folder)
         clip = CLIP.from_pretrained(folder, dtype=jnp.float32)
-    build = lambda key: EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))  # noqa: E731
-    settings = ConfigDict({**SETTINGS, "micro_batch": flags.micro_batch})
+
+    def build(key: jax.Array) -> EmoVCLIP:
+        return EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))
+
+    settings = ConfigDict({**SETTINGS, "micro_batch": MICRO_BATCH.value})
     tuner = Tuner(build(jax.random.key(0)), settings, num_folds=1, seed=0, steps_per_epoch=1)
     state = tuner.init(build)
+    count, frames = pixels.shape[:2]
+    mask, real = jnp.ones((1, count, frames), bool), jnp.ones((1, count), bool)
+    batch = Batch(jnp.asarray(pixels[None]), mask, jnp.asarray(labels[None]), real)
+    prompts, optimizer = state.prompts, state.optimizer
 
-    rng = np.random.default_rng(0)
-    pixels = rng.normal(size=(flags.clips, flags.frames, 224, 224, 3)).astype(np.float32)
-    labels = rng.integers(len(CLASSES), size=flags.clips)
-    batch = Batch(
-        jnp.asarray(pixels[None]),
-        jnp.ones((1, flags.clips, flags.frames), bool),
-        jnp.asarray(labels[None]),
-        jnp.ones((1, flags.clips), bool),
-    )
-    flips = jnp.zeros((1, flags.clips), bool)
-    run = (state.prompts, state.optimizer, tuner.train_folds)
-
-    def our_step() -> float:
-        nonlocal run
-        prompts, optimizer, loss = tuner.step(run, batch, flips, tuner.backbone)
+    def step() -> float:
+        nonlocal prompts, optimizer
         run = (prompts, optimizer, tuner.train_folds)
+        prompts, optimizer, loss = tuner.step(run, batch, jnp.zeros((1, count), bool), tuner.backbone)
         return float(loss[0])
 
-    prompts = [
-        torch.tensor(np.asarray(state.prompts[name][...][0]), requires_grad=True)
-        for name in ("vision_prompts", "text_prompts")
-    ]
-    optimizer = torch.optim.AdamW(prompts, lr=4e-4, betas=(0.9, 0.98), weight_decay=1e-3)
-    ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+    return step, [np.array(prompts[name][...][0]) for name in ("vision_prompts", "text_prompts")]
 
-    def their_step() -> float:
+
+def peers_step(
+    peer: CLIPModel, pixels: np.ndarray, labels: np.ndarray, ids: list[list[int]], start: list[np.ndarray]
+) -> Callable[[], float]:
+    """The same in torch, from the same prompts."""
+    prompts = [torch.tensor(prompt, requires_grad=True) for prompt in start]
+    rate, decay = SETTINGS["learning_rate"], SETTINGS["weight_decay"]
+    optimizer = torch.optim.AdamW(prompts, lr=rate, betas=(0.9, 0.98), weight_decay=decay)
+    classes, smoothing = torch.from_numpy(labels), SETTINGS["label_smoothing"]
+
+    def step() -> float:
         optimizer.zero_grad()
         logits = torch_emovclip.logits(peer, pixels, ids, *prompts)
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=0.1)
+        loss = torch.nn.functional.cross_entropy(logits, classes, label_smoothing=smoothing)
         loss.backward()
         optimizer.step()
         return loss.item()
 
-    for _ in range(2):
-        ours, theirs = our_step(), their_step()
-        assert abs(ours - theirs) < 1e-3 * abs(theirs), f"the two differ: loss {ours} and {theirs}"
-    seconds, peak = against_peak({"ours": our_step, "torch": their_step}, flags.repeats)
-    flops = step_flops(peer.config, flags.clips * flags.frames, len(CLASSES), max(map(len, ids)))
-    faster, low, high = ratio(seconds, "ours", "torch")
+    return step
+
+
+def main(_: list[str]) -> None:
+    """The benchmark."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(CLIPS.value, FRAMES.value, 224, 224, 3)).astype(np.float32)
+    labels = rng.integers(len(CLASSES), size=CLIPS.value)
+    peer = CLIPModel(CLIPConfig()).eval().requires_grad_(False)
+    ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+    ours, prompts = our_step(peer, pixels, labels)
+    peers = peers_step(peer, pixels, labels, ids, prompts)
+    for _step in range(2):
+        our_loss, peers_loss = ours(), peers()
+        same = abs(our_loss - peers_loss) < 1e-3 * abs(peers_loss)
+        assert same, f"the two differ: loss {our_loss} and {peers_loss}"
+    seconds, peak = against_peak({"ours": ours, "torch": peers}, REPEATS.value)
+    flops = prompt_step_flops(peer.config, CLIPS.value * FRAMES.value, len(CLASSES), max(map(len, ids)))
     row = {
-        "clips": flags.clips,
-        "frames": flags.frames,
+        "clips": CLIPS.value,
+        "frames": FRAMES.value,
         "ours, s a step": round(median(seconds["ours"]), 2),
         "torch, s a step": round(median(seconds["torch"]), 2),
-        "torch / ours": f"{faster:.2f} ({low:.2f} to {high:.2f})",
+        **ratio(seconds["ours"], seconds["torch"]),
         "matrix products alone, s": round(flops / peak, 2),
         "GFLOP": round(flops / 1e9),
         "peak, GFLOP/s": round(peak / 1e9),
@@ -139,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)
