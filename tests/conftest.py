@@ -1,10 +1,13 @@
 """Tests compile a lot and compute little: compilation is kept cheap, and shared between tests and their processes."""
 
+import inspect
 import os
 
 import jax
 import pytest
 from hypothesis import settings
+
+from tests.oracle import Oracle
 
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts
@@ -33,5 +36,17 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pytest.fixture(scope="session")
+def oracle(request):
+    return Oracle(write=request.config.getoption("--write-goldens"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-goldens", action="store_true", help="store what torch computes, see tests/oracle.py")
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"oracle", "torch"} & inspect.signature(item.function).parameters.keys():
+            item.add_marker("parity")
     items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file first, beside all the others

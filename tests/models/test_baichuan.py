@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,12 +18,14 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
 )
 
 from mer_jax.features.pooling import mean_variance
 from mer_jax.models.baichuan import Baichuan, alibi_slopes
 from mer_jax.models.baichuan_config import BaichuanConfig
 from mer_jax.runtime.errors import DataError
+from tests.oracle import load_torch, saved_shapes
 
 SMALL = {
     "vocab_size": 50,
@@ -59,31 +60,50 @@ def token_ids(batch, length, seed=0):
     return np.random.default_rng(seed).integers(0, SMALL["vocab_size"], (batch, length), dtype=np.int32)
 
 
+def read_tensors(folder):
+    return safetensors.numpy.load_file(folder / "model.safetensors")
+
+
 def relative_error(actual, expected):
     expected = np.asarray(expected, np.float64)
     return np.abs(np.asarray(actual, np.float64) - expected).max() / np.abs(expected).max()
 
 
-@functools.cache
-def torch_model(variant):
-    """Every weight non-trivial, so that none can be dropped or swapped unnoticed."""
-    model_class, config = ROTARY[variant]
-    model = model_class(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.2 * noise if "norm" in name else 0.2 * noise)
-    return model
+SEEN = slice(0, None, 6)  # positions that are compared
+
+
+def torch_outputs(model, ids):
+    """Hidden states of all layers and logits, at the positions `SEEN`."""
+    import torch
+
+    out = model(torch.tensor(ids), output_hidden_states=True)
+    return {"hidden_states": torch.stack(out.hidden_states[-3:])[:, :, SEEN], "logits": out.logits[:, SEEN]}
+
+
+def assert_same_outputs(model, ids, expected):
+    out = encode(model, ids, jnp.full(len(ids), ids.shape[1]), keep_layers=3)
+    assert out.lengths.tolist() == [ids.shape[1]] * len(ids)
+    for ours, theirs in zip(out.hidden_states[:, :, SEEN], expected["hidden_states"], strict=True):
+        assert relative_error(ours, theirs) < 1e-5
+    assert relative_error(model.logits(out.hidden_states[-1, :, SEEN]), expected["logits"]) < 1e-5
 
 
 @pytest.fixture(scope="module")
-def rotary(tmp_path_factory):
+def checkpoint(oracle, tmp_path_factory):
+    """Writes a variant's checkpoint; its folder."""
+
+    @functools.cache
+    def write(variant):
+        return oracle.checkpoint(tmp_path_factory.mktemp(variant), f"decoder/{variant}", *ROTARY[variant])
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def rotary(checkpoint):
     @functools.cache
     def load(variant, dtype=jnp.float32):
-        folder = tmp_path_factory.mktemp(variant)
-        torch_model(variant).save_pretrained(folder)
-        return Baichuan.from_pretrained(folder, dtype=dtype, lm_head=True)
+        return Baichuan.from_pretrained(checkpoint(variant), dtype=dtype, lm_head=True)
 
     return load
 
@@ -144,15 +164,11 @@ def alibi_reference(tensors, ids, num_layers, num_heads, slopes):
 
 
 @pytest.mark.parametrize("variant", ROTARY)
-def test_hidden_states_and_logits_match_transformers(variant, rotary):
+def test_hidden_states_and_logits_match_transformers(variant, oracle, checkpoint, rotary):
     ids = token_ids(2, 90)  # beyond LLAMA_3_ROPE's original context
-    with torch.no_grad():
-        expected = torch_model(variant)(torch.tensor(ids), output_hidden_states=True)
-    out = encode(rotary(variant), ids, jnp.array([90, 90]), keep_layers=3)
-    assert out.lengths.tolist() == [90, 90]
-    for ours, theirs in zip(out.hidden_states, expected.hidden_states[-3:], strict=True):
-        assert relative_error(ours, theirs) < 1e-5
-    assert relative_error(rotary(variant).logits(out.hidden_states[-1]), expected.logits) < 1e-5
+    model_class, _ = ROTARY[variant]
+    expected = oracle(f"decoder/{variant}", lambda: torch_outputs(load_torch(model_class, checkpoint(variant)), ids))
+    assert_same_outputs(rotary(variant), ids, expected)
 
 
 def test_alibi_slopes():
@@ -179,24 +195,26 @@ def test_alibi_matches_the_formula(num_heads, slopes, tmp_path):
             assert relative_error(ours, theirs) < 1e-5
 
 
-def test_baichuan_7b_is_llama_with_packed_projections(tmp_path):
-    tensors = write_baichuan(tmp_path, max_position_embeddings=64)
-    theirs = LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
+def write_llama(folder, tensors):
+    """Baichuan's tensors as a LLaMA checkpoint; its folder."""
     unpacked = {}
     for name, tensor in tensors.items():
         if "W_pack" in name:
             for part, target in zip(np.split(tensor, 3), "qkv", strict=True):
-                unpacked[name.replace("W_pack", f"{target}_proj")] = torch.tensor(part)
+                unpacked[name.replace("W_pack", f"{target}_proj")] = part
         else:
-            unpacked[name] = torch.tensor(tensor)
-    theirs.load_state_dict(unpacked)
+            unpacked[name] = tensor
+    LlamaConfig(**SMALL).save_pretrained(folder)
+    safetensors.numpy.save_file(unpacked, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_baichuan_7b_is_llama_with_packed_projections(oracle, tmp_path):
+    tensors = write_baichuan(tmp_path / "baichuan", max_position_embeddings=64)
+    llama = write_llama(tmp_path / "llama", tensors)
     ids = token_ids(2, 30)
-    model = Baichuan.from_pretrained(tmp_path, lm_head=True)
-    out = encode(model, ids, jnp.array([30, 30]), keep_layers=3)
-    with torch.no_grad():
-        expected = theirs(torch.tensor(ids), output_hidden_states=True)
-    assert relative_error(out.hidden_states, torch.stack(expected.hidden_states[-3:])) < 1e-5
-    assert relative_error(model.logits(out.hidden_states[-1]), expected.logits) < 1e-5
+    expected = oracle("decoder/baichuan_7b", lambda: torch_outputs(load_torch(LlamaForCausalLM, llama), ids))
+    assert_same_outputs(Baichuan.from_pretrained(tmp_path / "baichuan", lm_head=True), ids, expected)
 
 
 def test_baichuan_2_normalises_its_head(tmp_path):
@@ -249,7 +267,7 @@ def test_baichuan_is_saved_as_it_was_read(tmp_path):
     tensors = write_baichuan(tmp_path / "hub", z_loss_weight=0)
     model = Baichuan.from_pretrained(tmp_path / "hub", lm_head=True)
     model.save_pretrained(tmp_path / "saved")
-    saved = safetensors.numpy.load_file(tmp_path / "saved" / "model.safetensors")
+    saved = read_tensors(tmp_path / "saved")
     assert saved.keys() == tensors.keys()
     assert all(np.array_equal(saved[name], tensors[name]) for name in tensors)
     again = Baichuan.from_pretrained(tmp_path / "saved", lm_head=True)
@@ -257,17 +275,21 @@ def test_baichuan_is_saved_as_it_was_read(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["llama3", "qwen2_tied", "qwen3"])
-def test_saved_folder_loads_in_transformers(variant, rotary, tmp_path):
+def test_saved_folder_loads_in_transformers(variant, oracle, checkpoint, rotary, tmp_path):
     rotary(variant).save_pretrained(tmp_path)
-    theirs, info = ROTARY[variant][0].from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"]
-    assert not info["unexpected_keys"]
-    expected = torch_model(variant).state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in theirs.state_dict().items())
+    tensors, saved = (read_tensors(folder) for folder in (checkpoint(variant), tmp_path))
+    assert saved.keys() == tensors.keys()
+    assert all(np.array_equal(saved[name], tensors[name]) for name in tensors)
+    model_class, _ = ROTARY[variant]
+    oracle(f"decoder/{variant}", lambda: torch_outputs(load_torch(model_class, tmp_path), token_ids(2, 90)))
 
 
-def test_a_bare_decoder_loads_too(rotary, tmp_path):
-    torch_model("qwen3").model.save_pretrained(tmp_path)
+def test_a_bare_decoder_loads_too(oracle, checkpoint, rotary, tmp_path):
+    _, config = ROTARY["qwen3"]
+    names = oracle("decoder/bare.shapes", lambda: saved_shapes(Qwen3Model(config)))
+    tensors = read_tensors(checkpoint("qwen3"))
+    config.save_pretrained(tmp_path)
+    safetensors.numpy.save_file({name: tensors[f"model.{name}"] for name in names}, tmp_path / "model.safetensors")
     model = Baichuan.from_pretrained(tmp_path)
     expected = rotary("qwen3").layers.attention.key.kernel
     assert np.array_equal(model.layers.attention.key.kernel, expected)

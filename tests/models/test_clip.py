@@ -2,12 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
+import safetensors.numpy
 from flax import nnx
 from transformers import CLIPConfig, CLIPModel
 
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
+from tests.oracle import load_torch
 
 EOS, VOCABULARY = 49, 50
 
@@ -25,18 +26,9 @@ def small_config(**switches):
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
 
 
-def torch_clip(config, seed=0):
-    """transformers' CLIP, its weights far enough from their initial values that each of them matters."""
-    torch.manual_seed(seed)
-    model = CLIPModel(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter += 0.1 * torch.randn_like(parameter)
-    return model
-
-
-def ported(model, folder, **kwargs):
-    model.save_pretrained(folder)
-    return CLIP.from_pretrained(folder, **kwargs)
+def write_clip(oracle, folder, **switches):
+    """Checkpoint of a small CLIP; its folder."""
+    return oracle.checkpoint(folder, "clip/small", CLIPModel, small_config(**switches))
 
 
 def images(batch=2, size=32):
@@ -51,74 +43,99 @@ def tokens(batch=3, length=9):
     return ids
 
 
-def torch_images(model, pixels):
-    return model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output.numpy()
+def torch_features(model, pixels, token_ids):
+    import torch
 
-
-def torch_texts(model, token_ids):
-    return model.get_text_features(torch.tensor(token_ids)).pooler_output.numpy()
+    images = model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output
+    return {"images": images, "texts": model.get_text_features(torch.tensor(token_ids)).pooler_output}
 
 
 def assert_close(actual, expected, tolerance):
     """Relative to the scale of the output."""
-    expected = np.asarray(expected)
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    model = torch_clip(small_config())
-    return model, ported(model, tmp_path_factory.mktemp("clip"), dtype=jnp.float32)
+def pair(oracle, tmp_path_factory):
+    """A checkpoint's folder, and ours from it."""
+    folder = write_clip(oracle, tmp_path_factory.mktemp("clip"))
+    return folder, CLIP.from_pretrained(folder, dtype=jnp.float32)
 
 
 @pytest.mark.parametrize("hidden_act", ["quick_gelu", "gelu"])
-def test_both_towers_match(tmp_path, hidden_act):
+def test_both_towers_match(oracle, tmp_path, hidden_act):
     switches = {"hidden_act": hidden_act, "layer_norm_eps": 1e-3}
-    model = torch_clip(small_config(text=switches, vision=switches))
-    clip = ported(model, tmp_path, dtype=jnp.float32)
-    pixels, token_ids = images(), tokens()
-    assert_close(encode_image(clip, pixels), torch_images(model, pixels), 1e-4)
-    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
-    np.testing.assert_array_equal(clip.logit_scale[...], model.logit_scale.numpy())
+    write_clip(oracle, tmp_path, text=switches, vision=switches)
+    clip = CLIP.from_pretrained(tmp_path, dtype=jnp.float32)
+    batch = images(), tokens()
+    expected = oracle(f"clip/{hidden_act}", lambda: torch_features(load_torch(CLIPModel, tmp_path), *batch))
+    assert_close(encode_image(clip, batch[0]), expected["images"], 1e-4)
+    assert_close(encode_text(clip, batch[1]), expected["texts"], 1e-4)
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(clip.logit_scale[...], tensors["logit_scale"])
+
+
+def torch_layers(tower, x, causal):
+    """Output of each of a tower's layers on the same input."""
+    import torch
+
+    mask = None if causal is None else torch.where(torch.tensor(causal), 0.0, -torch.inf)
+    return {str(i): layer(torch.tensor(x), mask) for i, layer in enumerate(tower.encoder.layers)}
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])
-def test_every_layer_matches(pair, tower):
-    model, clip = pair
-    ours, theirs = getattr(clip, tower), getattr(model, f"{tower}_model")
+def test_every_layer_matches(oracle, pair, tower):
+    folder, clip = pair
+    layers = getattr(clip, tower).layers
     length, width = (17, 48) if tower == "vision" else (9, 32)
     x = np.random.default_rng(0).normal(size=(2, length, width)).astype(np.float32)
     causal = np.tril(np.ones((1, 1, length, length), bool)) if tower == "text" else None
-    mask = None if causal is None else torch.where(torch.tensor(causal), 0.0, -torch.inf)
+    expected = oracle(
+        f"clip/{tower}_layers",
+        lambda: torch_layers(getattr(load_torch(CLIPModel, folder), f"{tower}_model"), x, causal),
+    )
     run = jax.jit(lambda layer, x, mask: layer(x, mask=mask))
-    for index, layer in enumerate(theirs.encoder.layers):
-        ours_layer = jax.tree.map(lambda leaf, index=index: leaf[index], ours.layers)
-        assert_close(run(ours_layer, x, causal), layer(torch.tensor(x), mask).numpy(), 1e-5)
+    assert len(expected) == len(layers.ln_1.scale)
+    for index in range(len(expected)):
+        layer = jax.tree.map(lambda leaf, index=index: leaf[index], layers)
+        assert_close(run(layer, x, causal), expected[str(index)], 1e-5)
 
 
-def test_embeddings_match(pair):
-    model, clip = pair
-    pixels, token_ids = images(), tokens()
-    embedded = model.vision_model.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
-    assert_close(clip.vision.embed(pixels), model.vision_model.pre_layrnorm(embedded), 1e-5)
-    assert_close(clip.text.embed(token_ids), model.text_model.embeddings(torch.tensor(token_ids)), 1e-5)
+def torch_embeddings(model, pixels, token_ids):
+    import torch
+
+    patches = model.vision_model.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
+    return {
+        "vision": model.vision_model.pre_layrnorm(patches),
+        "text": model.text_model.embeddings(torch.tensor(token_ids)),
+    }
 
 
-def test_legacy_end_token_is_the_highest_id(tmp_path):
-    model = torch_clip(small_config(text={"eos_token_id": 2}))
-    clip = ported(model, tmp_path, dtype=jnp.float32)
+def test_embeddings_match(oracle, pair):
+    folder, clip = pair
+    batch = images(), tokens()
+    expected = oracle("clip/embeddings", lambda: torch_embeddings(load_torch(CLIPModel, folder), *batch))
+    assert_close(clip.vision.embed(batch[0]), expected["vision"], 1e-5)
+    assert_close(clip.text.embed(batch[1]), expected["text"], 1e-5)
+
+
+def assert_same_texts(oracle, name, folder, eos_token_id, token_ids):
+    write_clip(oracle, folder, text={"eos_token_id": eos_token_id})
+    expected = oracle(name, lambda: torch_features(load_torch(CLIPModel, folder), images(), token_ids))
+    assert_close(encode_text(CLIP.from_pretrained(folder, dtype=jnp.float32), token_ids), expected["texts"], 1e-4)
+
+
+def test_legacy_end_token_is_the_highest_id(oracle, tmp_path):
     token_ids = tokens()
     token_ids[:, 1] = 2
-    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+    assert_same_texts(oracle, "clip/legacy_end_token", tmp_path, 2, token_ids)
 
 
-def test_new_end_token_need_not_be_the_highest_id(tmp_path):
-    model = torch_clip(small_config(text={"eos_token_id": 20}))
-    clip = ported(model, tmp_path, dtype=jnp.float32)
+def test_new_end_token_need_not_be_the_highest_id(oracle, tmp_path):
     token_ids = tokens()
     token_ids[token_ids == 20] = 21
     token_ids[:, [4, 6]] = 20
-    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+    assert_same_texts(oracle, "clip/new_end_token", tmp_path, 20, token_ids)
 
 
 def test_text_does_not_depend_on_what_follows_its_end(pair):
@@ -129,7 +146,14 @@ def test_text_does_not_depend_on_what_follows_its_end(pair):
     assert_close(encode_text(clip, ids[:, :4])[0], features[0], 1e-6)
 
 
-def test_the_published_shapes_have_transformers_tensors(tmp_path):
+def torch_size(config):
+    import torch
+
+    with torch.device("meta"):
+        return {"parameters": [sum(parameter.numel() for parameter in CLIPModel(config).parameters())]}
+
+
+def test_the_published_shapes_have_transformers_tensors(oracle):
     for patch, size, width, layers, text_width, projection in (
         (32, 224, 768, 12, 512, 512),
         (14, 336, 1024, 24, 768, 768),
@@ -139,29 +163,28 @@ def test_the_published_shapes_have_transformers_tensors(tmp_path):
         text = {"hidden_size": text_width, "intermediate_size": 4 * text_width}
         text |= {"num_attention_heads": text_width // 64}
         config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=projection)
-        with torch.device("meta"):
-            expected = sum(parameter.numel() for parameter in CLIPModel(config).parameters())
+        expected = oracle(f"clip/vit_{patch}", lambda config=config: torch_size(config))
         clip = jax.eval_shape(lambda config=config: CLIP(config, rngs=nnx.Rngs(0)))
-        assert sum(leaf.size for leaf in jax.tree.leaves(clip)) == expected
+        assert [sum(leaf.size for leaf in jax.tree.leaves(clip))] == expected["parameters"]
 
 
-def test_transformers_loads_what_we_save(tmp_path):
-    config = small_config(vision={"hidden_act": "gelu"})
-    clip = CLIP(config, rngs=nnx.Rngs(0))
+def test_transformers_loads_what_we_save(oracle, pair, tmp_path):
+    folder, clip = pair
     clip.save_pretrained(tmp_path)
-    model, report = CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
-    pixels, token_ids = images(), tokens()
-    assert_close(encode_image(clip, pixels), torch_images(model.requires_grad_(False), pixels), 1e-4)
-    assert_close(encode_text(clip, token_ids), torch_texts(model, token_ids), 1e-4)
+    tensors, saved = (safetensors.numpy.load_file(path / "model.safetensors") for path in (folder, tmp_path))
+    assert saved.keys() == tensors.keys()
+    assert all(np.array_equal(saved[name], tensors[name]) for name in tensors)
+    expected = oracle("clip/small", lambda: torch_features(load_torch(CLIPModel, tmp_path), images(), tokens()))
+    assert_close(encode_image(clip, images()), expected["images"], 1e-4)
+    assert_close(encode_text(clip, tokens()), expected["texts"], 1e-4)
 
 
-def test_bfloat16_is_the_default_and_close(tmp_path):
-    model = torch_clip(small_config())
-    clip = ported(model, tmp_path)
+def test_bfloat16_is_the_default_and_close(oracle, pair):
+    clip = CLIP.from_pretrained(pair[0])
+    expected = oracle("clip/small", lambda: torch_features(load_torch(CLIPModel, pair[0]), images(), tokens()))
     for ours, exact in (
-        (encode_image(clip, images()), torch_images(model, images())),
-        (encode_text(clip, tokens()), torch_texts(model, tokens())),
+        (encode_image(clip, images()), expected["images"]),
+        (encode_text(clip, tokens()), expected["texts"]),
     ):
         assert ours.dtype == jnp.bfloat16
         ours = np.asarray(ours, np.float32)
@@ -171,8 +194,8 @@ def test_bfloat16_is_the_default_and_close(tmp_path):
     assert clip.vision.layers.mlp.fc_1.kernel.dtype == jnp.bfloat16
 
 
-def test_norm_statistics_are_float32_in_bfloat16(tmp_path):
-    clip = ported(torch_clip(small_config()), tmp_path)
+def test_norm_statistics_are_float32_in_bfloat16(pair):
+    clip = CLIP.from_pretrained(pair[0])
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 48)) + 100, jnp.bfloat16)
     norm = clip.vision.ln_pre

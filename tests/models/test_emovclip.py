@@ -2,25 +2,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
+from transformers import CLIPModel
 
-from mer_jax.models.clip import layer_at, run_layers
+from mer_jax.models.clip import CLIP, layer_at, run_layers
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.errors import UsageError
-from tests.models import torch_emovclip
-from tests.models.test_clip import (
-    EOS,
-    assert_close,
-    encode_image,
-    encode_text,
-    ported,
-    small_config,
-    torch_clip,
-)
+from tests.models.test_clip import EOS, assert_close, encode_image, encode_text, write_clip
+from tests.oracle import load_torch
 
 BOS = 48
 CLASSES = ("neutral", "anger", "great happiness")
+LABELS = np.array([2, 0])
 CONTEXT = {"a": 3, "photo": 4, "of": 5}
 WORDS = CONTEXT | {"neutral.": 6, "anger.": 7, "great": 8, "happiness.": 9}
 
@@ -43,31 +36,34 @@ def videos(batch=2, time=3):
     return np.random.default_rng(0).normal(size=(batch, time, 32, 32, 3)).astype(np.float32)
 
 
-def torch_logits(model, frames, *prompts):
+def torch_values(folder, model):
+    """Logits of `videos()` and the gradients of their loss."""
+    import torch
+
+    from tests.models import torch_emovclip
+
+    prompts = [torch.tensor(np.asarray(p[...]), requires_grad=True) for p in (model.vision_prompts, model.text_prompts)]
     ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
-    return torch_emovclip.logits(model, frames, ids, *prompts)
-
-
-def torch_prompts(model):
-    return [torch.tensor(np.asarray(p[...]), requires_grad=True) for p in (model.vision_prompts, model.text_prompts)]
+    logits = torch_emovclip.logits(load_torch(CLIPModel, folder), videos(), ids, *prompts)
+    torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)).backward()
+    return {"logits": logits.detach(), "vision_prompts": prompts[0].grad, "text_prompts": prompts[1].grad}
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    model = torch_clip(small_config())
-    return model, ported(model, tmp_path_factory.mktemp("clip"), dtype=jnp.float32)
+def pair(oracle, tmp_path_factory):
+    """A checkpoint's folder, and our CLIP from it."""
+    folder = write_clip(oracle, tmp_path_factory.mktemp("clip"))
+    return folder, CLIP.from_pretrained(folder, dtype=jnp.float32)
 
 
 @pytest.mark.parametrize(
-    ("num_prompts", "depth"),
-    [(4, 3), (4, 1), (2, 2), ((5, 1), (4, 2))],
-    ids=["deep", "shallow", "part", "pairs"],
+    ("name", "num_prompts", "depth"), [("deep", 4, 3), ("shallow", 4, 1), ("part", 2, 2), ("pairs", (5, 1), (4, 2))]
 )
-def test_logits_match_torch(pair, num_prompts, depth):
-    oracle, clip = pair
+def test_logits_match_torch(oracle, pair, name, num_prompts, depth):
+    folder, clip = pair
     model = make(clip, num_prompts=num_prompts, depth=depth)
-    expected = torch_logits(oracle, videos(), *torch_prompts(model)).detach().numpy()
-    assert_close(jax.jit(lambda model, x: model(x))(model, videos()), expected, 1e-4)
+    expected = oracle(f"emovclip/{name}", lambda: torch_values(folder, model))
+    assert_close(jax.jit(lambda model, x: model(x))(model, videos()), expected["logits"], 1e-4)
 
 
 def cross_entropy(logits, labels):
@@ -78,20 +74,16 @@ def loss(prompts, frozen, graphdef, frames, labels):
     return cross_entropy(nnx.merge(graphdef, prompts, frozen)(frames), labels)
 
 
-LABELS = np.array([2, 0])
-
-
 @pytest.mark.parametrize("options", [{}, {"remat": True}, {"images_at_once": 3}])
-def test_gradients_match_torch(pair, options):
-    oracle, clip = pair
+def test_gradients_match_torch(oracle, pair, options):
+    folder, clip = pair
     model = make(clip, **options)
     graphdef, prompts, frozen = nnx.split(model, Prompt, ...)
     grads = jax.jit(jax.grad(loss), static_argnums=2)(prompts, frozen, graphdef, videos(), LABELS)
-    theirs = torch_prompts(model)
-    torch.nn.functional.cross_entropy(torch_logits(oracle, videos(), *theirs), torch.tensor(LABELS)).backward()
-    assert_close(grads["vision_prompts"][...], theirs[0].grad, 1e-4)
-    assert_close(grads["text_prompts"][...], theirs[1].grad, 1e-4)
-    assert all(x.grad.abs().amax(dim=(1, 2)).min() > 0 for x in theirs)  # every layer's prompts count
+    expected = oracle("emovclip/deep", lambda: torch_values(folder, model))
+    for name in ("vision_prompts", "text_prompts"):
+        assert_close(grads[name][...], expected[name], 1e-4)
+        assert np.abs(expected[name]).max(axis=(1, 2)).min() > 0  # every layer's prompts count
 
 
 def test_prompts_are_the_only_trainable_variables(pair):
@@ -276,14 +268,14 @@ def test_class_features_are_what_the_whole_model_uses(pair):
     assert_close(model.logits(video, classes), jax.jit(lambda m, x: m(x))(model, videos()), 1e-5)
 
 
-def test_bfloat16_backbone_keeps_float32_prompts_and_logits(tmp_path):
-    oracle = torch_clip(small_config())
-    model = make(ported(oracle, tmp_path))
+def test_bfloat16_backbone_keeps_float32_prompts_and_logits(oracle, pair):
+    folder, _ = pair
+    model = make(CLIP.from_pretrained(folder))
     assert model.vision_prompts.dtype == model.text_prompts.dtype == jnp.float32
     logits = jax.jit(lambda model, x: model(x))(model, videos())
     assert logits.dtype == jnp.float32
-    expected = torch_logits(oracle, videos(), *torch_prompts(model)).detach().numpy()
-    assert_close(logits, expected, 0.05)
+    expected = oracle("emovclip/deep", lambda: torch_values(folder, model))
+    assert_close(logits, expected["logits"], 0.05)
 
 
 def test_what_does_not_fit_is_named(pair):

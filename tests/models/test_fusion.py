@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 from mer_jax.fusion.trainer import Moments, adam
@@ -23,53 +22,68 @@ def make_model(**options):
     return AttentionFusion(DIMS, hidden=8, num_classes=3, rngs=nnx.Rngs(0), **options)
 
 
-class TorchFusion(torch.nn.Module):
-    """The specification, written independently: one encoder after the other."""
-
-    def __init__(self, model: AttentionFusion):
-        super().__init__()
-        encoders = []
-        for i, name in enumerate(ORDER):
-            first = model.inputs[name]
-            rest = [(layer.kernel[i], layer.bias[i, 0]) for layer in model.encoders]
-            encoders.append(mlp([(first.kernel[...], first.bias[:, 0]), *rest]))
-        self.encoders = torch.nn.ModuleList(encoders)
-        self.scorer = mlp([(layer.kernel[...], layer.bias[...]) for layer in model.scorer])
-        self.attention = linear(model.attention.kernel[...], model.attention.bias[...])
-        self.classifier = linear(model.classifier.kernel[...], model.classifier.bias[...])
-
-    def forward(self, x, present):
-        encoded = []
-        for encoder, name in zip(self.encoders, ORDER, strict=True):
-            encoded.append(encoder(torch.tensor(x[name]) * torch.tensor(present[name])[:, None]))
-        attention = self.attention(self.scorer(torch.cat(encoded, dim=1)))
-        fused = torch.matmul(torch.stack(encoded, dim=2), attention[:, :, None])[:, :, 0]
-        return self.classifier(fused), attention
+def draw_weights(model):
+    """The model with weights that numpy draws."""
+    rng = np.random.default_rng(1)
+    graph, params, rates = nnx.split(model, nnx.Param, ...)
+    params = jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), jnp.float32), params)
+    return nnx.merge(graph, params, rates)
 
 
-def linear(kernel, bias):
-    layer = torch.nn.Linear(*kernel.shape[::-1])
-    layer.weight.data, layer.bias.data = torch.tensor(np.array(kernel)), torch.tensor(np.array(bias))
-    return layer
+def torch_weights(model):
+    """Our weights under the names that `TorchFusion` has for them."""
+    layers = {}
+    for i, name in enumerate(ORDER):
+        layers[f"encoders.{i}.0"] = model.inputs[name].kernel[...], model.inputs[name].bias[:, 0]
+        for j, layer in enumerate(model.encoders, 1):
+            layers[f"encoders.{i}.{2 * j}"] = layer.kernel[i], layer.bias[i, 0]
+    for j, layer in enumerate(model.scorer):
+        layers[f"scorer.{2 * j}"] = layer.kernel[...], layer.bias[...]
+    for name in ("attention", "classifier"):
+        layers[name] = getattr(model, name).kernel[...], getattr(model, name).bias[...]
+    return {
+        f"{name}.{part}": np.array(value)
+        for name, values in layers.items()
+        for part, value in zip(("weight", "bias"), values, strict=True)
+    }
 
 
-def mlp(weights):
-    return torch.nn.Sequential(*[part for pair in weights for part in (linear(*pair), torch.nn.ReLU())])
+def torch_fusion(weights):
+    from tests.models.torch_fusion import TorchFusion
+
+    return TorchFusion({name: DIMS[name] for name in ORDER}, 8, 3, weights)
 
 
-def test_logits_and_attention_equal_torch():
-    model, (x, present) = make_model(), make_batch()
-    out = model(x, present)
-    logits, attention = TorchFusion(model)(x, present)
-    np.testing.assert_allclose(out.logits, logits.detach(), atol=1e-5)
-    np.testing.assert_allclose(out.attention, attention.detach(), atol=1e-5)
+def torch_output(weights, *batch):
+    logits, attention = torch_fusion(weights)(*batch)
+    return {"logits": logits.detach(), "attention": attention.detach()}
 
 
-def test_adam_steps_equal_torch():
-    model, (x, present) = make_model(dropout=0.0, modality_dropout=0.0), make_batch()
+def torch_steps(weights, x, present, labels):
+    """Weights after three steps."""
+    import torch
+
+    model = torch_fusion(weights)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x, present)[0], torch.tensor(labels)).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+def test_logits_and_attention_equal_torch(oracle):
+    model, batch = draw_weights(make_model()), make_batch()
+    out = model(*batch)
+    expected = oracle("fusion/output", lambda: torch_output(torch_weights(model), *batch))
+    np.testing.assert_allclose(out.logits, expected["logits"], atol=1e-5)
+    np.testing.assert_allclose(out.attention, expected["attention"], atol=1e-5)
+
+
+def test_adam_steps_equal_torch(oracle):
+    model, (x, present) = draw_weights(make_model(dropout=0.0, modality_dropout=0.0)), make_batch()
     labels = np.arange(6) % 3
-    oracle = TorchFusion(model)
-    optimizer = torch.optim.Adam(oracle.parameters(), lr=3e-3, weight_decay=1e-2)
+    expected = oracle("fusion/adam", lambda: torch_steps(torch_weights(model), x, present, labels))
     graph, params, rates = nnx.split(model, nnx.Param, ...)
     moments = Moments.zeros(params)
     step = jax.jit(adam)
@@ -81,17 +95,15 @@ def test_adam_steps_equal_torch():
         return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(6), labels])
 
     for _ in range(3):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(oracle(x, present)[0], torch.tensor(labels)).backward()
-        optimizer.step()
         grads = gradient(params)
         params, moments = step(grads, params, moments, 3e-3, 1e-2, True)
         idle = step(grads, params, moments, 3e-3, 1e-2, False)
         jax.tree.map(np.testing.assert_array_equal, idle, (params, moments))
 
-    ours = TorchFusion(nnx.merge(graph, params, rates)).state_dict()
-    for name, expected in oracle.state_dict().items():
-        np.testing.assert_allclose(ours[name], expected, atol=1e-5, err_msg=name)
+    ours = torch_weights(nnx.merge(graph, params, rates))
+    assert ours.keys() == expected.keys()
+    for name, weights in expected.items():
+        np.testing.assert_allclose(ours[name], weights, atol=1e-5, err_msg=name)
 
 
 def test_initial_weights_are_torch_linears():

@@ -1,13 +1,13 @@
-"""HuBERT and wav2vec 2.0 against transformers' torch models with random weights."""
+"""HuBERT and wav2vec 2.0 against transformers' torch models with weights that numpy draws."""
 
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForC
 from mer_jax.features.pooling import mean_variance
 from mer_jax.models.hubert import Hubert
 from mer_jax.runtime.errors import DataError
+from tests.oracle import load_torch
 
 SMALL = {
     "hidden_size": 32,
@@ -46,17 +47,6 @@ VARIANTS = {
 encode = jax.jit(Hubert.__call__, static_argnames="keep_layers")
 
 
-def randomise(model):
-    """Every weight and bias non-trivial, so that none can be dropped or swapped unnoticed."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            is_scale = "layer_norm.weight" in name or "original0" in name
-            parameter.copy_(1 + 0.2 * noise if is_scale else 0.15 * noise)
-    return model.eval()
-
-
 def waveforms(batch, samples, seed=0):
     return np.random.default_rng(seed).standard_normal((batch, samples)).astype(np.float32)
 
@@ -72,83 +62,123 @@ def torch_hidden_states(model, x, keep):
     Since transformers 5 the last entry of `hidden_states` has not passed the final LayerNorm. In version 4,
     which made the baseline's features, it had: that is `last_hidden_state`.
     """
-    with torch.no_grad():
-        out = model(torch.tensor(x), output_hidden_states=True)
+    import torch
+
+    out = model(torch.tensor(x), output_hidden_states=True)
     return torch.stack([*out.hidden_states[-keep:-1], out.last_hidden_state])
 
 
-@functools.cache
-def reference(variant):
-    return randomise(HubertModel(HubertConfig(**{**SMALL, **VARIANTS[variant]})))
+def torch_states(folder, x):
+    return {"hidden_states": torch_hidden_states(load_torch(HubertModel, folder), x, 3)}
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    """Our copy of a reference model, through a checkpoint folder."""
+def checkpoint(oracle, tmp_path_factory):
+    """Writes a variant's checkpoint; its folder."""
 
     @functools.cache
+    def write(variant):
+        config = HubertConfig(**{**SMALL, **VARIANTS[variant]})
+        return oracle.checkpoint(tmp_path_factory.mktemp(variant), f"hubert/{variant}", HubertModel, config)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def load(checkpoint):
+    @functools.cache
     def load(variant, dtype=jnp.float32):
-        folder = tmp_path_factory.mktemp(variant)
-        reference(variant).save_pretrained(folder)
-        return Hubert.from_pretrained(folder, dtype=dtype)
+        return Hubert.from_pretrained(checkpoint(variant), dtype=dtype)
 
     return load
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_hidden_states_match_transformers(variant, load):
-    x = waveforms(2, 1203)
-    expected = torch_hidden_states(reference(variant), x, 3)
-    out = encode(load(variant), x, jnp.array([1203, 1203]), keep_layers=3)
+def test_hidden_states_match_transformers(variant, oracle, checkpoint, load):
+    x = waveforms(2, 603)
+    expected = oracle(f"hubert/{variant}", lambda: torch_states(checkpoint(variant), x))["hidden_states"]
+    out = encode(load(variant), x, jnp.array([603, 603]), keep_layers=3)
     assert out.lengths.tolist() == [expected.shape[2]] * 2
     assert out.hidden_states.shape == expected.shape
     for ours, theirs in zip(out.hidden_states, expected, strict=True):
         assert relative_error(ours, theirs) < 1e-5
 
 
+def torch_submodules(folder, x):
+    import torch
+
+    model = load_torch(HubertModel, folder)
+    features = model.feature_extractor(torch.tensor(x)).transpose(1, 2)
+    projected = model.feature_projection(features)
+    return {"features": features, "projected": projected, "positions": model.encoder.pos_conv_embed(projected)}
+
+
 @pytest.mark.parametrize("variant", ["base", "large"])
-def test_submodules_match_transformers(variant, load):
-    model, theirs, x = load(variant), reference(variant), waveforms(2, 800)
-    with torch.no_grad():
-        features = theirs.feature_extractor(torch.tensor(x)).transpose(1, 2)
-        projected = theirs.feature_projection(features)
-        positions = theirs.encoder.pos_conv_embed(projected)
+def test_submodules_match_transformers(variant, oracle, checkpoint, load):
+    model, x = load(variant), waveforms(2, 603)
+    expected = oracle(f"hubert/{variant}_submodules", lambda: torch_submodules(checkpoint(variant), x))
+    features, projected, positions = (expected[name] for name in ("features", "projected", "positions"))
 
     @jax.jit
     def ours(model, x, lengths, features, projected):
         encoded, frames = model.feature_encoder(x, lengths)
         return frames, encoded, model.feature_projection(features), model.encoder.positions(projected)
 
-    frames, *outputs = ours(model, x, jnp.array([800, 800]), features.numpy(), projected.numpy())
+    frames, *outputs = ours(model, x, jnp.array([603, 603]), features, projected)
     assert frames.tolist() == [features.shape[1]] * 2
     for output, expected in zip(outputs, (features, projected, positions), strict=True):
         assert relative_error(output, expected) < 1e-5
 
 
-def test_frame_count_is_transformers(load):
+def torch_frame_count(folder, lengths):
+    import torch
+
+    return {"frames": load_torch(HubertModel, folder)._get_feat_extract_output_lengths(torch.tensor(lengths))}
+
+
+def test_frame_count_is_transformers(oracle, checkpoint, load):
     lengths = np.arange(70, 2000, 7)
-    expected = reference("large")._get_feat_extract_output_lengths(torch.tensor(lengths))
+    expected = oracle("hubert/frame_count", lambda: torch_frame_count(checkpoint("large"), lengths))
     ours = load("large").feature_encoder.frame_count(jnp.asarray(lengths))
-    assert np.array_equal(ours, expected)
+    assert np.array_equal(ours, expected["frames"])
+
+
+LENGTHS = (70, 89, 90, 345, 900)  # frames begin every 20 samples and end after 30
+
+
+def torch_lone_clips(folder, batch):
+    model = load_torch(HubertModel, folder)
+    return {str(n): torch_hidden_states(model, x[None, :n], 2)[:, 0] for x, n in zip(batch, LENGTHS, strict=True)}
+
+
+@pytest.mark.parametrize("variant", ["base", "large"])
+@pytest.mark.parametrize("padding", [0.0, 1e3, np.nan])
+def test_clips_padded_into_a_batch_match_transformers_on_each_alone(variant, padding, oracle, checkpoint, load):
+    batch = waveforms(len(LENGTHS), 900)
+    expected = oracle(f"hubert/{variant}_lone_clips", lambda: torch_lone_clips(checkpoint(variant), batch))
+    batch = np.where(np.arange(900) < np.array(LENGTHS)[:, None], batch, np.float32(padding))
+    out = encode(load(variant), batch, jnp.array(LENGTHS), keep_layers=2)
+    assert np.isfinite(out.hidden_states).all()
+    for row, length in enumerate(LENGTHS):
+        states = expected[str(length)]  # [keep, T, D]
+        assert out.lengths[row] == states.shape[1]
+        assert relative_error(out.hidden_states[:, row, : states.shape[1]], states) < 1e-5
 
 
 @pytest.mark.parametrize("variant", ["base", "large"])
 @settings(max_examples=15, deadline=None)
 @given(
-    lengths=st.lists(st.integers(70, 900), min_size=3, max_size=3),
-    padding=st.sampled_from([0.0, 1e3, np.nan]),
-    seed=st.integers(0, 99),
+    length=st.integers(70, 900), others=st.lists(st.integers(70, 900), min_size=4, max_size=4), seed=st.integers(0, 99)
 )
-def test_a_clip_does_not_see_its_padding_or_its_batch(variant, load, lengths, padding, seed):
-    batch = waveforms(3, 900, seed)
-    alone = batch[:1, : lengths[0]].copy()
-    for row, length in zip(batch, lengths, strict=True):
-        row[length:] = padding
-    together = encode(load(variant), batch, jnp.array(lengths), keep_layers=2)
-    expected = torch_hidden_states(reference(variant), alone, 2)[:, 0]  # [keep, T, D]
-    assert together.lengths[0] == expected.shape[1]
-    assert relative_error(together.hidden_states[:, 0, : expected.shape[1]], expected) < 1e-5
-    assert np.isfinite(together.hidden_states).all()
+def test_a_clip_does_not_see_its_padding_or_its_batch(variant, load, length, others, seed):
+    batch, other = waveforms(3, 900, seed), waveforms(3, 900, seed + 100)
+    other[0, :length] = batch[0, :length]
+    first, second = (
+        encode(load(variant), x, jnp.array([length, *lengths]), keep_layers=2)
+        for x, lengths in ((batch, others[:2]), (other, others[2:]))
+    )
+    frames = int(first.lengths[0])
+    assert np.array_equal(first.hidden_states[:, 0, :frames], second.hidden_states[:, 0, :frames])
 
 
 def test_a_clip_shorter_than_one_frame_has_no_frames(load):
@@ -186,22 +216,16 @@ def test_pretraining_can_replace_frames_between_projection_and_encoder(load):
     assert relative_error(hidden[:, 1], whole[:, 1]) < 1e-6
 
 
-def test_saved_folder_reads_the_same_in_transformers_and_here(load, tmp_path):
-    x = waveforms(1, 800)
+def test_saved_folder_reads_the_same_in_transformers_and_here(oracle, load, tmp_path):
     for variant in ("base", "large"):
         load(variant).save_pretrained(tmp_path / variant)
-        theirs, info = HubertModel.from_pretrained(tmp_path / variant, output_loading_info=True)
-        assert not info["missing_keys"] - {"masked_spec_embed"}
-        assert not info["unexpected_keys"]
-        with torch.no_grad():
-            expected = reference(variant)(torch.tensor(x)).last_hidden_state
-            assert relative_error(theirs.eval()(torch.tensor(x)).last_hidden_state, expected) < 1e-6
+        oracle(f"hubert/{variant}", lambda variant=variant: torch_states(tmp_path / variant, waveforms(2, 603)))
         again = Hubert.from_pretrained(tmp_path / variant)
         assert jax.tree.all(jax.tree.map(np.array_equal, nnx.state(again), nnx.state(load(variant))))
 
 
-def test_both_names_of_weight_normalised_tensors_load(load, tmp_path):
-    reference("large").save_pretrained(tmp_path)
+def test_both_names_of_weight_normalised_tensors_load(checkpoint, load, tmp_path):
+    shutil.copytree(checkpoint("large"), tmp_path, dirs_exist_ok=True)
     file = tmp_path / "model.safetensors"
     tensors = safetensors.numpy.load_file(file)
     conv = "encoder.pos_conv_embed.conv"
@@ -220,17 +244,21 @@ def test_both_names_of_weight_normalised_tensors_load(load, tmp_path):
 
 
 @pytest.mark.parametrize("model_class", [Wav2Vec2Model, Wav2Vec2ForCTC])
-def test_wav2vec2_loads_through_the_same_class(model_class, tmp_path):
-    theirs = randomise(model_class(Wav2Vec2Config(**SMALL, **LARGE)))
-    theirs.save_pretrained(tmp_path)
-    x = waveforms(1, 900)
-    out = encode(Hubert.from_pretrained(tmp_path), x, jnp.array([900]), keep_layers=2)
-    encoder = getattr(theirs, "wav2vec2", theirs)
-    assert relative_error(out.hidden_states, torch_hidden_states(encoder, x, 2)) < 1e-5
+def test_wav2vec2_loads_through_the_same_class(model_class, oracle, tmp_path):
+    name = f"hubert/{model_class.__name__.lower()}"
+    oracle.checkpoint(tmp_path, name, model_class, Wav2Vec2Config(**SMALL, **LARGE))
+    x = waveforms(1, 603)
+
+    def torch_states():
+        model = load_torch(model_class, tmp_path)
+        return {"hidden_states": torch_hidden_states(getattr(model, "wav2vec2", model), x, 2)}
+
+    out = encode(Hubert.from_pretrained(tmp_path), x, jnp.array([603]), keep_layers=2)
+    assert relative_error(out.hidden_states, oracle(name, torch_states)["hidden_states"]) < 1e-5
 
 
 def test_batch_normalised_positions_are_refused(tmp_path):
-    HubertModel(HubertConfig(**SMALL, conv_pos_batch_norm=True)).save_pretrained(tmp_path)
+    HubertConfig(**SMALL, conv_pos_batch_norm=True).save_pretrained(tmp_path)
     with pytest.raises(DataError, match="conv_pos_batch_norm"):
         Hubert.from_pretrained(tmp_path)
 
