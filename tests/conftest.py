@@ -4,6 +4,10 @@ import os
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# Before the package is imported: the arrays of its calls are checked against their types.
+install_import_hook(["mer_jax.models", "mer_jax.features.pooling"], "beartype.beartype")
 
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts
