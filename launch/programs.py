@@ -24,11 +24,11 @@ from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
 from mer_jax.models.baichuan_weights import rules as baichuan_rules
-from mer_jax.models.clip import in_parts
 from mer_jax.models.clip_weights import RULES as CLIP_RULES
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.models.prompted_clip import in_parts
 from mer_jax.settings import Settings
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
@@ -123,7 +123,7 @@ def hubert_extraction(config: Settings, mesh: Mesh) -> Program:
     model = weights(lambda: Hubert(HUBERT_LARGE, rngs=nnx.Rngs(0)), hubert_rules(HUBERT_LARGE), mesh)
     per_clip = batch(mesh, (total,), jnp.float32)
     waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
-    frames = int(model.feature_encoder.frame_count(samples))
+    frames = int(model.feature_encoder.frame_count(jnp.int32(samples)))
     hidden = batch(mesh, (total, frames, HUBERT_LARGE.hidden_size), jnp.bfloat16)
     mask = batch(mesh, (total, 1, 1, frames), jnp.bool_)
     layers = model.encoder.layers

@@ -6,8 +6,13 @@ import os
 import jax
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 from tests.oracle import Oracle
+
+# Before the package is imported: the arrays of its calls are checked against their types.
+TYPED = ["mer_jax.models", "mer_jax.features.pooling", "mer_jax.fusion", "mer_jax.tuning"]
+install_import_hook(TYPED, "beartype.beartype")
 
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts

@@ -6,11 +6,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from mer_jax.runtime.errors import DataError
 
 
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """x Phi(x) by the error function, as torch has it; jax.nn.gelu's complement of it is dearer, above all on TPUs."""
     y = x.astype(jnp.float32)
     return (0.5 * y * (1 + jax.lax.erf(y * np.float32(np.sqrt(0.5))))).astype(x.dtype)
@@ -35,7 +36,7 @@ def known_activation(name: str) -> str:
     return name
 
 
-def materialise(x: jax.Array) -> jax.Array:
+def materialise(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """`x`, computed once and for all: an MLP's activations before the product that reads them.
 
     XLA would put both of an MLP's products for a TPU into one loop, and compute each activation in it several times.

@@ -4,31 +4,32 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 Implementation = Literal["xla", "cudnn"]
 
 
 def attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S key_heads H"],
+    v: Float[Array, "B S key_heads H"],
     *,
-    mask: jax.Array | None = None,
-    bias: jax.Array | None = None,
+    mask: Bool[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     impl: Implementation = "xla",
-) -> jax.Array:
+) -> Float[Array, "B T N H"]:
     """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are.
 
     Args:
-        q: `[B, T, N, H]`.
-        k, v: `[B, S, N, H]`, or fewer heads, each shared by N / heads consecutive query heads.
-        mask: bool, broadcastable to `[B, N, T, S]`; False hides a key. A query that sees no key gets a
+        q: the queries.
+        k, v: of N heads, or of fewer, each shared by N / key_heads consecutive query heads.
+        mask: broadcastable to `[B, N, T, S]`; False hides a key. A query that sees no key gets a
             finite, meaningless value.
         bias: added to the logits, broadcastable to `[B, N, T, S]`.
         impl: "xla" anywhere; "cudnn" for float16 and bfloat16 on NVIDIA GPUs.
 
     Returns:
-        `[B, T, N, H]` in the dtype of `v`.
+        The values' means, in their dtype.
     """
     if impl == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation="cudnn")

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float64, Int
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
@@ -35,8 +36,8 @@ from mer_jax.models.outputs import EncoderOutput, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
-def alibi_slopes(num_heads: int) -> np.ndarray:
-    """One slope per head, [num_heads] float64 (Press et al. 2022).
+def alibi_slopes(num_heads: int) -> Float64[np.ndarray, "{num_heads}"]:
+    """One slope per head (Press et al. 2022).
 
     2^(-8i/n) for a power of two n; heads beyond the largest power of two take every other slope of the next.
     """
@@ -46,8 +47,8 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
     return np.concatenate([slopes, between[: num_heads - power]])
 
 
-def rotary_frequencies(config: PreTrainedConfig) -> np.ndarray | None:
-    """Radians per position of each rotated pair of channels, [head_dim / 2] float64; None for an ALiBi model.
+def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"] | None:
+    """Radians per position of each rotated pair of channels of a head; None for an ALiBi model.
 
     Raises:
         DataError: the config asks for a scaling other than LLaMA 3's.
@@ -72,8 +73,8 @@ def rotary_frequencies(config: PreTrainedConfig) -> np.ndarray | None:
     return frequencies
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Rotates channel h against channel h + H/2. x [B, T, N, H], angles [T, H/2] float32."""
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H/2"]) -> Float[Array, "B T N H"]:
+    """Rotates channel h against channel h + H/2."""
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H/2]
     first, second = jnp.split(x, 2, axis=-1)
     rotated = [first * cos - second * sin, second * cos + first * sin]
@@ -98,7 +99,13 @@ class SelfAttention(nnx.Module):
         self.query_norm = norm() if normed else None
         self.key_norm = norm() if normed else None
 
-    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "1 1 T T"],
+        bias: Float[Array, "1 N T T"] | None,
+        angles: Float[Array, "T H/2"] | None,
+    ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
         if self.query_norm is not None and self.key_norm is not None:
@@ -120,7 +127,7 @@ class FeedForward(nnx.Module):
         self.up = nnx.Linear(width, inner, use_bias=bias, rngs=rngs)
         self.down = nnx.Linear(inner, width, use_bias=bias, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
 
 
@@ -131,7 +138,13 @@ class DecoderLayer(nnx.Module):
         self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | None, angles: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "1 1 T T"],
+        bias: Float[Array, "1 N T T"] | None,
+        angles: Float[Array, "T H/2"] | None,
+    ) -> Float[Array, "B T D"]:
         x = x + self.attention(self.attention_norm(x), mask, bias, angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
@@ -185,16 +198,16 @@ class Baichuan(nnx.Module):
         config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
         save_pretrained(self, rules(config, self.lm_head is not None), config, folder)
 
-    def __call__(self, token_ids: jax.Array, lengths: jax.Array, keep_layers: int = 4) -> EncoderOutput:
+    def __call__(self, token_ids: Int[Array, "B T"], lengths: Int[Array, "B"], keep_layers: int = 4) -> EncoderOutput:
         """Encodes tokens; attention is causal, so right padding changes nothing before it.
 
         Args:
-            token_ids: [B, L] int32; what follows a row's length may be any valid id.
-            lengths: [B] int32, real tokens per row.
+            token_ids: what follows a row's length may be any valid id.
+            lengths: real tokens per row.
             keep_layers: how many of the last hidden states to return.
 
         Returns:
-            hidden states [keep_layers, B, L, D], the last one after the final norm, and the lengths.
+            hidden states, the last one after the final norm, and the lengths.
         """
         positions = jnp.arange(token_ids.shape[1])
         distance = positions - positions[:, None]  # [T, S], key minus query
@@ -209,13 +222,13 @@ class Baichuan(nnx.Module):
         hidden_states = scan_layers(
             lambda layer, x: layer(x, mask, bias, angles),
             self.layers,
-            self.embedding[token_ids],  # [B, L, D]
+            self.embedding[token_ids],  # [B, T, D]
             keep_layers=keep_layers,
         )
         return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), lengths)
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Next-token logits of the last hidden state, [..., D] -> [..., V].
+    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B vocabulary"]:
+        """Next-token logits of the last hidden state.
 
         Raises:
             ValueError: the model was made without `lm_head=True`.

@@ -1,13 +1,9 @@
 """CLIP (Radford et al. 2021) as in transformers' `CLIPModel`: an image tower and a text tower.
 
-Both towers take learnable prompt tokens per layer, which is all that EmoVCLIP adds to them. Nothing is computed that
-the pooled token does not depend on: in the last layer it alone asks, and prompts that the next layer replaces are only
-keys and values.
+Nothing is computed that the pooled token does not depend on: in the last layer it alone asks.
 """
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
@@ -37,8 +34,8 @@ def linear(inputs: int, outputs: int, std: float, *, bias: bool = True, rngs: nn
     return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.normal(std), rngs=rngs)
 
 
-def append(x: jax.Array, more: jax.Array) -> jax.Array:
-    """[B, T, ...] and [B or 1, S, ...] -> [B, T + S, ...]"""
+def append(x: Float[Array, "B T ..."], more: Float[Array, "#B S ..."]) -> Float[Array, "B T+S ..."]:
+    """`more`, which all rows may share, after `x`."""
     return jnp.concatenate([x, jnp.broadcast_to(more, (len(x), *more.shape[1:])).astype(x.dtype)], axis=1)
 
 
@@ -53,9 +50,14 @@ class SelfAttention(nnx.Module):
         self.value = linear(width, width, std, rngs=rngs)
         self.out = linear(width, width, width**-0.5, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
-        def heads(projection: nnx.Linear, y: jax.Array) -> jax.Array:
-            return projection(y).reshape(*y.shape[:2], self.num_heads, -1)  # [B, T, N, H]
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        context: Float[Array, "#B S D"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "B T D"]:
+        def heads(projection: nnx.Linear, y: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+            return projection(y).reshape(*y.shape[:2], self.num_heads, -1)
 
         q, k, v = (heads(projection, x) for projection in (self.query, self.key, self.value))
         if context is not None:
@@ -73,7 +75,7 @@ class Mlp(nnx.Module):
         std = (2 * width * config.num_hidden_layers) ** -0.5
         self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.fc_2(activations.materialise(ACTIVATIONS[self.activation](self.fc_1(x))))
 
 
@@ -86,10 +88,15 @@ class Layer(nnx.Module):
         self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.mlp = Mlp(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
-        """[B, T, D] -> [B, T, D], every token of x attending to x and to context.
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        context: Float[Array, "#B S D"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Every token of `x` attends to `x` and to `context`, where the mask is True.
 
-        context: [B, S, D], or [1, S, D] that all rows share. mask: bool, broadcastable to [B, N, T, T + S].
+        mask: broadcastable to [B, N, T, T + S].
         """
         x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
         return x + self.mlp(self.ln_2(x))
@@ -101,55 +108,25 @@ def stacked_layers(config: TowerConfig, impl: Implementation, *, rngs: nnx.Rngs)
     return jax.vmap(lambda key: Layer(config, impl, rngs=nnx.Rngs(key)))(keys)
 
 
-def layer_at(layers: Layer, index: ArrayLike) -> Layer:
+def num_layers(layers: Layer) -> int:
+    return layers.ln_1.scale.shape[0]
+
+
+def layer_at(layers: Layer, index: int | Int[Array, ""]) -> Layer:
     """One of the stacked layers."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers)
 
 
-def in_parts(apply: Callable[[jax.Array], jax.Array], x: jax.Array, size: int) -> jax.Array:
-    """Applies a layer to `size` rows of x [B, ...] after the other, 0: to all, where all do not fit on a TPU's chip."""
-    size = size or len(x)
-    return jnp.concatenate([apply(x[start : start + size]) for start in range(0, len(x), size)])
-
-
 def run_layers(
-    layers: Layer,
-    x: jax.Array,
-    *,
-    prompts: jax.Array | None = None,
-    mask: jax.Array | None = None,
-    remat: bool = False,
-    at_once: int = 0,
-) -> jax.Array:
-    """What the last of a tower's stacked layers sees, [B, T, D] -> [B, T + K, D], prompts last.
+    layers: Layer, x: Float[Array, "B T D"], mask: Bool[Array, "T T"] | None = None
+) -> Float[Array, "B T D"]:
+    """What the last of a tower's stacked layers sees. mask: False hides a key (column) from a query (row)."""
 
-    prompts [depth, K, D]: those of layer i follow the tokens in layer i; the last ones are tokens from there on.
-    mask: bool [T + K, T + K], False hides a key (column) from a query (row).
-    remat: keep only the layers' inputs for the backward pass; otherwise the results of the linear maps as well,
-        but not attention's logits, which take the more memory and the less work.
-    at_once: rows that go through a layer at a time; 0: all.
-    """
+    def step(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+        return layer_at(layers, index)(x, mask=mask), None
 
-    def step(x: jax.Array, inputs: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, None]:
-        index, prompt = inputs
-        seen = None if mask is None else mask[: x.shape[1]]
-        layer = layer_at(layers, index)
-        return in_parts(lambda part: layer(part, prompt, seen), x, at_once), None
-
-    checkpoint = partial(
-        jax.checkpoint, policy=None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    )
-    # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
-    looped = checkpoint(step, prevent_cse=False)
-    first, last = 0, len(jax.tree.leaves(layers)[0]) - 1
-    if prompts is not None:
-        own, first = prompts[:-1, None].astype(x.dtype), len(prompts) - 1  # [depth - 1, 1, K, D]
-        if first:
-            x = checkpoint(step)(x, (0, own[0]))[0]  # no part of the loop, which would want gradients of its tokens
-        x = jax.lax.scan(looped, x, (jnp.arange(1, first), own[1:]))[0]
-        x = append(x, prompts[-1:])
     # The stack is indexed, not cut in slices, which would copy the weights.
-    return jax.lax.scan(looped, x, (jnp.arange(first, last), None))[0]
+    return jax.lax.scan(step, x, jnp.arange(num_layers(layers) - 1))[0]
 
 
 class VisionTower(nnx.Module):
@@ -168,8 +145,8 @@ class VisionTower(nnx.Module):
         self.ln_post = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
-    def embed(self, pixels: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, 1 + patches, D]"""
+    def embed(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
+        """The class token and the patches, as the first layer sees them."""
         if pixels.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(f"pixels {pixels.shape}: expected [B, {self.image_size}, {self.image_size}, 3]")
         patch, _, channels, width = self.patch_embedding.shape
@@ -181,19 +158,13 @@ class VisionTower(nnx.Module):
         first = jnp.broadcast_to(self.class_embedding[...], (x.shape[0], 1, x.shape[-1]))
         return self.ln_pre(jnp.concatenate([first, x], axis=1) + self.position_embedding[...])
 
-    def embed_prompts(self, prompts: jax.Array) -> jax.Array:
-        """[depth, K, D], as the layers see them: those of layer 0 are normalised like patches, but have no position."""
-        return prompts.at[0].set(self.ln_pre(prompts[0].astype(self.class_embedding.dtype)))
-
-    def __call__(
-        self, pixels: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False, at_once: int = 0
-    ) -> jax.Array:
-        """[B, H, W, 3], prompts [depth, K, D] -> [B, P]. remat, at_once: see run_layers."""
-        x = self.embed(pixels)
-        prompts = None if prompts is None else self.embed_prompts(prompts)
-        x = run_layers(self.layers, x, prompts=prompts, remat=remat, at_once=at_once)
+    def pool(self, x: Float[Array, "B T D"]) -> Float[Array, "B P"]:
+        """What the last layer sees -> the projected class token."""
         x = layer_at(self.layers, -1)(x[:, :1], x[:, 1:])
         return self.projection(self.ln_post(x[:, 0]))
+
+    def __call__(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B P"]:
+        return self.pool(run_layers(self.layers, self.embed(pixels)))
 
 
 class TextTower(nnx.Module):
@@ -209,39 +180,38 @@ class TextTower(nnx.Module):
         self.ln_final = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
-    def positions(self, length: int, num_prompts: int = 0) -> jax.Array:
-        """Where `length` tokens and the prompts, listed last, stand: [L + K] int32, prompts after the start token."""
-        if length + num_prompts > self.position_embedding.shape[0]:
-            raise ValueError(
-                f"{length + num_prompts} tokens, but the model has {self.position_embedding.shape[0]} positions"
-            )
-        start, prompts, rest = jnp.split(jnp.arange(length + num_prompts), (1, 1 + num_prompts))
-        return jnp.concatenate([start, rest, prompts])
+    def positions(self, length: int) -> Int[Array, "T"]:
+        """0, 1, ... of `length` tokens.
 
-    def embed(self, token_ids: jax.Array, num_prompts: int = 0) -> jax.Array:
-        """[B, L] -> [B, L, D], leaving the positions 1..K to prompts."""
-        length = token_ids.shape[1]
-        return self.token_embedding[token_ids] + self.position_embedding[self.positions(length, num_prompts)[:length]]
+        Raises:
+            ValueError: the model has fewer positions.
+        """
+        available = self.position_embedding.shape[0]
+        if length > available:
+            raise ValueError(f"{length} tokens, but the model has {available} positions")
+        return jnp.arange(length)
 
-    def embed_prompts(self, prompts: jax.Array) -> jax.Array:
-        """[depth, K, D], as the layers see them: those of layer 0 get their positions."""
-        return prompts.at[0].add(self.position_embedding[1 : 1 + prompts.shape[1]])
+    def embed(self, token_ids: Int[Array, "B T"], position: Int[Array, "T"]) -> Float[Array, "B T D"]:
+        """The tokens at their positions, as the first layer sees them."""
+        return self.token_embedding[token_ids] + self.position_embedding[position]
 
-    def __call__(self, token_ids: jax.Array, *, prompts: jax.Array | None = None, remat: bool = False) -> jax.Array:
-        """[B, L] int32, prompts [depth, K, D] -> [B, P]; the prompts stand after the start token."""
-        length, num_prompts = token_ids.shape[1], 0 if prompts is None else prompts.shape[1]
-        position = self.positions(length, num_prompts)  # [L + K]
-        x = self.embed(token_ids, num_prompts)
-        prompts = None if prompts is None else self.embed_prompts(prompts)
-        x = run_layers(self.layers, x, prompts=prompts, mask=position <= position[:, None], remat=remat)
+    def pool(
+        self, x: Float[Array, "B S D"], token_ids: Int[Array, "B T"], position: Int[Array, "S"]
+    ) -> Float[Array, "B P"]:
+        """What the last layer sees, `token_ids` first, and where its tokens stand -> the projected end tokens."""
         if self.eos_token_id == LEGACY_EOS_TOKEN_ID:
             end = jnp.argmax(token_ids, axis=1)  # the end token has the highest id
         else:
             end = jnp.argmax(token_ids == self.eos_token_id, axis=1)  # the first one; the rest is padding
         last = jnp.take_along_axis(x, end[:, None, None], axis=1)  # [B, 1, D]
-        seen = jnp.pad(position < position[end, None], ((0, 0), (1, 0)), constant_values=True)  # [B, 1 + L + K]
+        seen = jnp.pad(position < position[end, None], ((0, 0), (1, 0)), constant_values=True)  # [B, 1 + S]
         last = layer_at(self.layers, -1)(last, x, seen[:, None, None])
         return self.projection(self.ln_final(last[:, 0]))
+
+    def __call__(self, token_ids: Int[Array, "B T"]) -> Float[Array, "B P"]:
+        position = self.positions(token_ids.shape[1])
+        x = run_layers(self.layers, self.embed(token_ids, position), mask=position <= position[:, None])
+        return self.pool(x, token_ids, position)
 
 
 class CLIP(nnx.Module):
@@ -284,10 +254,10 @@ class CLIP(nnx.Module):
         """Writes a folder that transformers' `CLIPModel` reads."""
         save_pretrained(self, RULES, CLIPConfig.from_dict(json.loads(self.config_json)), folder)
 
-    def encode_image(self, pixels: jax.Array) -> jax.Array:
-        """[B, H, W, 3], normalised with CLIP's mean and standard deviation -> [B, P], not L2-normalised."""
+    def encode_image(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B P"]:
+        """Pixels, normalised with CLIP's mean and standard deviation -> embeddings, not L2-normalised."""
         return self.vision(pixels)
 
-    def encode_text(self, token_ids: jax.Array) -> jax.Array:
-        """[B, L] int32, each row up to its end token and anything after -> [B, P], not L2-normalised."""
+    def encode_text(self, token_ids: Int[Array, "B L"]) -> Float[Array, "B P"]:
+        """Token ids, each row up to its end token and anything after -> embeddings, not L2-normalised."""
         return self.text(token_ids)

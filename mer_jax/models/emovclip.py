@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int
 
-from mer_jax.models.clip import CLIP
+from mer_jax.models import prompted_clip
+from mer_jax.models.clip import CLIP, num_layers
 from mer_jax.runtime.errors import UsageError
 
 Tokenizer = Callable[[list[str]], Mapping[str, Any]]
@@ -83,20 +85,23 @@ class EmoVCLIP(nnx.Module):
         self.text_prompts = Prompt(text_prompts)
         self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
-    def encode_image(self, frames: jax.Array, at_once: int = 0) -> jax.Array:
-        """Frames [N, H, W, 3], normalised as CLIP wants -> their embeddings [N, P] float32, not L2-normalised."""
-        x = self.clip.vision(frames, prompts=_or_none(self.vision_prompts), remat=self.remat, at_once=at_once)
+    def encode_image(self, frames: Float[Array, "B H W 3"], at_once: int = 0) -> Float32[Array, "B P"]:
+        """Frames, normalised as CLIP wants -> their embeddings, not L2-normalised; `at_once` as `images_at_once`."""
+        if self.vision_prompts.size:
+            prompts = self.vision_prompts[...]
+            x = prompted_clip.encode_image(self.clip.vision, frames, prompts, remat=self.remat, at_once=at_once)
+        else:
+            x = self.clip.encode_image(frames)
         return x.astype(jnp.float32)
 
-    def encode_video(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def encode_video(
+        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B T"] | None = None
+    ) -> Float32[Array, "B P"]:
         """Mean of the frames' embeddings, not L2-normalised: the clip's feature for fusion.
 
         Args:
-            frames: [B, T, H, W, 3] float, normalised as CLIP wants.
-            mask: [B, T] bool, False where a frame is padding; None if all are real.
-
-        Returns:
-            [B, P] float32.
+            frames: normalised as CLIP wants.
+            mask: False where a frame is padding; None if all are real.
         """
         batch, time = frames.shape[:2]
         x = self.encode_image(frames.reshape(-1, *frames.shape[2:]), self.images_at_once).reshape(batch, time, -1)
@@ -105,17 +110,23 @@ class EmoVCLIP(nnx.Module):
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return jnp.sum(x, axis=1, where=mask[..., None]) / count
 
-    def class_features(self) -> jax.Array:
-        """L2-normalised text features of the classes: [C, P] float32."""
-        x = self.clip.text(self.token_ids[...], prompts=_or_none(self.text_prompts), remat=self.remat)
+    def class_features(self) -> Float32[Array, "C P"]:
+        """L2-normalised text features of the classes."""
+        if self.text_prompts.size:
+            prompts = self.text_prompts[...]
+            x = prompted_clip.encode_text(self.clip.text, self.token_ids[...], prompts, remat=self.remat)
+        else:
+            x = self.clip.encode_text(self.token_ids[...])
         return _normalise(x.astype(jnp.float32))
 
-    def logits(self, video: jax.Array, class_features: jax.Array) -> jax.Array:
-        """`encode_video` [B, P] and `class_features` [C, P] -> [B, C]."""
+    def logits(self, video: Float32[Array, "B P"], class_features: Float32[Array, "C P"]) -> Float32[Array, "B C"]:
+        """From what `encode_video` and `class_features` give."""
         return jnp.exp(self.clip.logit_scale[...]) * _normalise(video) @ class_features.T
 
-    def __call__(self, frames: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """[B, T, H, W, 3], mask [B, T] -> logits [B, C] float32."""
+    def __call__(
+        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B T"] | None = None
+    ) -> Float32[Array, "B C"]:
+        """The classes' logits; arguments as of `encode_video`."""
         return self.logits(self.encode_video(frames, mask), self.class_features())
 
 
@@ -127,15 +138,17 @@ def _prompt_shapes(
     depths = (depth, depth) if isinstance(depth, int) else depth
     shapes = []
     for name, count, deep in zip(("vision", "text"), counts, depths, strict=True):
-        num_layers, width = getattr(clip, name).layers.ln_1.scale.shape
-        if deep > num_layers:
-            raise UsageError(f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers} layers; lower the depth.")
-        shapes.append((deep, count, width))
+        layers = getattr(clip, name).layers
+        if deep > num_layers(layers):
+            raise UsageError(
+                f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers(layers)} layers; lower the depth."
+            )
+        shapes.append((deep, count, layers.ln_1.scale.shape[1]))
     return shapes
 
 
-def _pad(ids: list[list[int]], num_prompts: int, max_length: int) -> jax.Array:
-    """Rows of any length -> [C, L]; what follows the end token is never read."""
+def _pad(ids: list[list[int]], num_prompts: int, max_length: int) -> Int[Array, "C T"]:
+    """Rows of any length -> rows of one; what follows the end token is never read."""
     length = max(map(len, ids))
     if num_prompts + length > max_length:
         raise UsageError(
@@ -145,9 +158,5 @@ def _pad(ids: list[list[int]], num_prompts: int, max_length: int) -> jax.Array:
     return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
 
 
-def _or_none(prompts: Prompt) -> jax.Array | None:
-    return prompts[...] if prompts.size else None
-
-
-def _normalise(x: jax.Array) -> jax.Array:
+def _normalise(x: Float[Array, "B P"]) -> Float[Array, "B P"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny))

@@ -5,13 +5,16 @@ The published procedure (PyPI `mtcnn` 1.0.0, mtcnn/stages/*.py), where each pyra
 covers [i, i + 1). Boxes are (x1, y1, x2, y2); a score of 0 marks an unused place.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
-from mer_jax.models.mtcnn import MTCNN
+from mer_jax.models.mtcnn import MTCNN, PNet
 
 MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
@@ -21,8 +24,13 @@ RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a 
 WINDOW, STRIDE = 12, 2  # P-Net's
 
 
-def cascade(model: MTCNN, frames: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """uint8 RGB [B, H, W, 3] -> boxes [B, KEPT, 4], scores [B, KEPT], landmarks [B, KEPT, 5, 2] as (x, y)."""
+Size = tuple[int, int]  # height, width
+
+
+def cascade(
+    model: MTCNN, frames: UInt8[Array, "B H W 3"]
+) -> tuple[Float[Array, "B KEPT 4"], Float[Array, "B KEPT"], Float[Array, "B KEPT 5 2"]]:
+    """RGB frames -> boxes, scores, landmarks as (x, y)."""
     scores, boxes = propose(model.pnet, frames)  # [B, L, PER_LEVEL]
     scores = suppress(boxes, scores, 0.5)
     scores, boxes = best(scores.reshape(len(frames), -1), boxes.reshape(len(frames), -1, 4))
@@ -39,13 +47,15 @@ def cascade(model: MTCNN, frames: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     return boxes, suppress(boxes, scores, 0.7, of_smaller=True), landmarks
 
 
-def normalise(pixels):
+def normalise(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
     """0 to 255 -> what the networks take."""
     return (pixels - 127.5) / 128
 
 
-def propose(pnet, frames):
-    """The best windows of each pyramid level: scores [B, L, PER_LEVEL], boxes [B, L, PER_LEVEL, 4]."""
+def propose(
+    pnet: PNet, frames: UInt8[Array, "B H W 3"]
+) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
+    """Scores and boxes of the best windows of each pyramid level."""
     _, height, width, _ = frames.shape
     largest = normalise(shrink(frames, *pyramid(height, width)[0]))
     # On a CPU one frame after the other: what P-Net makes of it then fits into the caches.
@@ -55,15 +65,17 @@ def propose(pnet, frames):
     return jax.tree.map(lambda x: x.reshape(len(frames), *x.shape[2:]), results)
 
 
-def propose_at_once(pnet, frame, largest):
+def propose_at_once(
+    pnet: PNet, frame: Size, largest: Float[Array, "B H W 3"]
+) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
     """`propose` for frames that are computed together, from the largest level of their pyramids.
 
     All levels lie on one canvas, so that P-Net is compiled and run once; windows across two are not read.
 
     Args:
-      pnet: a `PNet`.
-      frame: height and width of the frames.
-      largest: [B, h, w, 3], the first of `pyramid(*frame)`.
+        pnet: finds faces in a canvas.
+        frame: the frames' size.
+        largest: the frames at the first size of `pyramid(*frame)`.
     """
     batch, (height, width), sizes = len(largest), frame, pyramid(*frame)
     corners, canvas_size = pack(sizes)
@@ -87,13 +99,12 @@ def propose_at_once(pnet, frame, largest):
         boxes = windows * jnp.array([width / w, height / h] * 2)
         missing = (0, PER_LEVEL - count)
         levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
-    scores, boxes = zip(*levels, strict=True)
-    return jnp.stack(scores, axis=1), jnp.stack(boxes, axis=1)
+    return tuple(jnp.stack(level, axis=1) for level in zip(*levels, strict=True))
 
 
-def pyramid(height, width):
+def pyramid(height: int, width: int) -> list[Size]:
     """Level sizes, largest first; even, so that P-Net's pooling windows never reach over a level's edge."""
-    sizes = []
+    sizes: list[Size] = []
     scale = WINDOW / MIN_FACE
     while min(height, width) * scale >= WINDOW:
         sizes.append((2 * round(height * scale / 2), 2 * round(width * scale / 2)))
@@ -101,9 +112,10 @@ def pyramid(height, width):
     return sizes
 
 
-def pack(sizes):
+def pack(sizes: list[Size]) -> tuple[list[tuple[int, int]], Size]:
     """Places levels on a canvas as high as the largest, each as far left as it goes: (top, left), the canvas size."""
-    height, placed = sizes[0][0], []  # of each: top, left, bottom, right
+    height = sizes[0][0]
+    placed: list[tuple[int, int, int, int]] = []  # top, left, bottom, right
     for h, w in sizes:
         free = [
             (left, top)
@@ -117,8 +129,8 @@ def pack(sizes):
     return [(top, left) for top, left, *_ in placed], (height, max(right for *_, right in placed))
 
 
-def shrink(images, height, width):
-    """Resizes [B, H, W, C] to a smaller size: bilinear, antialiased."""
+def shrink(images: Num[Array, "B H W C"], height: int, width: int) -> Float[Array, "B {height} {width} C"]:
+    """Resizes to a smaller size: bilinear, antialiased."""
     for axis, target in ((1, height), (2, width)):
         source = images.shape[axis]
         if source == target:
@@ -135,8 +147,15 @@ def shrink(images, height, width):
     return images
 
 
-def judge(net, frames, boxes, valid, size, chunk):
-    """R-Net or O-Net on the valid ones of boxes [B, KEPT, 4]: its outputs, [B, KEPT, ...], score 0 elsewhere.
+def judge(
+    net: Callable[[Float[Array, "chunk size size 3"]], tuple[Float[Array, "chunk ..."], ...]],
+    frames: UInt8[Array, "B H W 3"],
+    boxes: Float[Array, "B boxes 4"],
+    valid: Bool[Array, "B boxes"],
+    size: int,
+    chunk: int,
+) -> tuple[Float[Array, "B boxes ..."], ...]:
+    """R-Net's or O-Net's outputs for the valid boxes; elsewhere the first, the score, is 0.
 
     Shapes are fixed, but only as many chunks of `chunk` boxes are computed as hold the valid ones.
     """
@@ -146,7 +165,7 @@ def judge(net, frames, boxes, valid, size, chunk):
     outputs = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), jnp.float32))
     outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
 
-    def step(state):
+    def step(state: tuple[Any, Any]) -> tuple[Any, Any]:
         start, outputs = state
         chosen = jax.lax.dynamic_slice(order, [start], [chunk])
         results = net(crop(frames, flat[chosen], chosen // boxes.shape[1], size))
@@ -157,14 +176,18 @@ def judge(net, frames, boxes, valid, size, chunk):
     return jnp.where(valid, scores, 0), *rest
 
 
-def crop(frames, boxes, owner, size):
-    """Bilinear crops [N, size, size, 3], normalised, of boxes [N, 4] in frames `owner` [N]; 0 outside the frame."""
+def crop(
+    frames: UInt8[Array, "B H W 3"], boxes: Float[Array, "boxes 4"], owner: Int[Array, "boxes"], size: int
+) -> Float[Array, "boxes {size} {size} 3"]:
+    """Bilinear crops, normalised, of boxes in the frames of index `owner`; 0 outside the frame."""
     steps = (jnp.arange(size) + 0.5) / size
     corner, extents = boxes[:, :2], extent(boxes)
-    x, y = (corner[:, i, None] + extents[:, i, None] * steps - 0.5 for i in range(2))  # [N, size]
+    x, y = (corner[:, i, None] + extents[:, i, None] * steps - 0.5 for i in range(2))  # [boxes, size]
 
-    def taps(centres, length):
-        index = jnp.floor(centres)[..., None] + jnp.arange(2)  # [N, size, 2]
+    def taps(
+        centres: Float[Array, "boxes size"], length: int
+    ) -> tuple[Int[Array, "boxes size 2"], Float[Array, "boxes size 2"]]:
+        index = jnp.floor(centres)[..., None] + jnp.arange(2)
         weights = jnp.where((index >= 0) & (index < length), 1 - jnp.abs(index - centres[..., None]), 0)
         return jnp.clip(index, 0, length - 1).astype(jnp.int32), weights
 
@@ -172,44 +195,48 @@ def crop(frames, boxes, owner, size):
     columns, column_weights = taps(x, frames.shape[2])
     rows, columns = rows.reshape(len(boxes), -1, 1), columns.reshape(len(boxes), 1, -1)
     corners = normalise(frames[owner[:, None, None], rows, columns]).reshape(-1, size, 2, size, 2, 3)
-    return jnp.einsum("nyaxbc,nya,nxb->nyxc", corners, row_weights, column_weights)
+    return jnp.einsum("NYAXBC,NYA,NXB->NYXC", corners, row_weights, column_weights)
 
 
-def above(scores, threshold):
+def above(scores: Float[Array, "..."], threshold: float) -> Float[Array, "..."]:
+    """The scores, 0 where not above the threshold."""
     return jnp.where(scores > threshold, scores, 0)
 
 
-def best(scores, *arrays):
-    """The `KEPT` best of each frame, sorted: scores [B, N], arrays [B, N, ...] -> [B, KEPT, ...] each."""
+def best(
+    scores: Float[Array, "B boxes"], *arrays: Float[Array, "B boxes ..."]
+) -> tuple[Float[Array, "B KEPT ..."], ...]:
+    """The `KEPT` best of each frame, sorted: their scores, and what belongs to them in `arrays`."""
     scores, index = jax.lax.top_k(scores, KEPT)
     return scores, *(x[jnp.arange(len(x))[:, None], index] for x in arrays)
 
 
-def extent(boxes):
-    """[..., 4] -> width and height [..., 2]."""
+def extent(boxes: Float[Array, "*B 4"]) -> Float[Array, "*B 2"]:
+    """Width and height."""
     return boxes[..., 2:] - boxes[..., :2]
 
 
-def square(boxes):
+def square(boxes: Float[Array, "*B 4"]) -> Float[Array, "*B 4"]:
     """Grows the shorter side about the centre."""
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     half = extent(boxes).max(axis=-1, keepdims=True) / 2
     return jnp.concatenate([centre - half, centre + half], axis=-1)
 
 
-def shift(boxes, offsets):
+def shift(boxes: Float[Array, "*B 4"], offsets: Float[Array, "*B 4"]) -> Float[Array, "*B 4"]:
     """Moves each edge by its offset, in units of the box's width and height."""
     return boxes + offsets * jnp.tile(extent(boxes), 2)
 
 
-def suppress(boxes, scores, threshold, of_smaller=False):
+def suppress(
+    boxes: Float[Array, "*B boxes 4"], scores: Float[Array, "*B boxes"], threshold: float, of_smaller: bool = False
+) -> Float[Array, "*B boxes"]:
     """Greedy non-maximum suppression: sets the score of boxes that overlap a better one to 0.
 
     Args:
-      boxes, scores: [..., K, 4], [..., K], best first.
-      threshold: on intersection / union, or intersection / the smaller area where `of_smaller`.
+        boxes, scores: best first.
+        threshold: on intersection / union, or intersection / the smaller area where `of_smaller`.
     """
-
     worse, better = boxes[..., :, None, :], boxes[..., None, :, :]
     top_left, bottom_right = jnp.maximum(worse[..., :2], better[..., :2]), jnp.minimum(worse[..., 2:], better[..., 2:])
     shared = jnp.maximum(bottom_right - top_left, 0).prod(axis=-1)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray, UInt32
 
 from mer_jax.models.rows import product_of_rows
 
@@ -23,8 +24,8 @@ HIDDEN, DROPOUT, MODALITY_DROPOUT = 128, 0.3, 0.3  # the paper's
 
 
 class FusionOutput(NamedTuple):
-    logits: jax.Array  # [B, C] float32
-    attention: jax.Array  # [B, M] float32, the weight of each modality; not normalised
+    logits: Float32[Array, "B C"]
+    attention: Float32[Array, "B M"]  # the weight of each modality; not normalised
 
 
 class Rate(nnx.Variable):
@@ -38,17 +39,17 @@ class AttentionFusion(nnx.Module):
     side.
 
     Args:
-      dims: embedding width per modality; the keys are one or more of `MODALITIES`.
-      hidden: width of every hidden layer.
-      num_classes: number of labels.
-      dropout: rate on the input of each encoder and of the scorer, in [0, 1); may be a traced scalar.
-      modality_dropout: probability p of Eq. 2, per sample and modality; may be a traced scalar.
-      rngs: draws the initial weights.
-      keep_one: a draw that drops everything present keeps one of the present modalities, uniformly. False is
-        Eq. 2 to the letter.
+        dims: embedding width per modality; the keys are one or more of `MODALITIES`.
+        hidden: width of every hidden layer.
+        num_classes: number of labels.
+        dropout: rate on the input of each encoder and of the scorer, in [0, 1); may be a traced scalar.
+        modality_dropout: probability p of Eq. 2, per sample and modality; may be a traced scalar.
+        rngs: draws the initial weights.
+        keep_one: a draw that drops everything present keeps one of the present modalities, uniformly. False is
+            Eq. 2 to the letter.
 
     Raises:
-      ValueError: `dims` is empty or names an unknown modality.
+        ValueError: `dims` is empty or names an unknown modality.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class AttentionFusion(nnx.Module):
         dims: Mapping[str, int],
         hidden: int = HIDDEN,
         num_classes: int = 6,
-        dropout: float | jax.Array = DROPOUT,
-        modality_dropout: float | jax.Array = MODALITY_DROPOUT,
+        dropout: float | Float[Array, ""] = DROPOUT,
+        modality_dropout: float | Float[Array, ""] = MODALITY_DROPOUT,
         *,
         rngs: nnx.Rngs,
         keep_one: bool = True,
@@ -76,13 +77,13 @@ class AttentionFusion(nnx.Module):
         einsum = partial(nnx.Einsum, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
         def linear(inputs: int, outputs: int) -> nnx.Einsum:
-            return einsum("bf,hf->bh", (outputs, inputs), (outputs,))
+            return einsum("BD,HD->BH", (outputs, inputs), (outputs,))
 
         self.inputs = nnx.Dict(
-            **{name: einsum("bd,hd->hb", (hidden, dims[name]), (hidden, 1)) for name in self.modalities}
+            **{name: einsum("BD,HD->HB", (hidden, dims[name]), (hidden, 1)) for name in self.modalities}
         )
         # The second and third layers are equally wide for all modalities: one product for all of them.
-        self.encoders = nnx.List(einsum("mbf,mhf->mbh", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2))
+        self.encoders = nnx.List(einsum("MBD,MHD->MBH", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2))
         self.scorer = nnx.List(linear(width, hidden) for width in (count * hidden, hidden, hidden))
         self.attention = linear(hidden, count)
         self.classifier = linear(hidden, num_classes)
@@ -90,19 +91,19 @@ class AttentionFusion(nnx.Module):
 
     def __call__(
         self,
-        embeddings: Mapping[str, jax.Array],
-        present: Mapping[str, jax.Array] | None = None,
+        embeddings: Mapping[str, Float[Array, "B _"]],
+        present: Mapping[str, Bool[Array, "B"]] | None = None,
         deterministic: bool = True,
         rngs: nnx.Rngs | None = None,
     ) -> FusionOutput:
         """Fuses one batch.
 
         Args:
-          embeddings: [B, D] float per modality. Rows of absent modalities are never used (they may be NaN).
-          present: [B] bool per modality; None means that everything is present. Absent is the same zero
-            vector that modality dropout puts in.
-          deterministic: True at inference; False applies dropout and modality dropout.
-          rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
+            embeddings: per modality, each of its width. Rows of absent modalities are never used (they may be NaN).
+            present: per modality; None means that everything is present. Absent is the same zero vector that
+                modality dropout puts in.
+            deterministic: True at inference; False applies dropout and modality dropout.
+            rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
         """
         batch, count = len(embeddings[self.modalities[0]]), len(self.modalities)
         if present is None:
@@ -119,10 +120,11 @@ class AttentionFusion(nnx.Module):
             widths["scorer"] = count * self.hidden
             keep = _dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
 
-        def encode_input(i, name):
+        def encode_input(i: int, name: str) -> Float[Array, "H B"]:
             layer, x = self.inputs[name], jnp.where(seen[:, i, None], embeddings[name], 0)
             if deterministic:
                 return layer(x)
+            assert layer.bias is not None
             return product_of_rows(layer.kernel[...], x * keep[name], seen[:, i]) + layer.bias[...]
 
         x = jnp.stack([encode_input(i, name) for i, name in enumerate(self.modalities)])  # [M, H, B]
@@ -135,12 +137,14 @@ class AttentionFusion(nnx.Module):
         for layer in self.scorer:
             scores = nnx.relu(layer(scores))
         attention = self.attention(scores)  # [B, M]
-        fused = jnp.einsum("mbh,bm->bh", x, attention)
+        fused = jnp.einsum("MBH,BM->BH", x, attention)
         return FusionOutput(self.classifier(fused), attention)
 
 
-def drop_modalities(present: jax.Array, rate: jax.Array | float, key: jax.Array, keep_one: bool = True) -> jax.Array:
-    """Eq. 2: drops each modality of each sample with probability `rate`. [B, M] bool -> [B, M] bool."""
+def drop_modalities(
+    present: Bool[Array, "B M"], rate: Float[Array, ""] | float, key: PRNGKeyArray, keep_one: bool = True
+) -> Bool[Array, "B M"]:
+    """Eq. 2: drops each modality of each sample with probability `rate`."""
     draw = jax.random.uniform(key, present.shape)
     keep = draw >= rate
     if keep_one:
@@ -151,7 +155,9 @@ def drop_modalities(present: jax.Array, rate: jax.Array | float, key: jax.Array,
     return present & keep
 
 
-def _dropout_masks(widths: Mapping[str, int], batch: int, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+def _dropout_masks(
+    widths: Mapping[str, int], batch: int, rate: Float[Array, ""], key: PRNGKeyArray
+) -> dict[str, Float[Array, "B _"]]:
     """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate).
 
     The random bits are a hash of each element's position: good enough for dropout, computed where they are used, and
@@ -159,7 +165,7 @@ def _dropout_masks(widths: Mapping[str, int], batch: int, rate: jax.Array, key: 
     """
     first, second = jax.random.key_data(key)[:2]  # of an `rbg` key the first half
 
-    def mask(number: int, width: int) -> jax.Array:
+    def mask(number: int, width: int) -> Float[Array, "B {width}"]:
         positions = jax.lax.broadcasted_iota(jnp.uint32, (batch, width), 0) * width
         positions += jax.lax.broadcasted_iota(jnp.uint32, (batch, width), 1)
         draws = _hash(_hash(positions ^ first) + second + jnp.uint32(number))
@@ -168,14 +174,14 @@ def _dropout_masks(widths: Mapping[str, int], batch: int, rate: jax.Array, key: 
     return {name: mask(number, width) for number, (name, width) in enumerate(widths.items())}
 
 
-def _hash(x: jax.Array) -> jax.Array:
-    """uint32 -> uint32, each bit of the result depending on all of `x` (Wellons' lowbias32)."""
+def _hash(x: UInt32[Array, "B D"]) -> UInt32[Array, "B D"]:
+    """Each bit of the result depending on all of `x` (Wellons' lowbias32)."""
     x = (x ^ x >> 16) * jnp.uint32(0x7FEB352D)
     x = (x ^ x >> 15) * jnp.uint32(0x846CA68B)
     return x ^ x >> 16
 
 
-def _draw_weights(model: AttentionFusion, key: jax.Array) -> None:
+def _draw_weights(model: AttentionFusion, key: PRNGKeyArray) -> None:
     """torch.nn.Linear's initialisation, the baseline's: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), biases too.
 
     All in one draw: inside the fold trainer, XLA takes 10 s to compile one draw per tensor.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
@@ -22,8 +23,8 @@ from mer_jax.runtime.errors import DataError
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
 
 
-def length_mask(lengths: jax.Array, size: int) -> jax.Array:
-    """[B] -> [B, size] bool, True at real positions."""
+def length_mask(lengths: Int[Array, "B"], size: int) -> Bool[Array, "B {size}"]:
+    """True at real positions."""
     return jnp.arange(size) < lengths[:, None]
 
 
@@ -34,12 +35,12 @@ class TimeNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, x: jax.Array, lengths: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
         dtype = x.dtype
         x = x.astype(jnp.float32)
         mask = length_mask(lengths, x.shape[1])[..., None]  # [B, T, 1]
         count = jnp.maximum(lengths, 1)[:, None, None]
-        mean = jnp.sum(x, axis=1, keepdims=True, where=mask) / count  # [B, 1, C]
+        mean = jnp.sum(x, axis=1, keepdims=True, where=mask) / count  # [B, 1, D]
         variance = jnp.sum(jnp.square(x - mean), axis=1, keepdims=True, where=mask) / count
         x = (x - mean) * jax.lax.rsqrt(variance + CONV_NORM_EPS)
         return (x * self.scale + self.bias).astype(dtype)
@@ -66,11 +67,13 @@ class ConvLayer(nnx.Module):
         self.layer_norm = LayerNorm(channels, CONV_NORM_EPS) if per_frame else None
         self.time_norm = TimeNorm(channels) if index == 0 and not per_frame else None
 
-    def frame_count(self, lengths: jax.Array) -> jax.Array:
+    def frame_count(self, lengths: Int[Array, "*B"]) -> Int[Array, "*B"]:
         return jnp.maximum((lengths - self.kernel_size) // self.stride + 1, 0)
 
-    def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = self.conv(x)  # [B, T, C]
+    def __call__(
+        self, x: Float[Array, "B S inputs"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
+        x = self.conv(x)
         lengths = self.frame_count(lengths)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
@@ -85,14 +88,16 @@ class FeatureEncoder(nnx.Module):
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([ConvLayer(config, index, rngs=rngs) for index in range(len(config.conv_dim))])
 
-    def frame_count(self, lengths: jax.Array) -> jax.Array:
-        """Number of samples -> number of frames that cover real samples only; any shape, int32."""
+    def frame_count(self, lengths: Int[Array, "*B"]) -> Int[Array, "*B"]:
+        """Number of samples -> number of frames that cover real samples only."""
         for layer in self.layers:
             lengths = layer.frame_count(lengths)
         return lengths
 
-    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, S] samples, [B] int32 -> [B, T, C] features, [B] int32 real frames."""
+    def __call__(
+        self, waveform: Shaped[Array, "B S"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
+        """Samples, and how many are real -> features, and how many frames are real."""
         # In the weights' dtype, or float32 samples would turn a bfloat16 model into a float32 one.
         x = waveform.astype(self.layers[0].conv.kernel.dtype)[..., None]  # [B, S, 1]
         for layer in self.layers:
@@ -107,8 +112,7 @@ class FeatureProjection(nnx.Module):
         self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if normed else None
         self.projection = nnx.Linear(channels, config.hidden_size, rngs=rngs)
 
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """[B, T, C] -> [B, T, D]"""
+    def __call__(self, features: Float[Array, "B T channels"]) -> Float[Array, "B T D"]:
         if self.layer_norm is not None:
             features = self.layer_norm(features)
         return self.projection(features)
@@ -126,7 +130,7 @@ class PositionalConv(nnx.Module):
         self.weight_g = nnx.Param(jnp.linalg.norm(self.weight_v[...], axis=(1, 2), keepdims=True))
         self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         v = self.weight_v.astype(jnp.float32)
         kernel = v * (self.weight_g / jnp.linalg.norm(v, axis=(1, 2), keepdims=True))
         taps = kernel.shape[0]
@@ -150,7 +154,7 @@ class SelfAttention(nnx.Module):
         self.value = nnx.Linear(width, width, rngs=rngs)
         self.out = nnx.Linear(width, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"]) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], self.num_heads, -1)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
         return self.out(attention(q, k, v, mask=mask).reshape(x.shape))
@@ -168,10 +172,10 @@ class EncoderLayer(nnx.Module):
         self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
         self.final_layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def feed_forward(self, x: jax.Array) -> jax.Array:
+    def feed_forward(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"]) -> Float[Array, "B T D"]:
         if self.norm_first:
             x = x + self.attention(self.layer_norm(x), mask)
             return x + self.feed_forward(self.final_layer_norm(x))
@@ -189,8 +193,10 @@ class Encoder(nnx.Module):
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
         self.layers = jax.vmap(lambda key: EncoderLayer(config, rngs=nnx.Rngs(key)))(keys)
 
-    def __call__(self, x: jax.Array, lengths: jax.Array, keep_layers: int) -> jax.Array:
-        """[B, T, D] projected (perhaps masked) frames, [B] int32 -> [keep_layers, B, T, D]."""
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], keep_layers: int
+    ) -> Float[Array, "{keep_layers} B T D"]:
+        """Projected (perhaps masked) frames -> the last hidden states."""
         mask = length_mask(lengths, x.shape[1])  # [B, T]
         x = jnp.where(mask[..., None], x, 0)
         x = x + self.positions(x)
@@ -237,17 +243,17 @@ class Hubert(nnx.Module):
         config = HubertConfig.from_dict(json.loads(self.config_json))
         save_pretrained(self, rules(config), config, folder)
 
-    def __call__(self, waveform: jax.Array, lengths: jax.Array, keep_layers: int = 4) -> EncoderOutput:
+    def __call__(self, waveform: Shaped[Array, "B S"], lengths: Int[Array, "B"], keep_layers: int = 4) -> EncoderOutput:
         """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
 
         Args:
-            waveform: [B, S] float32, 16 kHz mono, normalised to zero mean and unit variance; what follows a
-                row's length may be anything.
-            lengths: [B] int32, real samples per row.
+            waveform: 16 kHz mono, normalised to zero mean and unit variance; what follows a row's length may be
+                anything.
+            lengths: real samples per row.
             keep_layers: how many of the last hidden states to return.
 
         Returns:
-            hidden states [keep_layers, B, T, D], frame counts [B]. With `do_stable_layer_norm` only the last
+            hidden states and frame counts. With `do_stable_layer_norm` only the last
             state has passed the final LayerNorm, as in transformers 4 (5 has that as `last_hidden_state`).
         """
         features, frames = self.feature_encoder(waveform, lengths)

@@ -11,6 +11,7 @@ from functools import partial, reduce
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 Conv = partial(nnx.Conv, padding="VALID")
 
@@ -21,11 +22,11 @@ class PReLU(nnx.Module):
     def __init__(self, channels: int):
         self.slope = nnx.Param(jnp.full(channels, 0.25))
 
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "*B F"]) -> Float[Array, "*B F"]:
         return jnp.where(x > 0, x, self.slope[...] * x)
 
 
-def conv_in_pairs(conv: nnx.Conv, x):
+def conv_in_pairs(conv: nnx.Conv, x: Float[Array, "B H W C"]) -> Float[Array, "B H-2 W-2 F"]:
     """A 3x3 convolution, two neighbouring columns as one of twice the channels.
 
     That takes 4/3 of the products, and on a CPU a third of the time where channels are few.
@@ -46,10 +47,10 @@ def conv_in_pairs(conv: nnx.Conv, x):
     return y.reshape(*y.shape[:2], -1, kernel.shape[-1])[:, :, : width - 2] + conv.bias[...]
 
 
-def conv_in_squares(conv: nnx.Conv, x):
+def conv_in_squares(conv: nnx.Conv, x: Float[Array, "B H W C"]) -> Float[Array, "B H//2-1 W//2-1 4 F"]:
     """A 3x3 convolution, four neighbouring pixels as one of four times the channels.
 
-    [B, H, W, C], H and W even -> [B, (H - 2) / 2, (W - 2) / 2, 4, F]. For few channels, like `conv_in_pairs`.
+    H and W are even; the four pixels of a square have an axis of their own. For few channels, like `conv_in_pairs`.
     """
     assert conv.bias is not None
     batch, height, width, channels = x.shape
@@ -68,8 +69,8 @@ def conv_in_squares(conv: nnx.Conv, x):
     return y.reshape(*y.shape[:3], 4, -1) + conv.bias[...]
 
 
-def max_pool(x, window: int):
-    """The largest in windows 2 apart, [B, H, W, F]; a last one that reaches over the edge counts as well."""
+def max_pool(x: Float[Array, "B H W F"], window: int) -> Float[Array, "B h w F"]:
+    """The largest in windows 2 apart; a last one that reaches over the edge counts as well."""
     for axis in (1, 2):
         count = -(-(x.shape[axis] - window) // 2) + 1
         beyond = [(0, 0)] * 4
@@ -80,8 +81,8 @@ def max_pool(x, window: int):
     return x
 
 
-def face_probability(logits):
-    """[..., 2] no face, face -> [...]."""
+def face_probability(logits: Float[Array, "*B 2"]) -> Float[Array, "*B"]:
+    """From the logits of no face and face."""
     return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
 
 
@@ -95,14 +96,16 @@ class PNet(nnx.Module):
         self.box = Conv(32, 4, (1, 1), rngs=rngs)
         self.face = Conv(32, 2, (1, 1), rngs=rngs)
 
-    def __call__(self, pixels):
-        """[B, H, W, 3], H and W even -> scores [B, h, w], box offsets [B, h, w, 4] with h = (H - 2) / 2 - 4."""
+    def __call__(
+        self, pixels: Float[Array, "B H W 3"]
+    ) -> tuple[Float[Array, "B H//2-5 W//2-5"], Float[Array, "B H//2-5 W//2-5 4"]]:
+        """Scores and box offsets; H and W are even."""
         squares = self.prelu1(conv_in_squares(self.conv1, pixels))
         x = reduce(jnp.maximum, jnp.moveaxis(squares, 3, 0))  # [B, (H - 2) / 2, (W - 2) / 2, F]
         x = self.prelu2(conv_in_pairs(self.conv2, x))
         x = self.prelu3(self.conv3(x))
         kernels = [head.kernel[...][0, 0] for head in (self.face, self.box)]  # 1x1: both heads in one product
-        biases = [head.bias[...] for head in (self.face, self.box)]
+        biases = [head.bias[...] for head in (self.face, self.box) if head.bias is not None]
         y = x @ jnp.concatenate(kernels, axis=1) + jnp.concatenate(biases)
         return face_probability(y[..., :2]), y[..., 2:]
 
@@ -118,8 +121,8 @@ class RNet(nnx.Module):
         self.box = nnx.Linear(128, 4, rngs=rngs)
         self.face = nnx.Linear(128, 2, rngs=rngs)
 
-    def __call__(self, crops):
-        """[B, 24, 24, 3] -> scores [B], box offsets [B, 4]."""
+    def __call__(self, crops: Float[Array, "B 24 24 3"]) -> tuple[Float[Array, "B"], Float[Array, "B 4"]]:
+        """Scores and box offsets."""
         x = max_pool(self.prelu1(conv_in_pairs(self.conv1, crops)), 3)  # [B, 11, 11, 28]
         x = max_pool(self.prelu2(self.conv2(x)), 3)  # [B, 4, 4, 48]
         x = self.prelu3(self.conv3(x))  # [B, 3, 3, 64]
@@ -140,8 +143,10 @@ class ONet(nnx.Module):
         self.landmarks = nnx.Linear(256, 10, rngs=rngs)
         self.face = nnx.Linear(256, 2, rngs=rngs)
 
-    def __call__(self, crops):
-        """[B, 48, 48, 3] -> scores [B], box offsets [B, 4], landmarks [B, 10]."""
+    def __call__(
+        self, crops: Float[Array, "B 48 48 3"]
+    ) -> tuple[Float[Array, "B"], Float[Array, "B 4"], Float[Array, "B 10"]]:
+        """Scores, box offsets and landmarks."""
         x = max_pool(self.prelu1(conv_in_pairs(self.conv1, crops)), 3)  # [B, 23, 23, 32]
         x = max_pool(self.prelu2(self.conv2(x)), 3)  # [B, 10, 10, 64]
         x = max_pool(self.prelu3(self.conv3(x)), 2)  # [B, 4, 4, 64]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 
 class LayerNorm(nnx.Module):
@@ -13,8 +14,8 @@ class LayerNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., D] -> [..., D] in the same dtype."""
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """In the dtype of `x`."""
         wide = x.astype(jnp.float32)
         mean = wide.mean(axis=-1, keepdims=True)
         if x.dtype == jnp.bfloat16:

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 Layers = TypeVar("Layers")
 
@@ -13,28 +14,28 @@ class EncoderOutput(NamedTuple):
     """Hidden states of the last layers.
 
     Attributes:
-        hidden_states: [keep, B, T, D], in layer order, the last entry is the model's output. Positions from
-            `lengths` on hold finite values without meaning.
-        lengths: [B] int32, the number of real positions of each row.
+        hidden_states: in layer order, the last entry is the model's output. Positions from `lengths` on hold finite
+            values without meaning.
+        lengths: the number of real positions of each row.
     """
 
-    hidden_states: jax.Array
-    lengths: jax.Array
+    hidden_states: Float[Array, "keep B T D"]
+    lengths: Int[Array, "B"]
 
 
 def scan_layers(
-    apply_layer: Callable[[Layers, jax.Array], jax.Array], layers: Layers, x: jax.Array, keep_layers: int
-) -> jax.Array:
+    apply_layer: Callable[[Layers, Float[Array, "B T D"]], Float[Array, "B T D"]],
+    layers: Layers,
+    x: Float[Array, "B T D"],
+    keep_layers: int,
+) -> Float[Array, "{keep_layers} B T D"]:
     """Runs stacked layers one after another and returns the outputs of the last `keep_layers`.
 
     Args:
         apply_layer: `(layer, x) -> x`, one layer.
         layers: pytree whose leaves have the layer on the leading axis.
-        x: [B, T, D], the input of the first layer.
+        x: the input of the first layer.
         keep_layers: how many outputs to return, from 1 to the number of layers.
-
-    Returns:
-        [keep_layers, B, T, D]
 
     Raises:
         ValueError: `keep_layers` is out of range.
@@ -46,7 +47,9 @@ def scan_layers(
 
     # Slicing the stack in two scans would copy the weights, so there is one scan: the layers before the first
     # kept one write to slot 0, which that one overwrites.
-    def step(carry, indexed_layer):
+    def step(
+        carry: tuple[jax.Array, jax.Array], indexed_layer: tuple[jax.Array, Layers]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         x, kept = carry
         index, layer = indexed_layer
         x = apply_layer(layer, x)

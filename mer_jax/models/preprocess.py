@@ -9,12 +9,13 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # transformers' OPENAI_CLIP_MEAN
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
-def cubic(x: np.ndarray) -> np.ndarray:
+def cubic(x: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B"]:
     """Pillow's bicubic kernel (a = -0.5)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
@@ -23,8 +24,10 @@ def cubic(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def resize_and_crop_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bicubic resize of the shorter edge to `size`, then centre crop: weights [size, height] and [size, width].
+def resize_and_crop_weights(
+    height: int, width: int, size: int
+) -> tuple[Float[np.ndarray, "{size} {height}"], Float[np.ndarray, "{size} {width}"]]:
+    """Bicubic resize of the shorter edge to `size`, then centre crop: the weights of both axes.
 
     The filter is widened when shrinking (antialiasing), as in Pillow and so in transformers' CLIP image processor.
     """
@@ -36,12 +39,12 @@ def resize_and_crop_weights(height: int, width: int, size: int) -> tuple[np.ndar
     )
 
 
-def axis_weights(source: int, resized: int, kept: int) -> np.ndarray:
-    """Weights [kept, source] of one axis: resize source -> resized, keep the middle `kept`."""
+def axis_weights(source: int, resized: int, cropped: int) -> Float[np.ndarray, "{cropped} {source}"]:
+    """Weights of one axis: resize source -> resized, keep the middle `cropped`."""
     scale = source / resized
     support = max(scale, 1.0)
-    offset = (resized - kept) // 2
-    centres = (np.arange(offset, offset + kept) + 0.5) * scale
+    offset = (resized - cropped) // 2
+    centres = (np.arange(offset, offset + cropped) + 0.5) * scale
     positions = np.arange(source) + 0.5
     # Pillow rounds the window's ends to whole pixels, which drops stray taps at its rim.
     first = np.maximum((centres - 2 * support + 0.5).astype(int), 0)
@@ -51,22 +54,24 @@ def axis_weights(source: int, resized: int, kept: int) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def clip_pixels(frames: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """uint8 frames [B, T, H, W, 3] -> normalised float32 pixels [B, T, size, size, 3].
+def clip_pixels(
+    frames: UInt8[Array, "B T H W 3"], rows: Float[Array, "B size H"], columns: Float[Array, "B size W"]
+) -> Float[Array, "B T size size 3"]:
+    """Frames -> pixels as CLIP wants them, float32.
 
-    rows [B, size, H], columns [B, size, W]: each clip's weights, zero beside frames that were padded to H x W.
+    rows, columns: each clip's weights, zero beside frames that were padded to H x W.
     One frame of each clip at a time is widened to float32, so that large frames do not multiply by their number.
     Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """
 
-    def one_moment(frames: jax.Array) -> jax.Array:
-        x = as_bytes(jnp.einsum("bhwc,bsw->bhsc", frames.astype(jnp.float32), columns))
-        x = as_bytes(jnp.einsum("bhsc,bzh->bzsc", x, rows))
+    def one_moment(frames: UInt8[Array, "B H W 3"]) -> Float[Array, "B Y X 3"]:
+        x = as_bytes(jnp.einsum("BHWC,BXW->BHXC", frames.astype(jnp.float32), columns))
+        x = as_bytes(jnp.einsum("BHXC,BYH->BYXC", x, rows))
         return (x / 255 - MEAN) / STD
 
     return jax.lax.map(one_moment, frames.swapaxes(0, 1)).swapaxes(0, 1)
 
 
-def as_bytes(x: jax.Array) -> jax.Array:
+def as_bytes(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """Rounds and clips to 0..255: Pillow stores bytes after each of the two passes."""
     return jnp.clip(jnp.round(x), 0, 255)

@@ -26,7 +26,7 @@ def _forward(kernel: jax.Array, x: jax.Array, rows: jax.Array) -> tuple[jax.Arra
 
 def _backward(saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     kernel, x, rows = saved
-    return _kernel_gradient(gradient, x, rows), jnp.einsum("hb,hd->bd", gradient, kernel), None
+    return _kernel_gradient(gradient, x, rows), jnp.einsum("HB,HD->BD", gradient, kernel), None
 
 
 product_of_rows.defvjp(_forward, _backward)
@@ -55,12 +55,12 @@ def _skipping(product: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
     return decorate
 
 
-@_skipping(lambda kernel, x: jnp.einsum("hd,bd->hb", kernel, x))
+@_skipping(lambda kernel, x: jnp.einsum("HD,BD->HB", kernel, x))
 def _outputs(kernel: jax.Array, x: jax.Array, order: jax.Array, size: int) -> jax.Array:
-    outputs = jnp.einsum("hd,bd->hb", kernel, x[order[:size]])
+    outputs = jnp.einsum("HD,BD->HB", kernel, x[order[:size]])
     return jnp.pad(outputs, ((0, 0), (0, len(x) - size)))[:, jnp.argsort(order)]
 
 
-@_skipping(lambda gradient, x: jnp.einsum("hb,bd->hd", gradient, x))
+@_skipping(lambda gradient, x: jnp.einsum("HB,BD->HD", gradient, x))
 def _kernel_gradient(gradient: jax.Array, x: jax.Array, order: jax.Array, size: int) -> jax.Array:
-    return jnp.einsum("hb,bd->hd", gradient[:, order[:size]], x[order[:size]])
+    return jnp.einsum("HB,BD->HD", gradient[:, order[:size]], x[order[:size]])
