@@ -38,6 +38,7 @@ class RecordSettings:
 
     prepare: PrepareSettings = section(PrepareSettings)
     extraction: ExtractionSettings = section(ExtractionSettings)
+    face_size: int = FACE_SIZE  # px of a crop's side
 
     @property
     def content(self) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class RecordSettings:
             "frames": self.prepare.frames,
             "frame_side": self.prepare.frame_side,
             "jpeg_quality": self.prepare.jpeg_quality,
-            "face_size": FACE_SIZE,
+            "face_size": self.face_size,
             "most_face_frames": self.extraction.most_face_frames,
         }
 
@@ -69,7 +70,7 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
             blocks, np.isin(positions, sampled), partial(jpeg, short_side=settings.prepare.frame_side), record
         )
         if clip.faces is None:
-            crops, record["frames_without_face"] = yield from crop_main_face(blocks, FACE_SIZE)
+            crops, record["frames_without_face"] = yield from crop_main_face(blocks, settings.face_size)
         else:
             for _ in blocks:
                 pass

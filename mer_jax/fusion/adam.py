@@ -4,30 +4,30 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from jaxtyping import PyTree
 
 
 class Moments(NamedTuple):
     """The state of `adam`."""
 
     steps: jax.Array  # taken so far
-    first: nnx.State
-    second: nnx.State
+    first: PyTree
+    second: PyTree
 
     @classmethod
-    def zeros(cls, params: nnx.State) -> "Moments":
+    def zeros(cls, params: PyTree) -> "Moments":
         zeros = jax.tree.map(jnp.zeros_like, params)
         return cls(jnp.int32(0), zeros, zeros)
 
 
 def adam(
-    grads: nnx.State,
-    params: nnx.State,
+    grads: PyTree,
+    params: PyTree,
     moments: Moments,
     learning_rate: jax.Array | float,
     l2: jax.Array | float,
     active: jax.Array | bool = True,
-) -> tuple[nnx.State, Moments]:
+) -> tuple[PyTree, Moments]:
     """One step of torch's Adam: `l2` times the parameters joins the gradient. Nothing moves if not `active`.
 
     Equals `optax.chain(add_decayed_weights, adam)`. Trials that are done with their epoch are held still

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.features.embeddings import Embedded
@@ -107,7 +108,7 @@ class Shape:
     num_folds: int
 
 
-def save_ensemble(folder: Path, shape: Shape, params: nnx.State, standardiser: Standardiser) -> None:
+def save_ensemble(folder: Path, shape: Shape, params: PyTree, standardiser: Standardiser) -> None:
     """Writes `ensemble.json`, the folds' parameters (leaves [F, ...]) and what standardises their features."""
     save_trained(folder / "ensemble", params)
     standardiser.save(folder / "standardiser.safetensors")

@@ -8,7 +8,6 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +184,7 @@ class Baichuan(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         mesh: Mesh | None = None,
         lm_head: bool = False,
-    ) -> Self:
+    ) -> "Baichuan":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)

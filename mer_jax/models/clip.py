@@ -5,7 +5,7 @@ Nothing is computed that the pooled token does not depend on: in the last layer 
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -238,7 +238,7 @@ class CLIP(nnx.Module):
         mesh: Mesh | None = None,
         *,
         attention_impl: Implementation = "xla",
-    ) -> Self:
+    ) -> "CLIP":
         """Loads a folder in Hugging Face layout, or a hub id ("openai/clip-vit-large-patch14").
 
         Weights and activations are in `dtype`, softmax, norm statistics and `logit_scale` in float32. The

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -231,7 +230,7 @@ class Hubert(nnx.Module):
         self.encoder = Encoder(config, rngs=rngs)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None) -> Self:
+    def from_pretrained(cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None) -> "Hubert":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, {"hubert": HubertConfig, "wav2vec2": HubertConfig})

@@ -9,16 +9,18 @@ import pytest
 
 from mer_jax.data.builder import Mer
 from mer_jax.data.clips import Absent
-from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
-from mer_jax.data.records import PrepareSettings
+from mer_jax.data.records import PrepareSettings, RecordSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all
 from tests.data.media_files import numbered_frames, tone, write_video
 
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
-SETTINGS = PrepareSettings(
-    frames=6, frame_side=0, jpeg_quality=95, face_size=64, most_face_frames=100, workers=1, time_limit=30.0
+SETTINGS = RecordSettings(
+    PrepareSettings(shard_clips=2, frames=6, frame_side=0, jpeg_quality=95),
+    ExtractionSettings(most_face_frames=100, workers=1, time_limit=30.0),
+    face_size=64,
 )
 
 
@@ -40,7 +42,7 @@ def folder(tmp_path_factory):
 
 def build(folder, output, **changes):
     done = []
-    settings = {"name": "tiny", "settings": SETTINGS, "shard_clips": 2, "advance": done.append, **changes}
+    settings = {"name": "tiny", "settings": SETTINGS, "advance": done.append, **changes}
     builder = Mer(read=lambda root: read_folder(root, OWN_COLUMNS, {}), data_dir=output, **settings)
     return builder.build(folder), sum(done)
 
@@ -141,5 +143,5 @@ def test_tfds_reads_it_without_us(built):
 
 def test_beam_writes_the_same_bytes(folder, built, tmp_path):
     pytest.importorskip("apache_beam", reason="an optional extra")
-    builder = Mer("tiny", lambda root: read_folder(root, OWN_COLUMNS, {}), SETTINGS, 2, tmp_path)
+    builder = Mer("tiny", lambda root: read_folder(root, OWN_COLUMNS, {}), SETTINGS, tmp_path)
     assert shards(builder.build(folder, "DirectRunner")) == shards(built)

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from configs.semi import get_config
 from mer_jax.data.clips import Absent, Clip, Dataset
-from mer_jax.data.corruptions import Corruption, check_settings, corrupt, corrupted_copies
+from mer_jax.data.corruptions import (
+    Corruption,
+    CorruptionSettings,
+    TrainingCorruptionSettings,
+    corrupt,
+    corrupted_copies,
+)
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.settings import read_settings
 from tests.data.media_files import tone
 
 NOTHING = {"snr_db": None, "blur": 0.0, "downsample": 1.0, "dropped": ()}
@@ -43,9 +49,8 @@ def test_dropped_modalities_are_absent():
 def test_only_test_clips_are_corrupted_and_always_alike():
     clips = tuple(Clip(f"{split}{i}", split) for split in ("train", "unlabeled", "test") for i in range(200))
     dataset = Dataset("d", ("a", "b"), clips, {})
-    settings = get_config().corruptions.evaluation
-    assert corrupt(dataset, settings, 0) == dataset  # by default nothing
-    settings.probability = 0.5
+    assert corrupt(dataset, CorruptionSettings(), 0) == dataset  # by default nothing
+    settings = CorruptionSettings(probability=0.5)
     first, second = corrupt(dataset, settings, 0), corrupt(dataset, settings, 0)
     assert first == second != corrupt(dataset, settings, 1)
     hit = [clip for clip in first.clips if clip.corruption]
@@ -55,9 +60,8 @@ def test_only_test_clips_are_corrupted_and_always_alike():
 
 def test_copies_have_draws_of_their_own_and_originals_stay_clean():
     clips = [Clip(f"c{i}", "train") for i in range(100)]
-    settings = get_config().corruptions.training
-    assert corrupted_copies(clips, settings, 0)[0] == []  # by default none
-    settings.update({"probability": 0.5, "copies": 3, "drop": "speech"})
+    assert corrupted_copies(clips, TrainingCorruptionSettings(), 0)[0] == []  # by default none
+    settings = TrainingCorruptionSettings(probability=0.5, copies=3, drop="speech")
     copies, copy_of = corrupted_copies(clips, settings, 0)
     assert 110 < len(copies) < 190 and len({copy.corruption.seed for copy in copies}) == len(copies)
     assert [copy.name for copy in copies] == [clips[i].name for i in copy_of]
@@ -70,16 +74,15 @@ def test_copies_have_draws_of_their_own_and_originals_stay_clean():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"snr_db": (10.0, 5.0)}, "snr_db"),
+        ({"snr_db": (10.0, 5.0)}, r"snr_db=\(10.0, 5.0\): expected \(\) or \(lowest, highest\)"),
         ({"snr_db": (5.0,)}, "snr_db"),
-        ({"drop": "text+vidio"}, "unknown vidio; known: speech\\+video"),
-        ({"probability": 2.0}, "probability=2.0: expected 0 to 1"),
-        ({"downsample": 0.5}, "downsample"),
+        ({"drop": "text+vidio"}, r"drop='text\+vidio': unknown 'vidio'; known: speech\+image"),
+        ({"probability": 2.0}, "probability=2.0: at most 1"),
+        ({"downsample": 0.5}, "downsample=0.5: at least 1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(change, message):
     known = {"probability": 1.0, "snr_db": (5.0, 10.0), "blur": 0.1, "downsample": 2.0, "drop": "text"}
-    known["drop_probability"] = 0.5
-    check_settings(known, ("speech", "video", "text"))
+    assert read_settings(CorruptionSettings, known) == CorruptionSettings(**known)
     with pytest.raises(UsageError, match=message):
-        check_settings(known | change, ("speech", "video", "text"))
+        read_settings(CorruptionSettings, known | change)

@@ -10,13 +10,16 @@ from mer_jax.data.check import report
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.faces import Faces
 from mer_jax.data.folder import COLUMNS, read_folder
-from mer_jax.data.records import PrepareSettings, prepare_clip
+from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.data.records import PrepareSettings, RecordSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
 from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, damaged_media, damaged_table
 from tests.data.media_files import numbered_frames, tone, write_video
 
-SETTINGS = PrepareSettings(4, 32, 90, 32, 64, 0, 20.0)
+SETTINGS = RecordSettings(
+    PrepareSettings(frames=4, frame_side=32, jpeg_quality=90), ExtractionSettings(most_face_frames=64, time_limit=20.0), 32
+)
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 

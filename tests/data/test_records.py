@@ -10,12 +10,15 @@ import pytest
 from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.faces import MEAN_FACE, Faces
-from mer_jax.data.records import PrepareSettings, lost, prepare_clip
+from mer_jax.data.records import PrepareSettings, RecordSettings, lost, prepare_clip
 from tests.data.media_files import numbered_frames, tone, write_video
 
-SETTINGS = PrepareSettings(
-    frames=4, frame_side=0, jpeg_quality=95, face_size=32, most_face_frames=6, workers=1, time_limit=30.0
+SETTINGS = RecordSettings(
+    PrepareSettings(frames=4, frame_side=0, jpeg_quality=95),
+    ExtractionSettings(most_face_frames=6, workers=1, time_limit=30.0),
+    face_size=32,
 )
 
 
@@ -88,7 +91,7 @@ def test_crops_that_the_data_set_brings_are_taken_as_they_are(clip, tmp_path):
 
 
 def test_frames_are_shrunk_to_their_shorter_side(clip):
-    record, _ = prepare(clip, settings=replace(SETTINGS, frame_side=60))
+    record, _ = prepare(clip, settings=replace(SETTINGS, prepare=replace(SETTINGS.prepare, frame_side=60)))
     assert pixels(record["frames"]).shape == (4, 60, 80, 3)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mer_jax.report.scores import scores
+from mer_jax.report.results import scores
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 

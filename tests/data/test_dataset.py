@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from mer_jax.stages import check_unchanged
+from mer_jax.data.dataset import check_unchanged
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.runtime.errors import DataError
