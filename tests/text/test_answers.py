@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_jax.text.answers import Unusable, Usage, parse, schema
@@ -11,6 +11,7 @@ from mer_jax.text.answers import Unusable, Usage, parse, schema
 LABELS = ("happy", "sad", "angry")
 
 
+@settings(deadline=None)
 @given(st.permutations(LABELS))
 def test_every_order_is_a_ranking(order):
     reply = json.dumps({"ranking": order})

@@ -30,7 +30,7 @@ def serve(monkeypatch):
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
         servers.append(server)
         config = get_config().ranking.openai
-        config.update({"base_url": server.url, "timeout_s": 2.0, **(settings or {})})
+        config.update({"base_url": server.url, **(settings or {})})
         return server, ChatAnnotator(config)
 
     yield start
@@ -62,9 +62,9 @@ def test_asked_once_and_never_again(serve, tmp_path):
     assert KEY.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind and kind != "late"])
+@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind])
 def test_faults_of_the_server_cost_nothing_but_time(serve, tmp_path, kind):
-    server, annotator = serve(faults=0.4, kinds=(kind,))
+    server, annotator = serve({"timeout_s": 0.5} if kind == "late" else {}, faults=0.4, kinds=(kind,))
     transcripts = texts(12)
     rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
     check(rankings, transcripts)
@@ -94,15 +94,15 @@ from configs.semi import LABELS, get_config
 from mer_jax.text.annotators import make_annotator, rank_all
 settings = get_config().ranking
 settings.annotator = "openai"
-settings.openai.update({"base_url": sys.argv[1], "concurrency": 8, "timeout_s": 0.5})
+settings.openai.update({"base_url": sys.argv[1], "concurrency": 8})
 rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, make_annotator(settings), Path(sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_twice_among_faults(serve, tmp_path, sign):
-    kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind]
-    server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds, late=0.6)
+    kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind and kind != "late"]
+    server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds)
     command = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path)]
     for answered in (30, 60):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -180,6 +180,20 @@ def test_the_budget_in_money(serve, tmp_path):
     assert all("the budget of 0.01 is spent" in reason for reason in rankings.failures.values()) and rankings.failures
 
 
+def test_the_budget_counts_requests_under_way_at_their_most(serve, tmp_path):
+    """32 might be under way at once; by what each may cost there is room for 3, though they will cost a fifth."""
+    prices = {"max_cost": 7e-4, "input_price": 0.0, "output_price": 1.0, "max_tokens": 200}  # at most 2e-4 each
+    server, annotator = serve(prices, latency=0.2)
+    rankings = rank_all(texts(40), LABELS, annotator, tmp_path)
+    assert server.stats()["requests"] == len(rankings.ranked) == 3
+
+
+def test_cost_is_per_million_tokens(serve):
+    _server, annotator = serve({"input_price": 0.15, "output_price": 0.6})
+    assert annotator.cost(Usage(7, 2_000_000, 500_000)) == pytest.approx(0.3 + 0.3)
+    assert annotator.cost(Usage(7, 0, 500_000)) == pytest.approx(0.3)
+
+
 def test_a_dry_run_asks_nothing(serve, tmp_path, capsys):
     server, annotator = serve()
     rankings = rank_all(texts(9), LABELS, annotator, tmp_path, dry_run=True)
@@ -197,6 +211,31 @@ def test_a_dead_server_is_left_alone(serve, tmp_path, monkeypatch):
     assert server.stats()["requests"] < 100 and "HTTP 500 (no luck)" in rankings.failures[transcripts[-1]]
     server.faults = 0.0
     assert not rank_all(transcripts, LABELS, ChatAnnotator(annotator.settings), tmp_path).failures
+
+
+def test_patience_is_for_failures_in_a_row(serve, tmp_path):
+    server, annotator = serve({"attempts": 1, "concurrency": 1}, faults=0.5, kinds=("500",))
+    rankings = rank_all(texts(60), LABELS, annotator, tmp_path)
+    check(rankings, texts(60))
+    assert server.stats()["transcripts"] == 60 and len(rankings.failures) > 20
+    assert set(rankings.failures.values()) == {"HTTP 500 (no luck)"}
+
+
+def test_two_models_are_two_questions(serve, tmp_path):
+    """Also for the server, which answers the same question from what it has answered before."""
+    server, small = serve({"model": "small"})
+    large = ChatAnnotator(type(small.settings)({**small.settings, "model": "large"}))
+    for annotator in (small, large, small):
+        check(rank_all(texts(2), LABELS, annotator, tmp_path), texts(2))
+    assert server.stats()["requests"] == len(server.replies) == 4
+
+
+def test_a_key_that_a_reply_repeats_is_not_kept(serve, tmp_path, monkeypatch):
+    _server, annotator = serve()
+    monkeypatch.setattr(Handler, "reply", lambda self, *_: (f"the key is {KEY}", None))
+    rank_all(texts(1), LABELS, annotator, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert "the key is [key]" in kept.read_text("utf-8") and KEY not in kept.read_text("utf-8")
 
 
 def test_a_refused_key_ends_the_run_without_telling_it(serve, tmp_path, monkeypatch):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_jax.text.answers import Usage
@@ -8,6 +8,7 @@ from mer_jax.text.lexicon import LexiconAnnotator, rank, score
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_a_ranking_holds_every_label_once(transcript):
     assert sorted(rank(transcript, LABELS)) == sorted(LABELS)

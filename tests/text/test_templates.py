@@ -1,6 +1,6 @@
 """Ranking and transcript -> text."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_jax.text.templates import TEMPLATES, join
@@ -24,6 +24,7 @@ def test_every_label_has_a_chinese_name_of_its_own():
     assert join(LABELS, "", "zh-1") == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50), st.sampled_from(sorted(TEMPLATES)))
 def test_transcripts_are_data(transcript, template):
     before, _, after = join(LABELS, "transcript's place", template).partition("transcript's place")
