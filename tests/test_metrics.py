@@ -59,6 +59,14 @@ def test_expected_calibration_error_by_hand():
     np.testing.assert_allclose(metrics.expected_calibration_error(labels, probs, bins=10), expected)
 
 
+def test_a_confidence_on_an_edge_counts_below_it():
+    """Two bins: 0.5 and 0.375 are in the first one, in which one of two is right, 0.75 is alone in the second."""
+    probs = np.array([[0.5, 0.25, 0.25], [0.375, 0.3125, 0.3125], [0.125, 0.125, 0.75]])
+    labels = np.array([0, 1, 2])
+    expected = (abs(1 - 0.5 - 0.375) + (1 - 0.75)) / 3
+    assert metrics.expected_calibration_error(labels, probs, bins=2) == expected
+
+
 def test_softmax_of_large_logits():
     np.testing.assert_allclose(metrics.softmax(np.array([[1e4, 1e4], [0.0, np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]])
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_jax.self_training import Options, PseudoLabels, all_agree, select_balanced, select_round
+from mer_jax.self_training import (
+    PseudoLabels,
+    SelfTrainingSettings,
+    all_agree,
+    select_balanced,
+    select_round,
+    self_train,
+)
 
 PROBS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.3, 0.7]])
 
@@ -32,6 +39,19 @@ def test_select_accepts_device_arrays_and_breaks_ties_by_index():
     np.testing.assert_array_equal(indices, [0, 1, 2])
 
 
+def test_many_equally_sure_clips_are_taken_by_index():
+    probs = np.tile([0.25, 0.75], (100, 1))
+    probs[::2] = [0.75, 0.25]
+    indices, labels = select_balanced(probs, np.zeros(100, bool), k=3)
+    np.testing.assert_array_equal(indices, [0, 2, 4, 1, 3, 5])
+    np.testing.assert_array_equal(labels, [0, 0, 0, 1, 1, 1])
+
+
+def test_clips_just_sure_enough_may_be_chosen():
+    indices, _ = select_balanced(PROBS, np.zeros(6, bool), k=3, min_confidence=0.7)
+    np.testing.assert_array_equal(indices, [0, 3, 2, 5])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 20))
 def test_select_is_balanced_and_optimal(seed, k):
@@ -50,7 +70,7 @@ def test_select_is_balanced_and_optimal(seed, k):
 
 
 def test_rounds_accumulate_without_replacement_and_keep_labels():
-    options = Options(rounds=3, k=2)
+    options = SelfTrainingSettings(rounds=3, k=2)
     rounds, pseudo = [], PseudoLabels.none()
     for number in range(3):
         rounds.append(select_round(number, pseudo, random_probs(number), options))
@@ -64,15 +84,15 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
 
 
 def test_shortfall_is_reported():
-    result = select_round(0, PseudoLabels.none(), PROBS, Options(k=5))
+    result = select_round(0, PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5))
     np.testing.assert_array_equal(result.shortfall, [2, 2])
     np.testing.assert_array_equal(
-        select_round(1, result.pseudo, PROBS, Options(k=5)).shortfall, [5, 5]
+        select_round(1, result.pseudo, PROBS, SelfTrainingSettings(k=5)).shortfall, [5, 5]
     )  # nothing is left
 
 
 def test_replaced_rounds_choose_afresh():
-    options = Options(k=1, cumulative=False)
+    options = SelfTrainingSettings(k=1, cumulative=False)
     first = select_round(0, PseudoLabels.none(), PROBS, options)
     second = select_round(1, first.pseudo, PROBS, options)
     np.testing.assert_array_equal(second.pseudo.indices, first.pseudo.indices)
@@ -81,7 +101,7 @@ def test_replaced_rounds_choose_afresh():
 
 @pytest.mark.parametrize("relabel", [False, True])
 def test_relabelling_takes_the_newest_prediction(relabel):
-    options = Options(k=1, relabel=relabel)
+    options = SelfTrainingSettings(k=1, relabel=relabel)
     first = select_round(0, PseudoLabels.none(), PROBS, options)
     second = select_round(1, first.pseudo, PROBS[:, ::-1], options)
     np.testing.assert_array_equal(second.pseudo.labels[:2], [1, 0] if relabel else [0, 1])
@@ -89,14 +109,14 @@ def test_relabelling_takes_the_newest_prediction(relabel):
 
 
 def test_relabelled_clips_leave_below_the_least_confidence():
-    options = Options(k=2, relabel=True, min_confidence=0.65)
+    options = SelfTrainingSettings(k=2, relabel=True, min_confidence=0.65)
     first = select_round(0, PseudoLabels.none(), PROBS, options)
     np.testing.assert_array_equal(first.pseudo.indices, [0, 3, 2, 5])
     unsure = PROBS.copy()
     unsure[[3, 2]] = 0.5
     second = select_round(1, first.pseudo, unsure, options)
     np.testing.assert_array_equal(second.pseudo.indices, [0, 5])
-    assert (second.pseudo.confidences >= 0.65).all()
+    np.testing.assert_array_equal(second.pseudo.confidences, [0.9, 0.7])
 
 
 def test_agreement_filter_listens_to_present_modalities_only():
@@ -104,5 +124,81 @@ def test_agreement_filter_listens_to_present_modalities_only():
     present = np.array([[True] * 6, [False, True, False, True, False, True]])
     eligible = all_agree(PROBS, unimodal, present)
     np.testing.assert_array_equal(eligible, ~present[1])
-    result = select_round(0, PseudoLabels.none(), PROBS, Options(k=5), eligible)
+    result = select_round(0, PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5), eligible)
     np.testing.assert_array_equal(result.added.indices, [0, 2, 4])
+
+
+class Outcome:
+    """One setting after a training, with probabilities that are given."""
+
+    test_waf = None
+
+    def __init__(self, probs):
+        self.unlabelled, self.cv_waf = probs, np.array([0.25, 0.75])
+
+
+# Of training 1, 2 and 3: who is predicted as what, most confident first: 0 and 3, 1 and 4, 2 and 5.
+ROUNDS = [
+    np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.1, 0.9], [0.4, 0.6], [0.45, 0.55]]),
+    np.array([[0.2, 0.8], [0.9, 0.1], [0.55, 0.45], [0.7, 0.3], [0.1, 0.9], [0.45, 0.55]]),
+    np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.1, 0.9]]),
+]
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2, 3])
+def test_rounds_by_hand_whole_and_resumed_after_any(tmp_path, finished):
+    """Each training gets what all rounds before it chose, also when they were chosen by an earlier start."""
+    calls = []
+
+    def train(pseudo, number):
+        calls.append((number, pseudo["own"].indices.tolist(), pseudo["own"].labels.tolist()))
+        if number > stop:
+            raise KeyboardInterrupt
+        return {"own": Outcome(ROUNDS[number - 1] if number <= 3 else np.zeros((6, 2)))}
+
+    settings = SelfTrainingSettings(rounds=3, k=1)
+    present = np.ones((1, 6), bool)
+    stop = finished
+    with pytest.raises(KeyboardInterrupt):
+        self_train(train, ["own"], settings, present, tmp_path)
+    assert len(list(tmp_path.iterdir())) == finished
+    stop, calls = 4, []
+    rounds, _ = self_train(train, ["own"], settings, present, tmp_path)
+    expected = [
+        (1, [], []),
+        (2, [0, 3], [0, 1]),
+        (3, [0, 3, 1, 4], [0, 1, 0, 1]),
+        (4, [0, 3, 1, 4, 2, 5], [0, 1, 0, 1, 0, 1]),
+    ]
+    assert calls == expected[finished:]
+    assert [saved["own"]["added"]["indices"] for saved in rounds] == [[0, 3], [1, 4], [2, 5]]
+    assert [saved["own"]["added"]["confidences"] for saved in rounds] == [[0.9, 0.9]] * 3
+    assert rounds[0]["own"]["cv_waf"] == [0.25, 0.75] and rounds[0]["own"]["test_waf"] is None
+
+
+def test_every_setting_chooses_for_itself_and_absent_clips_are_never_chosen(tmp_path):
+    probs = {"one": ROUNDS[0], "other": ROUNDS[0][:, ::-1]}
+    present = np.array([[False, True, True, True, True, True], [False, False, True, True, True, True]])
+    trained = self_train(
+        lambda pseudo, number: {name: Outcome(probs[name]) for name in probs},
+        ["one", "other"],
+        SelfTrainingSettings(rounds=1, k=1),
+        present,
+        tmp_path,
+    )
+    (saved,), _ = trained
+    assert saved["one"]["pseudo"]["indices"] == [1, 3] and saved["one"]["pseudo"]["labels"] == [0, 1]
+    assert saved["other"]["pseudo"]["indices"] == [3, 1] and saved["other"]["pseudo"]["labels"] == [0, 1]
+
+
+def test_agreement_keeps_to_clips_on_which_the_unimodal_classifiers_agree(tmp_path):
+    unimodal = np.stack([ROUNDS[0], ROUNDS[1]])  # the second says otherwise of clips 0 and 3
+    (saved,), _ = self_train(
+        lambda pseudo, number: {"own": Outcome(ROUNDS[0])},
+        ["own"],
+        SelfTrainingSettings(rounds=1, k=1, agreement=True),
+        np.ones((2, 6), bool),
+        tmp_path,
+        unimodal=unimodal,
+    )
+    assert saved["own"]["added"]["indices"] == [1, 4]

@@ -1,17 +1,21 @@
 """Settings side by side: which rows there are, what they score, and the config that the best one becomes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from mer_jax.fuse import Data, Embeddings
-from ml_collections import ConfigDict
 
 from configs import sweep as sweep_config
 from configs import table1, table2
-from configs.semi import get_config
+from mer_jax.fusion.data import Embeddings, FusionData
 from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.trials import FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json
-from mer_jax.sweep import as_config, markdown, named_rows, sweep
+from mer_jax.runtime.settings import as_dict, read_settings
+from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.settings import Settings
+from mer_jax.sweep import Row, SweepSettings, as_config, markdown, mean_and_spread, plan_rows, sweep
 
 ALL = ("speech", "image", "text", "video")
 
@@ -28,7 +32,7 @@ def clips(count, seed):
 @pytest.fixture(scope="module")
 def data():
     (labelled, labels), (unlabelled, _), (test, truth) = clips(40, 0), clips(12, 1), clips(20, 2)
-    return Data(
+    return FusionData(
         labelled=labelled,
         labels=labels,
         fold_of=make_folds(labels, 2, 0),
@@ -42,71 +46,89 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def config():
-    config = get_config()
-    config.fusion.update({"hidden": 8, "epochs": 15, "batch_size": 5, "learning_rate": 2e-2, "dropout": 0.0})
-    config.self_training.update({"rounds": 1, "k": 2})
-    return config
+def settings():
+    return Settings(
+        fusion=FusionSettings(hidden=8, epochs=15, batch_size=5, learning_rate=2e-2, dropout=0.0),
+        self_training=SelfTrainingSettings(rounds=1, k=2),
+    )
+
+
+def rows_of(config, modalities, seed=0):
+    return plan_rows(read_settings(SweepSettings, config), modalities, seed)
 
 
 def test_the_papers_tables_name_their_rows():
-    assert list(named_rows(table1.get_config(), ALL, 0)) == [
+    assert [row.name for row in rows_of(table1.get_config(), ALL)] == [
         "HuBERT",
         "GPT4-Baichuan",
         "CLIP",
         "EmoVCLIP",
         "CLIP + EmoVCLIP",
     ]
-    rows = named_rows(table2.get_config(), ALL, 0)
-    assert rows["dropout 0.3"]["paper"] == ("83.76", "90.15") and rows["dropout 0.3"]["modality_dropout"] == 0.3
-    assert list(named_rows(table2.get_config(), ("speech", "image", "text"), 0)) == ["without EmoVCLIP, dropout 0"]
+    rows = {row.name: row for row in rows_of(table2.get_config(), ALL)}
+    assert rows["dropout 0.3"] == Row("dropout 0.3", ALL, {"modality_dropout": 0.3}, ("83.76", "90.15"))
+    (bare,) = rows_of(table2.get_config(), ("speech", "image", "text"))
+    assert bare.name == "without EmoVCLIP, dropout 0" and bare.modalities == ("speech", "image", "text")
     with pytest.raises(UsageError, match="the run lacks"):
-        named_rows(table2.get_config(), ("speech",), 0)
+        rows_of(table2.get_config(), ("speech",))
 
 
 def test_a_search_draws_different_settings_of_its_grid():
-    plan = sweep_config.get_config()
-    rows = named_rows(plan, ALL, seed=3)
-    assert len(rows) == 50 and rows == named_rows(plan, ALL, seed=3) != named_rows(plan, ALL, seed=4)
-    assert all(row[key] in plan.search[key] for row in rows.values() for key in row)
-    plan.settings = 0
-    assert len(named_rows(plan, ALL, 0)) == 4 * 3 * 4 * 3 * 2 * 3
+    config = sweep_config.get_config()
+    rows = rows_of(config, ALL, seed=3)
+    assert len({row.name for row in rows}) == 50
+    assert rows == rows_of(config, ALL, seed=3) != rows_of(config, ALL, seed=4)
+    assert all(value in config.search[key] for row in rows for key, value in row.changes.items())
+    assert {len(row.changes) for row in rows} == {6} and {row.modalities for row in rows} == {ALL}
+    config.settings = 0
+    assert len(rows_of(config, ALL)) == 4 * 3 * 4 * 3 * 2 * 3
 
 
-def test_rows_are_scored_over_seeds_and_continue_after_any_round(config, data, tmp_path):
-    plan = ConfigDict({"name": "t", "seeds": 2, "self_training": True, "subsets": True})
-    rows = {
-        "both": {"modalities": "speech+text", "paper": ("1", "2")},
-        "narrow": {"modalities": "speech", "hidden": 4},
-        "text": {"modalities": "text"},
-    }
-    entries = sweep(config, plan, rows, data, 2, tmp_path)
-    assert [entry["name"] for entry in entries] == list(rows)
+def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data, tmp_path):
+    plan = SweepSettings("t", seeds=2, self_training=True, subsets=True)
+    rows = [
+        Row("both", ("speech", "text"), {}, ("1", "2")),
+        Row("narrow", ("speech",), {"hidden": 4}),
+        Row("text", ("text",), {}),
+    ]
+    entries = sweep(settings, plan, rows, data, 2, tmp_path)
+    assert [entry["name"] for entry in entries] == ["both", "narrow", "text"]
     both, narrow, text = entries
     assert both["cv_waf"] > 0.9 and narrow["test_waf"] > 0.9 > text["test_waf"]
     assert list(both["subsets"]) == ["speech", "text", "speech+text"] and list(text["subsets"]) == ["text"]
     assert both["subsets"]["speech"]["test_waf"] > both["subsets"]["text"]["test_waf"]
     assert both["subsets"]["speech+text"]["test_waf"] == pytest.approx(both["test_waf"])
     assert sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir()) == ["rounds-4", "rounds-8"]
-    assert sweep(config, plan, rows, data, 2, tmp_path) == entries  # from the rounds that are there
+    assert sweep(settings, plan, rows, data, 2, tmp_path) == entries  # from the rounds that are there
 
     table = markdown(entries)
     assert "| both |" in table and "| 1 | 2 |" in table and "± " in table
 
 
-def test_fields_that_a_program_fixes_are_refused(config, data, tmp_path):
-    plan = ConfigDict({"name": "t", "seeds": 1, "self_training": False, "subsets": False})
-    for row, message in (({"epochs": 3}, "epochs cannot differ"), ({"colour": 1}, "unknown field 'colour'.*hidden")):
-        with pytest.raises(UsageError, match=message):
-            sweep(config, plan, {"row": row}, data, 2, tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, "epochs cannot differ"),
+        ({"colour": 1}, "colour: unknown; known: hidden"),
+        ({"dropout": 1.0}, "dropout=1.0: at most 0.99"),
+    ],
+)
+def test_fields_that_a_row_cannot_change_are_refused(settings, data, tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        sweep(settings, SweepSettings("t"), [Row("row", ("speech",), changes)], data, 2, tmp_path)
 
 
-def test_the_best_setting_is_a_config(config, tmp_path):
-    dump_json(tmp_path / "config.json", {"settings": config.to_dict()})
+def test_the_best_setting_is_a_config(settings, tmp_path):
+    dump_json(tmp_path / "config.json", {"settings": as_dict(settings)})
     path = tmp_path / "sweeps" / "t" / "best.py"
     path.parent.mkdir(parents=True)
     path.write_text(as_config(tmp_path, {"hidden": 256, "l2": 0.5}), "utf-8")
     scope: dict = {"__file__": str(path)}
     exec(compile(path.read_text("utf-8"), str(path), "exec"), scope)
-    best = scope["get_config"]()
-    assert (best.fusion.hidden, best.fusion.l2, best.fusion.epochs, best.variant) == (256, 0.5, 15, "sample")
+    best = read_settings(Settings, scope["get_config"]())
+    assert best == replace(settings, fusion=replace(settings.fusion, hidden=256, l2=0.5))
+
+
+def test_mean_and_spread_over_seeds_by_hand():
+    assert mean_and_spread("cv", [0.5, 0.7]) == {"cv_waf": pytest.approx(0.6), "cv_std": pytest.approx(0.1)}
+    assert mean_and_spread("test", [None, None]) == {"test_waf": None, "test_std": None}

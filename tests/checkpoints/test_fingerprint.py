@@ -36,10 +36,19 @@ def test_names_and_configs_count_and_other_files_do_not(checkpoint):
     before = fingerprint(checkpoint)
     (checkpoint / "README.md").write_text("read me", "utf-8")
     assert fingerprint(checkpoint) == before
-    (checkpoint / "config.json").rename(checkpoint / "settings.json")
+    (checkpoint / "config.json").rename(checkpoint / "configs.json")  # still the first one
     renamed = fingerprint(checkpoint)
-    (checkpoint / "settings.json").write_text('{"model_type": "llama"}', "utf-8")
+    (checkpoint / "configs.json").write_text('{"model_type": "llama"}', "utf-8")
     assert len({before, renamed, fingerprint(checkpoint)}) == 3
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "merges.txt", "tokenizer.json", "pytorch_model.bin"])
+def test_a_tokenizer_counts_as_the_weights_do(checkpoint, name):
+    found = {fingerprint(checkpoint)}
+    for content in ("a", "b"):
+        (checkpoint / name).write_text(content, "utf-8")
+        found.add(fingerprint(checkpoint))
+    assert len(found) == 3
 
 
 def test_an_encoder_is_its_weights_and_its_settings():

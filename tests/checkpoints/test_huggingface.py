@@ -112,6 +112,13 @@ def test_torch_checkpoint(tmp_path, torch, zipped):
     check(load_pretrained(toy, RULES, tmp_path), tensors)
 
 
+def test_safetensors_are_read_where_there_is_a_torch_file_as_well(tmp_path, torch):
+    tensors = toy_tensors()
+    write(tmp_path, tensors)
+    torch.save({name: torch.tensor(-tensor) for name, tensor in tensors.items()}, tmp_path / "pytorch_model.bin")
+    check(load_pretrained(toy, RULES, tmp_path), tensors)
+
+
 def test_torch_checkpoint_in_bfloat16(tmp_path, torch):
     (tmp_path / "config.json").write_text("{}")
     state = {name: torch.tensor(tensor).bfloat16() for name, tensor in toy_tensors().items()}

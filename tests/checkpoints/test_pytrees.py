@@ -15,6 +15,12 @@ def test_arrays_come_back_and_empty_ones_too(tmp_path, width):
     assert found["prompts"][1].shape == (0, 4)
 
 
+def test_saving_again_replaces_what_was_there(tmp_path):
+    for value in (1.0, 2.0):
+        save_trained(tmp_path / "kept", {"a": jnp.full(3, value)})
+    np.testing.assert_array_equal(load_trained(tmp_path / "kept", {"a": jnp.zeros(3)})["a"], [2, 2, 2])
+
+
 def test_no_checkpoint(tmp_path):
     with pytest.raises(DataError, match="expected the workdir of a finished run"):
         load_trained(tmp_path / "none", {"a": jnp.zeros(1)})

@@ -8,9 +8,9 @@ import pytest
 from mer_jax.data.builder import FEATURES
 from mer_jax.data.check import report
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.faces import Faces
 from mer_jax.data.folder import COLUMNS, read_folder
-from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.records import PrepareSettings, RecordSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
@@ -18,7 +18,9 @@ from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, dama
 from tests.data.media_files import numbered_frames, tone, write_video
 
 SETTINGS = RecordSettings(
-    PrepareSettings(frames=4, frame_side=32, jpeg_quality=90), ExtractionSettings(most_face_frames=64, time_limit=20.0), 32
+    PrepareSettings(frames=4, frame_side=32, jpeg_quality=90),
+    ExtractionSettings(most_face_frames=64, time_limit=20.0),
+    face_size=32,
 )
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from mer_jax.data.dataset import check_unchanged
 
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.data.dataset import check_unchanged
 from mer_jax.runtime.errors import DataError
 
 

@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-from mer_jax.stages import faces_found, find_faces
 from PIL import Image, ImageDraw
 
-from configs.semi import get_config
-from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import clip_faces
+from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import align, crop_clip
 from mer_jax.data.media import Block
@@ -123,33 +120,6 @@ def test_a_face_in_large_frames_is_cut_where_it_is(tmp_path, detector):
         crops[name], missing = detector.answer(crop_clip(Clip(name, "train", media=tmp_path / f"{name}.mp4"), 128, 8))
         assert missing == 0
     assert np.abs(crops["large"].astype(int) - crops["small"]).mean() < 4
-
-
-def test_faces_of_clips_are_cut_once_and_counted(tmp_path, detector):
-    wall = np.full((180, 320, 3), 120, np.uint8)
-    frames = np.stack([draw_face(100, 90), draw_face(104, 90), wall])
-    expected, _ = detector.crop_faces(frames)
-    write_video(tmp_path / "some.mp4", frames)
-    write_video(tmp_path / "none.mp4", np.stack([wall, wall]))
-    (tmp_path / "broken.mp4").write_bytes(b"no media")
-    clips = [Clip(name, "train", media=tmp_path / f"{name}.mp4") for name in ("some", "none", "broken")]
-    for _ in range(2):  # the second time nothing is left to do but for the broken one
-        cut_clips = find_faces(clips, tmp_path / "faces", get_config())
-        assert [clip.faces is not None for clip in cut_clips] == [True, True, False]
-        np.testing.assert_array_equal(np.load(cut_clips[0].faces), expected[..., ::-1])  # BGR
-        np.testing.assert_array_equal(clip_faces(cut_clips[0]), expected)
-        assert cut_clips[2].no_faces.startswith("cannot decode")
-        with pytest.raises(Absent, match="cannot decode"):
-            clip_faces(cut_clips[2])
-        assert faces_found(cut_clips) == {"clips": 2, "clips_without": 1, "frames": 5, "frames_without": 3}
-    assert faces_found(clips) is None
-    write_video(tmp_path / "none.mp4", np.stack([draw_face(100, 90)] * 3))  # another clip under the same name
-    (changed,) = find_faces([clips[1]], tmp_path / "faces", get_config())
-    assert len(np.load(changed.faces)) == 3
-    np.save(tmp_path / "own.npy", np.zeros((1, 128, 128, 3), np.uint8))
-    brought = Clip("own", "train", media=tmp_path / "some.mp4", faces=tmp_path / "own.npy")
-    both = find_faces([brought, clips[0]], tmp_path / "faces", get_config())  # one clip's crops are its own affair
-    assert both == [brought, cut_clips[0]]
 
 
 def test_a_clip_without_faces_gives_no_crops(detector):

@@ -2,18 +2,21 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
+from mer_jax.fusion.data import Embeddings, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import Hyperparameters, Setting, fill_slots, make_pool, make_runs
+from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
 from mer_jax.runtime.random import named_key
@@ -21,6 +24,7 @@ from mer_jax.runtime.random import named_key
 DIMS = {"speech": 12, "text": 9}
 CLASSES = 3
 KEY = named_key(0, "test")
+SETTINGS = FusionSettings(hidden=16, batch_size=16, epochs=1)
 
 
 def toy(clips=90, seed=0):
@@ -38,12 +42,16 @@ def toy(clips=90, seed=0):
 
 @pytest.fixture(scope="module")
 def trainer():
-    return FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=12)
+    return FoldTrainer(DIMS, CLASSES, replace(SETTINGS, epochs=12))
 
 
 @pytest.fixture(scope="module")
 def fast():
-    return Setting(hyperparameters=Hyperparameters(learning_rate=1e-2))
+    return setting(learning_rate=1e-2)
+
+
+def setting(modalities=MODALITIES, seed=0, **changes):
+    return Setting.of("own", SETTINGS, modalities, seed, **changes)
 
 
 def new_model(key):
@@ -57,21 +65,21 @@ def assert_trees_close(a, b, atol=1e-6):
 def test_learns_and_keeps_the_first_best_epoch(trainer, fast):
     features, present, labels = toy()
     fold_of = make_folds(labels, 3, seed=0)
-    pool, runs = make_pool(features, present, labels), make_runs(fold_of, KEY, [fast])
-    fitted = trainer.train(pool, runs)
+    training_set, trials = make_training_set(features, present, labels), make_trials(fold_of, KEY, [fast])
+    fitted = trainer.train(training_set, trials)
     waf = np.asarray(fitted.validation_waf)
     assert (waf.max(axis=1) > 0.9).all()
     assert (fitted.train_loss[:, -1] < 0.5 * fitted.train_loss[:, 0]).all()
     np.testing.assert_array_equal(fitted.best_epoch, waf.argmax(axis=1))
 
     # The kept logits are those of the kept parameters, and score what the curve says.
-    for run in range(3):
-        index = runs.validation[run][runs.validation[run] >= 0]
+    for trial in range(3):
+        index = trials.validation[trial][trials.validation[trial] >= 0]
         model = new_model(0)
-        nnx.update(model, jax.tree.map(lambda x, run=run: x[run], fitted.params))
+        nnx.update(model, jax.tree.map(lambda x, trial=trial: x[trial], fitted.params))
         logits = model({k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}).logits
-        np.testing.assert_allclose(fitted.validation_logits[run, : len(index)], logits, atol=1e-5)
-        np.testing.assert_allclose(weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[run].max(), atol=1e-6)
+        np.testing.assert_allclose(fitted.validation_logits[trial, : len(index)], logits, atol=1e-5)
+        np.testing.assert_allclose(weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[trial].max(), atol=1e-6)
 
 
 def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
@@ -84,11 +92,12 @@ def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
         return *rows, labels[clips]
 
     def train(trainer, room, filled):
-        pool = fill_slots(make_pool(*part(70), slots=room), room, *part(70, 70 + filled))
+        features, present, labels = part(70, 70 + filled)
+        training_set = fill_slots(make_training_set(*part(70), slots=room), room, Embeddings(features, present), labels)
         extra = [np.arange(70, 70 + filled)]
-        return trainer.train(pool, make_runs(fold_of, KEY, [fast], room=room, extra=extra))
+        return trainer.train(training_set, make_trials(fold_of, KEY, [fast], room=room, extra=extra))
 
-    rounds, exact = (FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=3) for _ in range(2))
+    rounds, exact = (FoldTrainer(DIMS, CLASSES, replace(SETTINGS, epochs=3)) for _ in range(2))
     none, some, _ = (train(rounds, 20, filled) for filled in (0, 5, 20))
     assert rounds.compilations == 1
     assert_trees_close(some, train(exact, 5, 5))
@@ -97,57 +106,59 @@ def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
 
 def test_all_epochs_are_one_program_that_never_asks_the_host(trainer, fast):
     features, present, labels = toy()
-    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [fast])
-    run = jax.tree.map(lambda x: x[0], runs)
-    program = str(jax.make_jaxpr(trainer.train_one)(run, make_pool(features, present, labels), np.int32(60)))
-    assert f"length={trainer.epochs}" in program  # the scan over epochs
+    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [fast])
+    trial = jax.tree.map(lambda x: x[0], trials)
+    program = str(jax.make_jaxpr(trainer.train_one)(trial, make_training_set(features, present, labels), jnp.int32(60)))
+    assert f"length={trainer.settings.epochs}" in program  # the scan over epochs
     assert not re.search("callback|infeed|outfeed|device_put", program)
 
 
 def test_company_changes_nothing_and_settings_are_traced(trainer, fast):
     features, present, labels = toy()
     fold_of = make_folds(labels, 3, seed=0)
-    pool = make_pool(features, present, labels)
-    other = Setting(("text",), Hyperparameters(1e-3, 1e-2, 0.1, 0.6, 0.2))
+    training_set = make_training_set(features, present, labels)
+    other = setting(("text",), learning_rate=1e-3, l2=1e-2, dropout=0.1, modality_dropout=0.6, label_smoothing=0.2)
     together = trainer.train(
-        pool, make_runs(fold_of, KEY, [fast, fast._replace(seed=1), other, other._replace(seed=1)])
+        training_set, make_trials(fold_of, KEY, [fast, replace(fast, seed=1), other, replace(other, seed=1)])
     )
-    alone = trainer.train(pool, make_runs(fold_of, KEY, [other._replace(seed=1)]))
+    alone = trainer.train(training_set, make_trials(fold_of, KEY, [replace(other, seed=1)]))
     assert_trees_close(jax.tree.map(lambda x: x[-3:], together), alone, atol=1e-5)
     assert np.abs(together.train_loss[:3] - together.train_loss[3:6]).max() > 1e-3  # seeds differ
 
 
 def test_hidden_modality_has_no_influence(trainer):
     features, present, labels = toy()
-    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [Setting(("text",))])
-    with_speech = trainer.train(make_pool(features, present, labels), runs)
+    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [setting(("text",))])
+    with_speech = trainer.train(make_training_set(features, present, labels), trials)
     spoiled = {**features, "speech": np.full_like(features["speech"], np.nan)}
-    assert_trees_close(trainer.train(make_pool(spoiled, present, labels), runs), with_speech)
+    assert_trees_close(trainer.train(make_training_set(spoiled, present, labels), trials), with_speech)
 
 
 def test_each_fold_reads_its_own_features(fast):
     features, present, labels = toy()
-    runs = make_runs(make_folds(labels, 3, seed=0), KEY, [fast])
-    trainer = FoldTrainer(DIMS, CLASSES, hidden=16, batch_size=16, epochs=2)
+    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [fast])
+    trainer = FoldTrainer(DIMS, CLASSES, replace(SETTINGS, epochs=2))
 
     def train(scales):
         own = {**features, "text": np.stack([features["text"] * scale for scale in scales])}
-        return trainer.train(make_pool(own, present, labels), runs)
+        return trainer.train(make_training_set(own, present, labels), trials)
 
     shared, own = train([1, 1, 1]), train([1, 0, 1])
-    for run in (0, 2):
-        assert_trees_close(*(jax.tree.map(lambda x, run=run: x[run], fitted) for fitted in (own, shared)))
+    for trial in (0, 2):
+        assert_trees_close(*(jax.tree.map(lambda x, trial=trial: x[trial], fitted) for fitted in (own, shared)))
     assert np.abs(own.train_loss[1] - shared.train_loss[1]).max() > 1e-3
 
 
 def test_first_step_is_plain_adam_on_the_mean_loss():
     features, present, labels = toy(20)
-    setting = Setting(hyperparameters=Hyperparameters(1e-2, 1e-3, 0.0, 0.0, 0.1))
-    runs = make_runs(make_folds(labels, 2, seed=0), KEY, [setting])
-    fitted = FoldTrainer(DIMS, CLASSES, hidden=16, epochs=1).train(make_pool(features, present, labels), runs)
+    plain = setting(learning_rate=1e-2, l2=1e-3, dropout=0.0, modality_dropout=0.0, label_smoothing=0.1)
+    trials = make_trials(make_folds(labels, 2, seed=0), KEY, [plain])
+    fitted = FoldTrainer(DIMS, CLASSES, FusionSettings(hidden=16, epochs=1)).train(
+        make_training_set(features, present, labels), trials
+    )
 
-    index = runs.train[0][runs.train[0] >= 0]
-    model = new_model(jax.random.split(runs.key[0], 3)[0])
+    index = trials.train[0][trials.train[0] >= 0]
+    model = new_model(jax.random.split(trials.key[0], 3)[0])
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit
@@ -166,46 +177,46 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
 
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
-    settings = [Setting(seen, seed=seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
-    runs = make_runs(fold_of, KEY, settings, room=4, extra=[[7, 8], [7, 8], [9], [9]])
-    np.testing.assert_array_equal(runs.fold, [0, 1, 2] * 4)
-    assert runs.train.shape == (12, 9)
-    for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *runs[1:4], strict=True):
+    settings = [setting(seen, seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
+    trials = make_trials(fold_of, KEY, settings, room=4, extra=[[7, 8], [7, 8], [9], [9]])
+    np.testing.assert_array_equal(trials.fold, [0, 1, 2] * 4)
+    assert trials.train.shape == (12, 9)
+    for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *trials[1:4], strict=True):
         np.testing.assert_array_equal(validation[validation >= 0], np.flatnonzero(fold_of == fold))
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *extra])
-    np.testing.assert_array_equal(runs.sees[[0, -1]], [[True] * 4, [False, True, False, False]])
-    keys = jax.random.key_data(runs.key)
+    np.testing.assert_array_equal(trials.sees[[0, -1]], [[True] * 4, [False, True, False, False]])
+    keys = jax.random.key_data(trials.key)
     np.testing.assert_array_equal(keys[:6], keys[6:])  # settings share draws
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
 
 
 def test_copies_train_with_their_originals_and_are_never_validated():
     fold_of = np.array([0, 1, 2, 0, 1, 2])
-    runs = make_runs(fold_of, KEY, room=2, extra=[[9]], copy_of=[0, 0, 4])
+    trials = make_trials(fold_of, KEY, [setting()], room=2, extra=[[9]], copy_of=[0, 0, 4])
     for fold, copies in enumerate(([8], [6, 7], [6, 7, 8])):
-        train, validation = runs.train[fold], runs.validation[fold]
+        train, validation = trials.train[fold], trials.validation[fold]
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *copies, 9])
         np.testing.assert_array_equal(validation, np.flatnonzero(fold_of == fold))
-    assert runs.train.shape == (3, 4 + 3 + 2)
+    assert trials.train.shape == (3, 4 + 3 + 2)
 
 
 def test_scores_are_each_members_on_batches_of_any_size():
     features, present, labels = toy()
     features = {**features, "text": np.stack([features["text"] + fold for fold in range(3)])}
-    runs = make_runs(make_folds(labels, 3, seed=0), KEY)
-    params = nnx.vmap(lambda key: nnx.state(new_model(key), nnx.Param))(runs.key)
-    scores = Scorer(DIMS, CLASSES, 16, batch_size=32)(Members(params, runs.fold, runs.sees), features, present)
+    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [setting()])
+    params = nnx.vmap(lambda key: nnx.state(new_model(key), nnx.Param))(trials.key)
+    scores = Scorer(DIMS, CLASSES, 16, batch_size=32)(Members(params, trials.fold, trials.sees), features, present)
     assert scores.attention.shape == (3, 90, 2)
     for fold in range(3):
         x = {"speech": features["speech"], "text": features["text"][fold]}
-        np.testing.assert_allclose(scores.logits[fold], new_model(runs.key[fold])(x, present).logits, atol=1e-5)
+        np.testing.assert_allclose(scores.logits[fold], new_model(trials.key[fold])(x, present).logits, atol=1e-5)
 
     large = Scorer(DIMS, CLASSES, 16)
-    blind = Members(params, runs.fold, np.tile([True, True, False, True], (3, 1)))
+    blind = Members(params, trials.fold, jnp.tile(jnp.array([True, True, False, True]), (3, 1)))
     without_text = {**present, "text": np.zeros(90, bool)}
     np.testing.assert_allclose(
         large(blind, features, present).logits,
-        large(Members(params, runs.fold, runs.sees), features, without_text).logits,
+        large(Members(params, trials.fold, trials.sees), features, without_text).logits,
         atol=1e-6,
     )
 
@@ -214,16 +225,17 @@ DEVICES_AGREE = """
 import jax, numpy as np
 import tests.fusion.test_trainer as t
 features, present, labels = t.toy(60)
-pool, runs = t.make_pool(features, present, labels), t.make_runs(t.make_folds(labels, 5, seed=0), t.KEY)
+training_set = t.make_training_set(features, present, labels)
+trials = t.make_trials(t.make_folds(labels, 5, seed=0), t.KEY, [t.setting()])
 results, scores = [], []
 for count in (1, 2, 5, 8):
     devices = jax.devices()[:count]
     assert len(devices) == count
-    trainer = t.FoldTrainer(t.DIMS, t.CLASSES, hidden=16, batch_size=16, epochs=1, devices=devices)
-    results.append(jax.device_get(trainer.train(pool, runs)))
+    trainer = t.FoldTrainer(t.DIMS, t.CLASSES, t.SETTINGS, devices)
+    results.append(jax.device_get(trainer.train(training_set, trials)))
     t.assert_trees_close(results[-1], results[0], atol=1e-5)
 for devices in (jax.devices()[:1], jax.devices()):
-    members = t.Members(results[0].params, runs.fold, runs.sees)
+    members = t.Members(results[0].params, trials.fold, trials.sees)
     scorer = t.Scorer(t.DIMS, t.CLASSES, 16, batch_size=8, devices=devices)
     scores.append(scorer(members, features, present).logits)
 np.testing.assert_allclose(*scores, atol=1e-5)

@@ -18,6 +18,16 @@ def test_the_best_single_modality_is_a_single_one(metrics):
     assert tables.best_single({}) is None
 
 
+def test_the_test_score_decides_where_it_is_known(metrics):
+    metrics["single_modality"] = [
+        {"name": name, "modalities": [name], "cv_waf": cv, "test_waf": test}
+        for name, cv, test in (("speech", 0.9, 0.5), ("text", 0.6, 0.7), ("video", 0.65, None))
+    ]
+    assert tables.best_single(metrics)["name"] == "text"
+    metrics["modality_subsets"] = metrics["single_modality"]
+    assert [entry["name"] for entry in tables.subsets_best_first(metrics)] == ["text", "video", "speech"]
+
+
 def test_chance_margin(metrics):
     metrics["test"]["accuracy"] = 0.5
     assert abs(tables.chance_margin(metrics["test"]) - 1.96 * 0.5 / 200**0.5) < 1e-12

@@ -1,6 +1,7 @@
 import pytest
 
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import cache_folder, dump_json, load_json, write_whole
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):
@@ -35,3 +36,35 @@ def test_a_failure_leaves_no_trace(tmp_path):
         raise ValueError("halfway")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_readable_and_comes_back(tmp_path):
+    dump_json(tmp_path / "a.json", {"label": "愤怒", "waf": [0.5]})
+    assert (tmp_path / "a.json").read_text("utf-8") == '{\n "label": "愤怒",\n "waf": [\n  0.5\n ]\n}'
+    assert load_json(tmp_path / "a.json") == {"label": "愤怒", "waf": [0.5]}
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", None])
+def test_json_that_cannot_be_read_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.json: cannot be read as JSON"):
+        load_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({}, "/home/me/.cache/mer_jax"),
+        ({"XDG_CACHE_HOME": "/fast"}, "/fast/mer_jax"),
+        ({"XDG_CACHE_HOME": "/fast", "MER_JAX_CACHE": "/mine"}, "/mine"),
+        ({"XDG_CACHE_HOME": "", "MER_JAX_CACHE": ""}, "/home/me/.cache/mer_jax"),
+    ],
+)
+def test_the_cache_is_where_the_environment_says(monkeypatch, variables, folder):
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("XDG_CACHE_HOME", "MER_JAX_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(cache_folder()) == folder

@@ -1,6 +1,7 @@
 """The cache of answers."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -56,3 +57,31 @@ def test_the_last_line_on_a_transcript_counts(opened):
         cache.append(Answer("a", ("sad", "happy")))
     with opened() as cache:
         assert cache.answers["a"].final and cache.answers["a"].ranking
+
+
+@dataclass
+class Named:
+    """As much of an annotator as names its answers."""
+
+    name: str = "openai"
+    model: str = "m"
+    prompt: str = "1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Named(model="small"), Named(model="large")),
+        (Named(model="lab/model"), Named(model="lab_model")),  # which share a file
+        (Named(prompt="zh-1"), Named(prompt="en-1")),
+        (Named(name="openai"), Named(name="local")),
+    ],
+)
+def test_annotators_models_and_prompts_have_answers_of_their_own(tmp_path, one, other):
+    with AnswerCache(tmp_path, one, LABELS) as cache:
+        cache.append(Answer("a", ("sad", "happy")))
+    with AnswerCache(tmp_path, other, LABELS) as cache:
+        assert not cache.answers
+        cache.append(Answer("a", ("happy", "sad")))
+    with AnswerCache(tmp_path, one, LABELS) as cache:
+        assert cache.answers["a"].ranking == ("sad", "happy")

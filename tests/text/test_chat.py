@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from configs.semi import get_config
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.annotators import make_annotator, rank_all
+from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
+from mer_jax.text.rankings import rank_all
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"
@@ -30,9 +31,7 @@ def serve(monkeypatch):
         server = ChatServer(**options)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
         servers.append(server)
-        config = get_config().ranking.openai
-        config.update({"base_url": server.url, "timeout_s": 20.0, **(settings or {})})
-        return server, ChatAnnotator(config)
+        return server, ChatAnnotator(ChatSettings(**{"base_url": server.url, **(settings or {})}))
 
     yield start
     for server in servers:
@@ -63,9 +62,9 @@ def test_asked_once_and_never_again(serve, tmp_path):
     assert KEY.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind and kind != "late"])
+@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind])
 def test_faults_of_the_server_cost_nothing_but_time(serve, tmp_path, kind):
-    server, annotator = serve(faults=0.4, kinds=(kind,))
+    server, annotator = serve({"timeout_s": 0.5} if kind == "late" else {}, faults=0.4, kinds=(kind,))
     transcripts = texts(12)
     rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
     check(rankings, transcripts)
@@ -91,19 +90,19 @@ def test_replies_that_cannot_be_used_are_asked_once_more(serve, tmp_path, kind):
 PROGRAM = """
 import sys
 from pathlib import Path
-from configs.semi import LABELS, get_config
-from mer_jax.text.annotators import make_annotator, rank_all
-settings = get_config().ranking
-settings.annotator = "openai"
-settings.openai.update({"base_url": sys.argv[1], "concurrency": 8, "timeout_s": 3.0})
-rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, make_annotator(settings), Path(sys.argv[2]))
+from mer_jax.data.dataset import LABELS
+from mer_jax.text.annotators import ChatSettings
+from mer_jax.text.chat import ChatAnnotator
+from mer_jax.text.rankings import rank_all
+annotator = ChatAnnotator(ChatSettings(base_url=sys.argv[1], concurrency=8))
+rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, annotator, Path(sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_twice_among_faults(serve, tmp_path, sign):
-    kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind]
-    server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds, late=4.0)
+    kinds = [kind for kind in SERVER_FAULTS + REPLY_FAULTS if "429" not in kind and kind != "late"]
+    server, annotator = serve(latency=0.03, faults=0.3, kinds=kinds)
     command = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path)]
     for answered in (30, 60):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -176,8 +175,8 @@ def test_the_budget_holds_over_starts(serve, tmp_path):
     assert server.stats()["requests"] == 10 and "budget of 10 requests" in rankings.failures[transcripts[-1]]
     check(rank_all(transcripts, LABELS, annotator, tmp_path), transcripts)
     assert server.stats()["requests"] == 10
-    annotator.settings.max_requests = 0
-    rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
+    free = ChatAnnotator(replace(annotator.settings, max_requests=0))
+    rankings = rank_all(transcripts, LABELS, free, tmp_path)
     assert not rankings.failures and not server.stats()["paid_twice"]
 
 
@@ -187,6 +186,20 @@ def test_the_budget_in_money(serve, tmp_path):
     with AnswerCache(tmp_path, annotator, LABELS) as cache:
         assert 0.007 < annotator.cost(cache.spent) <= 0.01  # 200 and 40 tokens each
     assert all("the budget of 0.01 is spent" in reason for reason in rankings.failures.values()) and rankings.failures
+
+
+def test_the_budget_counts_requests_under_way_at_their_most(serve, tmp_path):
+    """32 might be under way at once; by what each may cost there is room for 3, though they will cost a fifth."""
+    prices = {"max_cost": 7e-4, "input_price": 0.0, "output_price": 1.0, "max_tokens": 200}  # at most 2e-4 each
+    server, annotator = serve(prices, latency=0.2)
+    rankings = rank_all(texts(40), LABELS, annotator, tmp_path)
+    assert server.stats()["requests"] == len(rankings.ranked) == 3
+
+
+def test_cost_is_per_million_tokens(serve):
+    _server, annotator = serve({"input_price": 0.15, "output_price": 0.6})
+    assert annotator.cost(Usage(7, 2_000_000, 500_000)) == pytest.approx(0.3 + 0.3)
+    assert annotator.cost(Usage(7, 0, 500_000)) == pytest.approx(0.3)
 
 
 def test_a_dry_run_asks_nothing(serve, tmp_path, capsys):
@@ -206,6 +219,31 @@ def test_a_dead_server_is_left_alone(serve, tmp_path, monkeypatch):
     assert server.stats()["requests"] < 100 and "HTTP 500 (no luck)" in rankings.failures[transcripts[-1]]
     server.faults = 0.0
     assert not rank_all(transcripts, LABELS, ChatAnnotator(annotator.settings), tmp_path).failures
+
+
+def test_patience_is_for_failures_in_a_row(serve, tmp_path):
+    server, annotator = serve({"attempts": 1, "concurrency": 1}, faults=0.5, kinds=("500",))
+    rankings = rank_all(texts(60), LABELS, annotator, tmp_path)
+    check(rankings, texts(60))
+    assert server.stats()["transcripts"] == 60 and len(rankings.failures) > 20
+    assert set(rankings.failures.values()) == {"HTTP 500 (no luck)"}
+
+
+def test_two_models_are_two_questions(serve, tmp_path):
+    """Also for the server, which answers the same question from what it has answered before."""
+    server, small = serve({"model": "small"})
+    large = ChatAnnotator(type(small.settings)({**small.settings, "model": "large"}))
+    for annotator in (small, large, small):
+        check(rank_all(texts(2), LABELS, annotator, tmp_path), texts(2))
+    assert server.stats()["requests"] == len(server.replies) == 4
+
+
+def test_a_key_that_a_reply_repeats_is_not_kept(serve, tmp_path, monkeypatch):
+    _server, annotator = serve()
+    monkeypatch.setattr(Handler, "reply", lambda self, *_: (f"the key is {KEY}", None))
+    rank_all(texts(1), LABELS, annotator, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert "the key is [key]" in kept.read_text("utf-8") and KEY not in kept.read_text("utf-8")
 
 
 def test_a_refused_key_ends_the_run_without_telling_it(serve, tmp_path, monkeypatch):
@@ -231,20 +269,11 @@ def test_a_key_that_expires_loses_nothing(serve, tmp_path, monkeypatch):
 
 
 def test_settings_that_cannot_work(monkeypatch):
-    settings = get_config().ranking
-    settings.annotator = "openai"
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(UsageError, match="OPENAI_API_KEY"):
-        make_annotator(settings)
-    settings.openai.base_url = "http://localhost:1"
-    assert make_annotator(settings).plan(["x"], LABELS, Usage())
-    settings.openai.update({"max_cost": 1.0, "input_price": 0.0, "output_price": 0.0})
+        ChatAnnotator(ChatSettings())
+    keyless = ChatSettings(base_url="http://localhost:1")
+    assert ChatAnnotator(keyless).plan(["x"], LABELS, Usage())
     with pytest.raises(UsageError, match="input_price"):
-        make_annotator(settings)
-    settings.openai.prompt = "fr-1"
-    with pytest.raises(UsageError, match="zh-1"):
-        make_annotator(settings)
-    settings.annotator = "oracle"
-    with pytest.raises(UsageError, match="lexicon, local, openai, none"):
-        make_annotator(settings)
+        ChatAnnotator(replace(keyless, max_cost=1.0, input_price=0.0, output_price=0.0))

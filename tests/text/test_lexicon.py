@@ -1,13 +1,14 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_jax.text.answers import Usage
-from mer_jax.text.lexicon import LexiconAnnotator, rank
+from mer_jax.text.lexicon import LexiconAnnotator, rank, score
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_a_ranking_holds_every_label_once(transcript):
     assert sorted(rank(transcript, LABELS)) == sorted(LABELS)
@@ -15,10 +16,23 @@ def test_a_ranking_holds_every_label_once(transcript):
 
 @pytest.mark.parametrize(
     "transcript, label",
-    [("我好担心，怎么办？", "worried"), ("What a wonderful day", "happy"), ("今天星期三", "neutral")],
+    [
+        ("我好担心，怎么办？", "worried"),
+        ("What a wonderful day", "happy"),
+        ("WHAT A WONDERFUL DAY", "happy"),
+        ("今天星期三", "neutral"),
+        ("滚", "angry"),  # a word of one character is enough
+    ],
 )
 def test_words_decide(transcript, label):
     assert rank(transcript, LABELS)[0] == label
+
+
+def test_scores_are_the_characters_of_the_words_found():
+    assert score("担心，担心，万一呢", "worried") == 6  # 担心 twice, 万一
+    assert score("你哭了", "sad") == 1 and score("你哭了", "happy") == score("你哭了", "unknown") == 0
+    assert score("你哭了", "neutral") == 0.5
+    assert rank("哭也没想到", LABELS)[:3] == ("surprise", "sad", "neutral")  # 3 characters, 1, none
 
 
 @pytest.mark.parametrize("labels", [("Sad", "HAPPY"), ("sadness", "Happiness"), ("Sadness", "joy")])

@@ -1,0 +1,186 @@
+"""Each encoder from a clip to its row in the store, against transformers; and what its features are stored under."""
+
+import shutil
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from flax import nnx
+from transformers import AutoFeatureExtractor, AutoTokenizer, CLIPModel, HubertModel
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from configs.semi import get_config
+from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.data.clips import Clip
+from mer_jax.data.corruptions import Corruption
+from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder, video_encoder
+from mer_jax.features.extraction import extract
+from mer_jax.features.store import FeatureStore
+from mer_jax.models.clip import CLIP
+from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.tuning.trainer import prompt_sets
+from tests.data.media_files import write_sound
+from tests.models import torch_emovclip
+from tests.models.test_baichuan import alibi_reference
+
+RATE = 16_000
+RANKINGS = {"我走了。": ("sad", "worried")}
+
+
+@pytest.fixture
+def settings():
+    return get_config().encoders
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return CLIPModel.from_pretrained(ASSETS / "clip", dtype=torch.float32).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def network():
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "clip")
+    clip = CLIP.from_pretrained("bundled/clip", dtype=jnp.float32)
+    return EmoVCLIP(clip, ["anger", "joy"], 2, 3, tokenizer=tokenizer, rngs=nnx.Rngs(0))
+
+
+def row(encoder, clip, folder):
+    """The clip's embedding, extracted, stored and read again."""
+    extract([clip], encoder, FeatureStore(folder / "store"), shard_size=1)
+    rows, present = FeatureStore(folder / "store").rows([encoder.key(clip)])
+    assert present.all()
+    return np.asarray(rows)[..., 0, :]
+
+
+def mean_and_variance(frames):
+    frames = np.asarray(frames, np.float64)  # [T, C]
+    return np.stack([frames.mean(0), frames.var(0)])
+
+
+def assert_close(ours, expected, tolerance=1e-4):
+    """Relative to the scale of the last axis."""
+    scale = np.abs(expected).max(-1, keepdims=True)
+    np.testing.assert_allclose(ours / scale, expected / scale, rtol=0, atol=tolerance)
+
+
+def as_transformers_sees_it(frames, size=48):
+    """uint8 RGB [T, H, W, 3] -> normalised pixels [T, S, S, 3]."""
+    processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    return processor(list(frames), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("chunk_seconds", [10.0, 0.5], ids=["whole", "in chunks"])
+def test_speech(settings, tmp_path, chunk_seconds):
+    """A quiet half and a loud one: what is normalised is the clip, not its chunks."""
+    noise = np.random.default_rng(0).normal(scale=np.repeat([300, 6000], RATE // 2), size=RATE) + 500
+    waveform = noise.astype(np.int16)
+    write_sound(tmp_path / "clip.wav", [waveform[None]], "pcm_s16le", "mono")
+    settings.speech.chunk_seconds = chunk_seconds
+    ours = row(speech_encoder(settings.speech), Clip("a", "train", media=tmp_path / "clip.wav"), tmp_path)
+
+    extractor = AutoFeatureExtractor.from_pretrained(ASSETS / "hubert")
+    normal = extractor(waveform / 32768, sampling_rate=RATE, return_tensors="pt")["input_values"]  # [1, S]
+    model = HubertModel.from_pretrained(ASSETS / "hubert", dtype=torch.float32).eval().requires_grad_(False)
+    frames = []
+    for chunk in torch.split(normal, int(chunk_seconds * RATE), dim=1):
+        out = model(chunk, output_hidden_states=True)
+        # In transformers 5 the last entry has not passed the final norm.
+        frames.append(sum(out.hidden_states[-4:-1], out.last_hidden_state)[0])
+    assert_close(ours.reshape(2, -1), mean_and_variance(torch.cat(frames)))
+
+
+def test_text(settings, tmp_path):
+    """Ranking and transcript by template zh-1, against the decoder's formula in float64."""
+    ours = row(text_encoder(settings.text, RANKINGS, "zh-1"), Clip("a", "train", transcript="我走了。"), tmp_path)
+    (ids,) = Tokenizer(ASSETS / "baichuan").encode(["情绪从最可能到最不可能：难过、担心。文本：我走了。"])
+    tensors = safetensors.numpy.load_file(ASSETS / "baichuan" / "model.safetensors")
+    states = alibi_reference(tensors, np.array(ids), 4, 4, [1 / 4, 1 / 16, 1 / 64, 1 / 256])
+    assert_close(ours.reshape(2, -1), mean_and_variance(states.sum(0)))
+
+
+def test_image(settings, tmp_path, oracle):
+    """Smooth crops, which no rounding while resizing can change by much; blue first in the file."""
+    rng = np.random.default_rng(0)
+    crops = rng.integers(40, 216, (30, 1, 1, 3)) + np.arange(112)[:, None, None] // 4 - np.arange(112)[:, None] // 3
+    crops = crops.astype(np.uint8)  # RGB
+    np.save(tmp_path / "faces.npy", crops[..., ::-1])
+    ours = row(image_encoder(settings.image), Clip("a", "train", faces=tmp_path / "faces.npy"), tmp_path)
+    pixels = as_transformers_sees_it(crops).transpose(0, 3, 1, 2)
+    features = oracle.get_image_features(torch.tensor(pixels, dtype=torch.float32)).pooler_output
+    assert_close(ours.reshape(2, -1), mean_and_variance(features), 1e-3)
+
+
+def test_video(settings, tmp_path, oracle, network):
+    """Two sets of prompts, each with a row of its own: the mean over the middle frames of 3 segments of 9."""
+    settings.video.num_frames = 3
+    prompts = prompt_sets([network, network])
+    rng = np.random.default_rng(1)
+    vision = rng.normal(size=prompts.vision_prompts.shape).astype(np.float32)  # [2, depth, K, D]
+    prompts.vision_prompts[...] = jnp.asarray(vision)
+    frames = (rng.integers(40, 216, (9, 1, 1, 3)) + np.zeros((48, 48, 1), int)).astype(np.uint8)
+    source = SimpleNamespace(identity=lambda: "a", frames=lambda choose: frames[choose(9)])
+    ours = row(video_encoder(settings.video, network, prompts), Clip("a", "train", prepared=source), tmp_path)
+    pixels = as_transformers_sees_it(frames[[1, 4, 7]]).astype(np.float32)
+    for own, embedding in zip(vision, ours, strict=True):
+        assert_close(embedding, torch_emovclip.encode_image(oracle, pixels, torch.tensor(own)).mean(0).numpy())
+    assert np.abs(ours[0] - ours[1]).max() > 0.01 * np.abs(ours).max()
+
+
+def other_checkpoint(source, folder):
+    shutil.copytree(ASSETS / source.partition("/")[2], folder / "other")
+    (folder / "other" / "generation_config.json").write_text("{}")
+    return str(folder / "other")
+
+
+@pytest.mark.parametrize("modality", ["speech", "image", "text", "video"])
+def test_every_setting_that_features_depend_on_is_in_their_fingerprint_and_no_other(
+    settings, tmp_path, network, modality
+):
+    """A setting left out of it would let features of two kinds lie in one store."""
+    build = {
+        "speech": speech_encoder,
+        "image": image_encoder,
+        "text": lambda own: text_encoder(own, RANKINGS, "zh-1"),
+        "video": lambda own: video_encoder(own, network, prompt_sets([network])),
+    }[modality]
+    own = settings[modality]
+    changes = {
+        "dtype": "bfloat16",
+        "source": other_checkpoint(own.source, tmp_path),
+        "sample_rate": 8_000,
+        "chunk_seconds": 5.0,
+        "keep_layers": 3,
+        "num_frames": 5,
+        "buckets_tokens": (48, 64),  # the largest is where texts are cut
+    }
+    indifferent = {"batch_seconds": 1.0, "batch_frames": 9, "batch_tokens": 99, "model_parallel": 1}
+    indifferent |= {"buckets_seconds": (2.0,), "buckets_frames": (4,)}
+    before = build(own).fingerprint
+    for key in own:
+        changed = own.copy_and_resolve_references()
+        changed[key] = (changes | indifferent)[key]
+        assert (build(changed).fingerprint == before) == (key in indifferent), key
+
+
+def test_prompts_are_in_the_fingerprint_of_video(settings, network):
+    prompts = prompt_sets([network])
+    before = video_encoder(settings.video, network, prompts).fingerprint
+    prompts.vision_prompts[...] = prompts.vision_prompts[...].at[0, 0, 0, 0].add(1e-6)
+    assert video_encoder(settings.video, network, prompts).fingerprint != before
+
+
+def test_a_corrupted_clip_has_an_entry_of_its_own(settings):
+    encoder = text_encoder(settings.text, RANKINGS, "zh-1")
+    corruptions = [None, Corruption(1, 5.0, 0.0, 1.0, ()), Corruption(2, 5.0, 0.0, 1.0, ())]
+    clips = [Clip("a", "test", transcript="我走了。", corruption=corruption) for corruption in corruptions]
+    assert len({encoder.key(clip) for clip in [*clips, Clip("b", "test", transcript="我走了。")]}) == 4
+
+
+def test_a_batch_fills_the_budget_of_every_copy_of_the_weights(monkeypatch):
+    monkeypatch.setattr(Encoder, "copies", 3)
+    encoder = Encoder("numbers", None, "f", lambda: None, buckets=(4, 8, 100), budget=18)
+    assert [encoder.batch_size(bucket) for bucket in encoder.buckets] == [12, 6, 3]

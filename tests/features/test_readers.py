@@ -1,0 +1,117 @@
+"""What each reader makes of a clip's files."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.corruptions import DROPPED, Corruption
+from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, frame_chunk, next_side, read_all
+
+RATE = 16_000
+
+
+def test_chunks_of_sound_carry_the_whole_clips_statistics():
+    """+-100 about 200, then +-1000 about 200: mean 200, variance (100² + 1000²) / 2."""
+    half = 4 * np.tile([1, -1], RATE // 4)
+    waveform = (np.concatenate([25 * half, 250 * half]) + 200).astype(np.int16)
+    chunks = SpeechReader(RATE, 0.5).chunks(waveform)
+    assert [chunk.data.tolist() for chunk in chunks] == [part.tolist() for part in np.split(waveform, 2)]
+    for chunk in chunks:
+        mean, scale = chunk.side
+        np.testing.assert_allclose(mean, 200 / 32768, rtol=1e-6)
+        np.testing.assert_allclose(scale, 32768 / np.sqrt((100**2 + 1000**2) / 2), rtol=1e-3)
+
+
+def test_the_last_chunk_of_sound_needs_one_frame():
+    noise = np.random.default_rng(0).integers(-9999, 9999, RATE, np.int16)
+    assert [len(chunk.data) for chunk in SpeechReader(RATE, 0.4).chunks(noise[:13_199])] == [6400, 6400]
+    assert [len(chunk.data) for chunk in SpeechReader(RATE, 0.4).chunks(noise[:13_200])] == [6400, 6400, 400]
+
+
+def test_sound_that_is_none():
+    with pytest.raises(Absent, match="silent"):
+        SpeechReader(RATE, 1.0).chunks(np.ones(RATE, np.int16))
+
+
+@pytest.fixture
+def reader():
+    """Its tokens are the text's characters."""
+    return TextReader(lambda texts: [list(map(ord, text)) for text in texts], {"bye": ("sad", "happy")}, "en-1", 60)
+
+
+def said(tokens):
+    return "".join(map(chr, tokens))
+
+
+def test_a_text_is_ranking_and_transcript_as_far_as_there_is_room(reader):
+    joined = "Emotions from most to least likely: sad, happy. Text: bye"
+    (chunk,) = reader.chunks(reader.read(Clip("a", "train", transcript="bye")))
+    assert said(chunk.data) == joined and chunk.data.dtype == np.int32
+    assert said(replace(reader, max_tokens=9).read(Clip("a", "train", transcript="bye"))) == joined[:9]
+    assert said(reader.read(Clip("a", "train", transcript="not ranked"))) == "not ranked"
+
+
+def test_a_text_is_another_with_another_ranking_or_template(reader):
+    clip = Clip("a", "train", transcript="bye")
+    readers = [reader, replace(reader, rankings={"bye": ("happy", "sad")}), replace(reader, template="zh-1")]
+    assert len({each.identity(clip) for each in [*readers, replace(reader, rankings={})]}) == 4
+
+
+def test_texts_that_are_none(reader):
+    with pytest.raises(Absent, match="no transcript"):
+        reader.read(Clip("a", "train"))
+    dropped = Corruption(0, None, 0.0, 1.0, ("text",))
+    with pytest.raises(Absent, match=DROPPED):
+        reader.read(Clip("a", "train", transcript="bye", corruption=dropped))
+
+
+def test_faces_come_in_chunks_of_bounded_length():
+    crops = np.random.default_rng(0).integers(0, 256, (10, 128, 128, 3), np.uint8)
+    chunks = FaceReader(48, 4).chunks(crops)
+    assert [len(chunk.data) for chunk in chunks] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate([chunk.data for chunk in chunks]), crops)
+
+
+def test_the_middle_of_a_frame_is_kept_and_its_padding_has_no_weight():
+    """100 x 140 px at their own size: all rows, and the columns 20 to 119."""
+    frames = np.random.default_rng(0).integers(1, 256, (2, 100, 140, 3), np.uint8)
+    chunk = frame_chunk(frames, 100)
+    assert chunk.data.shape == (2, 128, 160, 3)
+    np.testing.assert_array_equal(chunk.data[:, :100, :140], frames)
+    assert not chunk.data[:, 100:].any() and not chunk.data[:, :, 140:].any()
+    rows, columns = chunk.side
+    np.testing.assert_allclose(rows, np.eye(100, 128), atol=1e-6)
+    np.testing.assert_allclose(columns, np.eye(100, 160, 20), atol=1e-6)
+
+
+def test_frames_are_padded_to_few_sizes():
+    assert [next_side(side) for side in (1, 128, 129, 1080, 3840)] == [128, 128, 160, 1088, 3840]
+    with pytest.raises(Absent, match="3841 px"):
+        next_side(3841)
+
+
+@dataclass(frozen=True)
+class NameReader:
+    """A clip is one chunk, its name; one named "broken" cannot be read, one named "lost" is no longer there."""
+
+    decodes: ClassVar[bool] = False
+
+    def read(self, clip):
+        if clip.name == "broken":
+            raise Absent("it is broken")
+        if clip.name == "lost":
+            raise FileNotFoundError("it is lost")
+        return [clip.name]
+
+    def chunks(self, names):
+        return names
+
+
+def test_clips_are_read_in_order_and_those_that_cannot_be_say_why():
+    names = [*map(str, range(40)), "broken", "40", "lost", "41"]
+    read = list(read_all([(NameReader(), Clip(name, "train")) for name in names], workers=3))
+    assert [content[0] for content in read[:40]] == names[:40]
+    assert str(read[40]) == "it is broken" and str(read[42]) == "it is lost" and read[41] == ["40"]

@@ -1,0 +1,116 @@
+"""Features and corrupted copies -> what fusion trains on, validates and scores."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mer_jax.data.clips import Clip, Dataset
+from mer_jax.features.embeddings import Features
+from mer_jax.fusion.data import Embeddings, fill_slots, fusion_data, gather, make_training_set
+from mer_jax.fusion.folds import Folds, make_folds
+from mer_jax.runtime.errors import DataError
+
+LABELLED = 12
+CLIPS = [Clip(f"c{i}", "train", label="ab"[i % 2]) for i in range(LABELLED)]
+CLIPS += [Clip(f"{split}{i}", split) for split in ("unlabeled", "test") for i in range(4)]
+DATASET = Dataset("toy", ("a", "b"), tuple(CLIPS), {"unlabeled1": "b", "test0": "a", "test3": "b"})
+LABELS = np.arange(LABELLED) % 2
+FOLDS = Folds(np.arange(LABELLED), LABELS, make_folds(LABELS, 3, 0))
+COPY_OF = np.array([0, 0, 5, 7])
+
+
+def features(scale=1.0, dropped=()):
+    """Random ones of the clips, then of the copies; `scale` of the first two copies, `dropped` of the copies."""
+    rows = np.random.default_rng(0).normal(size=(len(CLIPS) + len(COPY_OF), 6)).astype(np.float32)
+    rows[len(CLIPS) : len(CLIPS) + 2] *= scale
+    present = np.ones(len(rows), bool)
+    present[3] = False  # a labelled clip without anything
+    present[[len(CLIPS) + i for i in dropped]] = False
+    return {"speech": Features(rows * present[:, None], present, {})}
+
+
+def data(copy_of=COPY_OF, **changes):
+    return fusion_data(DATASET, features(**changes), FOLDS, copy_of, standardise=True)
+
+
+def test_copies_keep_to_their_originals_and_those_without_a_modality_are_left_out():
+    whole, _ = data()
+    np.testing.assert_array_equal(whole.copy_of, [0, 0, 4, 6])  # the fourth labelled clip is gone
+    assert whole.training.features["speech"].shape == (LABELLED - 1 + 4, 6)
+    np.testing.assert_array_equal(whole.training.features["speech"][: LABELLED - 1], whole.labelled.features["speech"])
+    np.testing.assert_array_equal(data(dropped=(1, 2))[0].copy_of, [0, 6])
+
+
+def test_labelled_and_unlabelled_clips_alone_say_what_is_standard():
+    rows = features()["speech"]
+    _, standardiser = data()
+    fitted = rows.embeddings[: LABELLED + 4][rows.present[: LABELLED + 4]].astype(np.float64)
+    np.testing.assert_allclose(standardiser.mean["speech"], fitted.mean(0), atol=1e-6)
+    np.testing.assert_allclose(standardiser.scale["speech"], 1 / fitted.std(0), rtol=1e-5)
+    rows.embeddings[LABELLED + 4 :] += 100  # test clips and copies
+    _, again = fusion_data(DATASET, {"speech": rows}, FOLDS, COPY_OF, standardise=True)
+    for name in ("mean", "scale"):
+        np.testing.assert_array_equal(getattr(again, name)["speech"], getattr(standardiser, name)["speech"])
+
+
+def test_raw_features_stay_as_they_are():
+    raw, _ = fusion_data(DATASET, features(), FOLDS, COPY_OF, standardise=False)
+    np.testing.assert_array_equal(raw.test.features["speech"], features()["speech"].embeddings[LABELLED + 4 : -4])
+
+
+def test_splits_labels_and_truth():
+    whole, _ = data()
+    left = np.delete(np.arange(LABELLED), 3)
+    np.testing.assert_array_equal(whole.labels, LABELS[left])
+    np.testing.assert_array_equal(whole.fold_of, FOLDS.fold_of[left])
+    np.testing.assert_array_equal(whole.unlabelled_truth, [-1, 1, -1, -1])
+    np.testing.assert_array_equal(whole.test_truth, [0, -1, -1, 1])
+    assert (whole.modalities, whole.dims, whole.num_folds) == (("speech",), {"speech": 6}, 3)
+
+
+def test_a_modality_that_no_labelled_clip_has_is_left_out():
+    both = features()
+    present = np.zeros(len(CLIPS) + 4, bool)
+    present[LABELLED:] = True
+    both["text"] = Features(np.ones((len(present), 2), np.float32), present, {})
+    assert fusion_data(DATASET, both, FOLDS, COPY_OF, standardise=True)[0].modalities == ("speech",)
+
+
+def test_nothing_to_train_on_is_an_error():
+    rows = features()["speech"]
+    alone = FOLDS.fold_of == 1
+    some = Features(rows.embeddings, rows.present & ~np.append(alone, np.zeros(len(rows.present) - LABELLED, bool)), {})
+    with pytest.raises(DataError, match="toy: no labelled clip of fold 1 has any modality"):
+        fusion_data(DATASET, {"speech": some}, FOLDS, COPY_OF, standardise=True)
+    none = Features(rows.embeddings, np.zeros(len(rows.present), bool), {})
+    with pytest.raises(DataError, match="no labelled clip has any of speech"):
+        fusion_data(DATASET, {"speech": none}, FOLDS, COPY_OF, standardise=True)
+
+
+def test_only_hides_the_other_modalities():
+    clips = Embeddings({"speech": np.ones((2, 3))}, {"speech": np.array([True, False]), "text": np.ones(2, bool)})
+    assert {name: x.tolist() for name, x in clips.only(["speech"]).present.items()} == {
+        "speech": [True, False],
+        "text": [False, False],
+    }
+
+
+def test_slots_behind_the_clips_and_what_a_trial_gathers():
+    """Speech is one for all folds, video a row for each; the trial of fold 1 sees video alone."""
+    speech, video = np.arange(6.0).reshape(3, 2), np.arange(12.0).reshape(2, 3, 2)
+    clips = Embeddings({"speech": speech, "video": video}, {name: np.array([1, 0, 1], bool) for name in "sv"})
+    present = {"speech": np.array([True, False, True]), "video": np.array([True, True, False])}
+    training_set = make_training_set(clips.features, present, np.array([1, 0, 1]), slots=2)
+    assert training_set.features["speech"].shape == (1, 5, 2) and training_set.features["video"].shape == (2, 5, 2)
+    pseudo = Embeddings(
+        {"speech": np.full((1, 2), 7.0), "video": np.full((2, 1, 2), 8.0)},
+        {"speech": np.ones(1, bool), "video": np.ones(1, bool)},
+    )
+    filled = fill_slots(training_set, 2, pseudo, np.array([1]))
+    np.testing.assert_array_equal(filled.labels, [1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(filled.features["speech"][0], [*speech, [7, 7], [0, 0]])
+    sees = jnp.array([False, False, False, True])
+    embeddings, seen = gather(filled, jnp.array([3, 0]), jnp.int32(1), sees)
+    np.testing.assert_array_equal(embeddings["video"], [[8, 8], video[1, 0]])
+    np.testing.assert_array_equal(embeddings["speech"], [[7, 7], speech[0]])
+    assert seen["video"].tolist() == [True, True] and seen["speech"].tolist() == [False, False]

@@ -1,0 +1,78 @@
+"""Settings at the door: what is read, and every way in which a value can be refused."""
+
+from dataclasses import dataclass, fields
+
+import pytest
+from ml_collections import ConfigDict
+
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.settings import as_dict, read_settings, section, setting
+
+
+@dataclass(frozen=True)
+class Plain:
+    size: int = setting(3, least=1, most=9)
+
+
+@dataclass(frozen=True)
+class Named(Plain):
+    name: str = setting("", wrong=lambda name: "has no vowel" if name and "a" not in name else "")
+
+    @staticmethod
+    def among(beside):
+        return Named if beside.get("kind") == "b" else Plain
+
+
+@dataclass(frozen=True)
+class Whole:
+    kind: str = setting("a", choices=("a", "b"))
+    rate: float = setting(0.5)
+    flag: bool = setting(False)
+    sizes: tuple[float, ...] = setting((1.0,))
+    inner: Plain = section(Plain)
+    named: Named = section(Named)
+
+
+def test_what_is_missing_has_its_default():
+    assert read_settings(Whole, {}) == Whole()
+    settings = read_settings(Whole, {"rate": 1, "sizes": [2, 3.5], "inner": {"size": 9}})
+    assert settings == Whole(rate=1, sizes=(2, 3.5), inner=Plain(9))
+
+
+def test_there_and_back_through_a_config():
+    settings = Whole(kind="b", sizes=(), named=Named(2, "ba"))
+    assert read_settings(Whole, ConfigDict(as_dict(settings))) == settings
+    assert [field.name for field in fields(Whole)] == list(as_dict(settings))
+
+
+def test_a_class_is_chosen_by_the_fields_beside_it():
+    assert read_settings(Whole, {"kind": "b", "named": {"name": "a"}}).named == Named(3, "a")
+    with pytest.raises(UsageError, match=r"named\.name: unknown; known: size"):
+        read_settings(Whole, {"kind": "a", "named": {"name": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"colour": 1}, "colour: unknown; known: kind, rate, flag, sizes, inner, named"),
+        ({"kind": "c"}, "kind='c': unknown; known: a, b"),
+        ({"inner": {"size": 0}}, "inner.size=0: at least 1"),
+        ({"inner": {"size": 10}}, "inner.size=10: at most 9"),
+        ({"inner": {"size": 1.5}}, "inner.size=1.5: expected int"),
+        ({"inner": {"size": True}}, "inner.size=True: expected int"),
+        ({"inner": 3}, "inner=3: expected settings"),
+        ({"flag": 1}, "flag=1: expected bool"),
+        ({"rate": "fast"}, "rate='fast': expected float"),
+        ({"sizes": 2.0}, "sizes=2.0: expected a list of float"),
+        ({"sizes": ["2"]}, "sizes=\\['2'\\]: expected a list of float"),
+        ({"kind": "b", "named": {"name": "xyz"}}, "named.name='xyz': has no vowel"),
+    ],
+)
+def test_each_misfit_is_named(values, message):
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        read_settings(Whole, values)
+
+
+def test_all_misfits_are_named_at_once():
+    with pytest.raises(UsageError, match=r"colour: unknown.*; kind='c': .*; flag=2: "):
+        read_settings(Whole, {"kind": "c", "flag": 2, "colour": 1})
