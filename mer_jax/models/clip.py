@@ -5,10 +5,11 @@ Nothing is computed that the pooled token does not depend on: in the last layer 
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -238,7 +239,7 @@ class CLIP(nnx.Module):
         mesh: Mesh | None = None,
         *,
         attention_impl: Implementation = "xla",
-    ) -> Self:
+    ) -> "CLIP":
         """Loads a folder in Hugging Face layout, or a hub id ("openai/clip-vit-large-patch14").
 
         Weights and activations are in `dtype`, softmax, norm statistics and `logit_scale` in float32. The
@@ -254,10 +255,10 @@ class CLIP(nnx.Module):
         """Writes a folder that transformers' `CLIPModel` reads."""
         save_pretrained(self, RULES, CLIPConfig.from_dict(json.loads(self.config_json)), folder)
 
-    def encode_image(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B P"]:
+    def encode_image(self, pixels: Float[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B P"]:
         """Pixels, normalised with CLIP's mean and standard deviation -> embeddings, not L2-normalised."""
-        return self.vision(pixels)
+        return self.vision(jnp.asarray(pixels))
 
-    def encode_text(self, token_ids: Int[Array, "B L"]) -> Float[Array, "B P"]:
+    def encode_text(self, token_ids: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B P"]:
         """Token ids, each row up to its end token and anything after -> embeddings, not L2-normalised."""
-        return self.text(token_ids)
+        return self.text(jnp.asarray(token_ids))

@@ -88,8 +88,8 @@ class AttentionFusion(nnx.Module):
 
     def __call__(
         self,
-        embeddings: Mapping[str, Float[Array, "B _"]],
-        present: Mapping[str, Bool[Array, "B"]] | None = None,
+        embeddings: Mapping[str, Float[Array | np.ndarray, "B _"]],
+        present: Mapping[str, Bool[Array | np.ndarray, "B"]] | None = None,
         deterministic: bool = True,
         rngs: nnx.Rngs | None = None,
     ) -> FusionOutput:

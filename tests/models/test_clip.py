@@ -100,9 +100,11 @@ def test_embeddings_match(pair):
     model, clip = pair
     pixels, token_ids = images(), tokens()
     embedded = model.vision_model.embeddings(torch.tensor(pixels.transpose(0, 3, 1, 2)))
-    assert_close(clip.vision.embed(pixels), model.vision_model.pre_layrnorm(embedded), 1e-5)
+    assert_close(clip.vision.embed(jnp.asarray(pixels)), model.vision_model.pre_layrnorm(embedded), 1e-5)
     position = jnp.arange(9)
-    assert_close(clip.text.embed(token_ids, position), model.text_model.embeddings(torch.tensor(token_ids)), 1e-5)
+    assert_close(
+        clip.text.embed(jnp.asarray(token_ids), position), model.text_model.embeddings(torch.tensor(token_ids)), 1e-5
+    )
 
 
 def test_legacy_end_token_is_the_highest_id(tmp_path):

@@ -1,5 +1,6 @@
 """The three networks and the whole cascade against torch, with the bundled weights."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -36,7 +37,7 @@ def assert_equal(ours, torchs):
 )
 def test_nets_equal_torch(model, reference, net, size):
     x = pixels(size)
-    assert_equal(getattr(model, net)(x), getattr(reference, net)(torch.from_numpy(x).permute(0, 3, 1, 2)))
+    assert_equal(getattr(model, net)(jnp.asarray(x)), getattr(reference, net)(torch.from_numpy(x).permute(0, 3, 1, 2)))
 
 
 def test_the_cascade_equals_torch(reference):
