@@ -110,6 +110,7 @@ def stacked_layers(config: TowerConfig, impl: Implementation, *, rngs: nnx.Rngs)
 
 
 def num_layers(layers: Layer) -> int:
+    """Of a stack."""
     return layers.ln_1.scale.shape[0]
 
 

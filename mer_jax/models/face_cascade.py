@@ -100,7 +100,8 @@ def propose_at_once(
         boxes = windows * jnp.array([width / w, height / h] * 2)
         missing = (0, PER_LEVEL - count)
         levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
-    return tuple(jnp.stack(level, axis=1) for level in zip(*levels, strict=True))
+    scores, boxes = (jnp.stack(parts, axis=1) for parts in zip(*levels, strict=True))
+    return scores, boxes
 
 
 def pyramid(height: int, width: int) -> list[Size]:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray, UInt32
 
 from mer_jax.models.rows import product_of_rows
 
@@ -54,8 +55,8 @@ class AttentionFusion(nnx.Module):
         dims: Mapping[str, int],
         hidden: int = 128,
         num_classes: int = 6,
-        dropout: float | Float[Array, ""] = 0.3,
-        modality_dropout: float | Float[Array, ""] = 0.3,
+        dropout: Num[ArrayLike, ""] = 0.3,
+        modality_dropout: Num[ArrayLike, ""] = 0.3,
         *,
         rngs: nnx.Rngs,
         keep_one: bool = True,
@@ -139,7 +140,7 @@ class AttentionFusion(nnx.Module):
 
 
 def drop_modalities(
-    present: Bool[Array, "B M"], rate: Float[Array, ""] | float, key: PRNGKeyArray, keep_one: bool = True
+    present: Bool[Array, "B M"], rate: Num[ArrayLike, ""], key: PRNGKeyArray, keep_one: bool = True
 ) -> Bool[Array, "B M"]:
     """Eq. 2: drops each modality of each sample with probability `rate`."""
     draw = jax.random.uniform(key, present.shape)
@@ -172,7 +173,7 @@ def _dropout_masks(
 
 
 def _hash(x: UInt32[Array, "B D"]) -> UInt32[Array, "B D"]:
-    """Each bit of the result depending on all of `x` (Wellons' lowbias32)."""
+    """Each bit of the result depends on all of `x` (Wellons' lowbias32)."""
     x = (x ^ x >> 16) * jnp.uint32(0x7FEB352D)
     x = (x ^ x >> 15) * jnp.uint32(0x846CA68B)
     return x ^ x >> 16

@@ -182,7 +182,7 @@ def test_norm_statistics_are_float32_in_bfloat16(tmp_path):
     exact = x.astype(jnp.float32)
     exact = (exact - exact.mean(1, keepdims=True)) / exact.std(1, keepdims=True)
     exact = exact * norm.scale[...] + norm.bias[...]
-    assert_close(norm(x).astype(jnp.float32), exact.astype(jnp.float32), 0.01)
+    assert_close(norm(x).astype(jnp.float32), exact.astype(jnp.float32), 2**-8)
 
 
 def test_wrong_sizes_are_named(pair):

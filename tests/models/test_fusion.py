@@ -38,11 +38,13 @@ class TorchFusion(torch.nn.Module):
         self.attention = linear(model.attention.kernel[...], model.attention.bias[...])
         self.classifier = linear(model.classifier.kernel[...], model.classifier.bias[...])
 
-    def forward(self, x, present):
+    def forward(self, x, present, keep=None):
+        keep = {name: torch.tensor(np.asarray(mask)) for name, mask in (keep or {}).items()}
         encoded = []
         for encoder, name in zip(self.encoders, ORDER, strict=True):
-            encoded.append(encoder(torch.tensor(x[name]) * torch.tensor(present[name])[:, None]))
-        attention = self.attention(self.scorer(torch.cat(encoded, dim=1)))
+            shown = torch.tensor(x[name]) * torch.tensor(np.asarray(present[name]))[:, None]
+            encoded.append(encoder(shown * keep.get(name, 1)))
+        attention = self.attention(self.scorer(torch.cat(encoded, dim=1) * keep.get("scorer", 1)))
         fused = torch.matmul(torch.stack(encoded, dim=2), attention[:, :, None])[:, :, 0]
         return self.classifier(fused), attention
 
@@ -133,6 +135,32 @@ def test_training_draws_follow_the_key():
     assert jnp.abs(first - other).max() > 1e-4
 
 
+@pytest.mark.parametrize("keep_one", [True, False])
+def test_training_equals_torch_with_the_same_draws(keep_one):
+    """What modality dropout takes away is absent, and nothing is scaled up for it; inverted dropout does scale."""
+    model, (x, present) = make_model(dropout=0.4, modality_dropout=0.5, keep_one=keep_one), make_batch()
+    out = model(x, present, deterministic=False, rngs=nnx.Rngs(modality=3, dropout=4))
+    seen = jnp.stack([present[name] for name in ORDER], axis=1)
+    shown = drop_modalities(seen, 0.5, nnx.Rngs(3).modality(), keep_one)
+    assert 0 < shown.sum() < seen.sum()
+    widths = {name: DIMS[name] for name in ORDER} | {"scorer": 3 * 8}
+    keep = _dropout_masks(widths, 6, jnp.float32(0.4), nnx.Rngs(4).dropout())
+    logits, attention = TorchFusion(model)(x, dict(zip(ORDER, shown.T, strict=True)), keep)
+    np.testing.assert_allclose(out.logits, logits.detach(), atol=1e-5)
+    np.testing.assert_allclose(out.attention, attention.detach(), atol=1e-5)
+
+
+def test_modality_dropout_alone_is_masked_inference():
+    model, (x, present) = make_model(dropout=0.0, modality_dropout=0.5), make_batch(size=40)
+    out = model(x, present, deterministic=False, rngs=nnx.Rngs(1))
+    seen = jnp.stack([present[name] for name in ORDER], axis=1)
+    shown = drop_modalities(seen, 0.5, nnx.Rngs(1).modality())
+    assert 0 < shown.sum() < seen.sum()
+    expected = model(x, dict(zip(ORDER, shown.T, strict=True)))
+    np.testing.assert_allclose(out.logits, expected.logits, atol=1e-6)
+    np.testing.assert_allclose(out.attention, expected.attention, atol=1e-6)
+
+
 def test_dropout_masks_have_their_rate_and_expectation():
     masks = _dropout_masks({"a": 301, "b": 200}, 101, jnp.float32(0.3), jax.random.key(0))
     assert masks["a"].shape == (101, 301)
@@ -140,7 +168,10 @@ def test_dropout_masks_have_their_rate_and_expectation():
     both = jnp.concatenate([masks["a"], masks["b"]], axis=1)
     np.testing.assert_allclose(np.unique(both), [0, 1 / 0.7], rtol=1e-6)
     np.testing.assert_allclose(both.mean(), 1, atol=0.01)
-    np.testing.assert_allclose(jnp.corrcoef(both.T) - jnp.eye(501), 0, atol=0.6)
+    for draws in (both, both.T):  # the mean square correlation of unrelated rows of n draws is 1 / (n - 1)
+        rows, length = draws.shape
+        squares = jnp.square(jnp.corrcoef(draws)).sum() - rows
+        np.testing.assert_allclose(squares / (rows * (rows - 1)), 1 / (length - 1), rtol=0.05)
     other = _dropout_masks({"a": 301}, 101, jnp.float32(0.3), jax.random.key(1))["a"]
     np.testing.assert_allclose(jnp.corrcoef(other.ravel(), masks["a"].ravel())[0, 1], 0, atol=0.03)
     np.testing.assert_allclose(jnp.corrcoef(masks["a"][:, :200].ravel(), masks["b"].ravel())[0, 1], 0, atol=0.03)
