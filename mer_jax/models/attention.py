@@ -16,7 +16,7 @@ def attention(
     *,
     mask: Bool[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
-    impl: Implementation = "xla",
+    impl: str = "xla",
 ) -> Float[Array, "B T N H"]:
     """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are.
 

@@ -197,7 +197,9 @@ class Baichuan(nnx.Module):
         config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
         save_pretrained(self, rules(config, self.lm_head is not None), config, folder)
 
-    def __call__(self, token_ids: Int[Array, "B T"], lengths: Int[Array, "B"], keep_layers: int = 4) -> EncoderOutput:
+    def __call__(
+        self, token_ids: Int[Array | np.ndarray, "B T"], lengths: Int[Array | np.ndarray, "B"], keep_layers: int = 4
+    ) -> EncoderOutput:
         """Encodes tokens; attention is causal, so right padding changes nothing before it.
 
         Args:
@@ -224,9 +226,9 @@ class Baichuan(nnx.Module):
             self.embedding[token_ids],  # [B, T, D]
             keep_layers=keep_layers,
         )
-        return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), lengths)
+        return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), jnp.asarray(lengths))
 
-    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B vocabulary"]:
+    def logits(self, hidden: Float[Array | np.ndarray, "*B D"]) -> Float[Array, "*B vocabulary"]:
         """Next-token logits of the last hidden state.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -109,6 +110,7 @@ def stacked_layers(config: TowerConfig, impl: Implementation, *, rngs: nnx.Rngs)
 
 
 def num_layers(layers: Layer) -> int:
+    """Of a stack."""
     return layers.ln_1.scale.shape[0]
 
 
@@ -254,10 +256,10 @@ class CLIP(nnx.Module):
         """Writes a folder that transformers' `CLIPModel` reads."""
         save_pretrained(self, RULES, CLIPConfig.from_dict(json.loads(self.config_json)), folder)
 
-    def encode_image(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B P"]:
+    def encode_image(self, pixels: Float[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B P"]:
         """Pixels, normalised with CLIP's mean and standard deviation -> embeddings, not L2-normalised."""
-        return self.vision(pixels)
+        return self.vision(jnp.asarray(pixels))
 
-    def encode_text(self, token_ids: Int[Array, "B L"]) -> Float[Array, "B P"]:
+    def encode_text(self, token_ids: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B P"]:
         """Token ids, each row up to its end token and anything after -> embeddings, not L2-normalised."""
-        return self.text(token_ids)
+        return self.text(jnp.asarray(token_ids))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
@@ -85,17 +86,17 @@ class EmoVCLIP(nnx.Module):
         self.text_prompts = Prompt(text_prompts)
         self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
-    def encode_image(self, frames: Float[Array, "B H W 3"], at_once: int = 0) -> Float32[Array, "B P"]:
+    def encode_image(self, frames: Float[Array | np.ndarray, "B H W 3"], at_once: int = 0) -> Float32[Array, "B P"]:
         """Frames, normalised as CLIP wants -> their embeddings, not L2-normalised; `at_once` as `images_at_once`."""
         if self.vision_prompts.size:
-            prompts = self.vision_prompts[...]
-            x = prompted_clip.encode_image(self.clip.vision, frames, prompts, remat=self.remat, at_once=at_once)
+            prompts, pixels = self.vision_prompts[...], jnp.asarray(frames)
+            x = prompted_clip.encode_image(self.clip.vision, pixels, prompts, remat=self.remat, at_once=at_once)
         else:
             x = self.clip.encode_image(frames)
         return x.astype(jnp.float32)
 
     def encode_video(
-        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B T"] | None = None
+        self, frames: Float[Array | np.ndarray, "B T H W 3"], mask: Bool[Array | np.ndarray, "B T"] | None = None
     ) -> Float32[Array, "B P"]:
         """Mean of the frames' embeddings, not L2-normalised: the clip's feature for fusion.
 
@@ -124,7 +125,7 @@ class EmoVCLIP(nnx.Module):
         return jnp.exp(self.clip.logit_scale[...]) * _normalise(video) @ class_features.T
 
     def __call__(
-        self, frames: Float[Array, "B T H W 3"], mask: Bool[Array, "B T"] | None = None
+        self, frames: Float[Array | np.ndarray, "B T H W 3"], mask: Bool[Array | np.ndarray, "B T"] | None = None
     ) -> Float32[Array, "B C"]:
         """The classes' logits; arguments as of `encode_video`."""
         return self.logits(self.encode_video(frames, mask), self.class_features())

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
-from mer_jax.models.mtcnn import MTCNN, PNet
+from mer_jax.models.mtcnn import MTCNN
 
 MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
@@ -25,6 +25,7 @@ WINDOW, STRIDE = 12, 2  # P-Net's
 
 
 Size = tuple[int, int]  # height, width
+Network = Callable[[jax.Array], tuple[jax.Array, ...]]  # one of MTCNN's: pixels -> scores, box offsets, ...
 
 
 def cascade(
@@ -53,7 +54,7 @@ def normalise(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
 
 
 def propose(
-    pnet: PNet, frames: UInt8[Array, "B H W 3"]
+    pnet: Network, frames: UInt8[Array, "B H W 3"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
     """Scores and boxes of the best windows of each pyramid level."""
     _, height, width, _ = frames.shape
@@ -66,7 +67,7 @@ def propose(
 
 
 def propose_at_once(
-    pnet: PNet, frame: Size, largest: Float[Array, "B H W 3"]
+    pnet: Network, frame: Size, largest: Float[Array, "B H W 3"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
     """`propose` for frames that are computed together, from the largest level of their pyramids.
 
@@ -149,7 +150,7 @@ def shrink(images: Num[Array, "B H W C"], height: int, width: int) -> Float[Arra
 
 
 def judge(
-    net: Callable[[Float[Array, "chunk size size 3"]], tuple[Float[Array, "chunk ..."], ...]],
+    net: Network,
     frames: UInt8[Array, "B H W 3"],
     boxes: Float[Array, "B boxes 4"],
     valid: Bool[Array, "B boxes"],

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray, UInt32
 
 from mer_jax.models.rows import product_of_rows
 
@@ -57,8 +58,8 @@ class AttentionFusion(nnx.Module):
         dims: Mapping[str, int],
         hidden: int = HIDDEN,
         num_classes: int = 6,
-        dropout: float | Float[Array, ""] = DROPOUT,
-        modality_dropout: float | Float[Array, ""] = MODALITY_DROPOUT,
+        dropout: Num[ArrayLike, ""] = DROPOUT,
+        modality_dropout: Num[ArrayLike, ""] = MODALITY_DROPOUT,
         *,
         rngs: nnx.Rngs,
         keep_one: bool = True,
@@ -91,8 +92,8 @@ class AttentionFusion(nnx.Module):
 
     def __call__(
         self,
-        embeddings: Mapping[str, Float[Array, "B _"]],
-        present: Mapping[str, Bool[Array, "B"]] | None = None,
+        embeddings: Mapping[str, Float[Array | np.ndarray, "B _"]],
+        present: Mapping[str, Bool[Array | np.ndarray, "B"]] | None = None,
         deterministic: bool = True,
         rngs: nnx.Rngs | None = None,
     ) -> FusionOutput:
@@ -142,7 +143,7 @@ class AttentionFusion(nnx.Module):
 
 
 def drop_modalities(
-    present: Bool[Array, "B M"], rate: Float[Array, ""] | float, key: PRNGKeyArray, keep_one: bool = True
+    present: Bool[Array, "B M"], rate: Num[ArrayLike, ""], key: PRNGKeyArray, keep_one: bool = True
 ) -> Bool[Array, "B M"]:
     """Eq. 2: drops each modality of each sample with probability `rate`."""
     draw = jax.random.uniform(key, present.shape)
@@ -175,7 +176,7 @@ def _dropout_masks(
 
 
 def _hash(x: UInt32[Array, "B D"]) -> UInt32[Array, "B D"]:
-    """Each bit of the result depending on all of `x` (Wellons' lowbias32)."""
+    """Each bit of the result depends on all of `x` (Wellons' lowbias32)."""
     x = (x ^ x >> 16) * jnp.uint32(0x7FEB352D)
     x = (x ^ x >> 15) * jnp.uint32(0x846CA68B)
     return x ^ x >> 16

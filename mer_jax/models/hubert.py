@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -242,7 +243,12 @@ class Hubert(nnx.Module):
         config = HubertConfig.from_dict(json.loads(self.config_json))
         save_pretrained(self, rules(config), config, folder)
 
-    def __call__(self, waveform: Shaped[Array, "B S"], lengths: Int[Array, "B"], keep_layers: int = 4) -> EncoderOutput:
+    def __call__(
+        self,
+        waveform: Shaped[Array | np.ndarray, "B S"],
+        lengths: Int[Array | np.ndarray, "B"],
+        keep_layers: int = 4,
+    ) -> EncoderOutput:
         """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
 
         Args:
@@ -255,6 +261,6 @@ class Hubert(nnx.Module):
             hidden states and frame counts. With `do_stable_layer_norm` only the last
             state has passed the final LayerNorm, as in transformers 4 (5 has that as `last_hidden_state`).
         """
-        features, frames = self.feature_encoder(waveform, lengths)
+        features, frames = self.feature_encoder(jnp.asarray(waveform), jnp.asarray(lengths))
         x = self.feature_projection(features)
         return EncoderOutput(self.encoder(x, frames, keep_layers), frames)

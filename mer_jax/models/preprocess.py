@@ -55,7 +55,9 @@ def axis_weights(source: int, resized: int, cropped: int) -> Float[np.ndarray, "
 
 
 def clip_pixels(
-    frames: UInt8[Array, "B T H W 3"], rows: Float[Array, "B size H"], columns: Float[Array, "B size W"]
+    frames: UInt8[Array | np.ndarray, "B T H W 3"],
+    rows: Float[Array | np.ndarray, "B size H"],
+    columns: Float[Array | np.ndarray, "B size W"],
 ) -> Float[Array, "B T size size 3"]:
     """Frames -> pixels as CLIP wants them, float32.
 

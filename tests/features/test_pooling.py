@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from mer_jax.features import mean_variance, merge_mean_variance
 
@@ -26,11 +28,16 @@ def test_no_frames_pool_to_zeros():
 
 def test_variance_survives_a_large_mean_and_half_precision():
     x = 1e4 + np.random.default_rng(1).normal(size=(1, 1000, 1)).astype(np.float32)
-    np.testing.assert_allclose(mean_variance(x, np.array([1000]))[0, 1], x.astype(np.float64).var(), rtol=1e-3)
+    np.testing.assert_allclose(mean_variance(x, np.array([1000]))[0, 1], x.astype(np.float64).var(), rtol=1e-5)
     half = jnp.asarray(np.linspace(0, 1, 5000)[None, :, None], jnp.bfloat16)
     pooled = mean_variance(half, jnp.array([5000]))
     assert pooled.dtype == jnp.float32
-    np.testing.assert_allclose(pooled[0, 0], 0.5, rtol=1e-3)
+    np.testing.assert_allclose(pooled[0], [np.mean(half, dtype=np.float64), np.var(half, dtype=np.float64)], rtol=1e-5)
+
+
+def test_shapes_are_checked_under_pytest():
+    with pytest.raises(TypeCheckError, match="lengths"):
+        mean_variance(jnp.ones((2, 3, 4)), jnp.array([3, 3, 3]))
 
 
 @settings(max_examples=25, deadline=None)

@@ -36,10 +36,10 @@ def test_mask_and_bias_match_torch(oracle):
     rng = np.random.default_rng(1)
     mask = rng.random((BATCH, 1, QUERIES, KEYS)) < 0.6
     mask[..., 0] = True
-    bias = rng.normal(size=(1, HEADS, QUERIES, KEYS)).astype(np.float32)
+    bias = jnp.asarray(rng.normal(size=(1, HEADS, QUERIES, KEYS)), jnp.float32)
     both = np.where(mask, bias, -np.inf).astype(np.float32)
     expected = oracle("attention/mask_and_bias", lambda: torch_attention(q, k, v, both))
-    np.testing.assert_allclose(attention(q, k, v, mask=mask, bias=bias), expected["output"], atol=1e-6)
+    np.testing.assert_allclose(attention(q, k, v, mask=jnp.asarray(mask), bias=bias), expected["output"], atol=1e-6)
 
 
 def test_hidden_keys_do_not_matter_and_a_blind_query_stays_finite():

@@ -7,12 +7,15 @@ from PIL import Image
 from mer_jax.data.detect import load_mtcnn
 from mer_jax.models import face_cascade
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
-def random_boxes(*shape):
-    corners = RNG.uniform(0, 60, (*shape, 2))
-    return np.concatenate([corners, corners + RNG.uniform(8, 40, (*shape, 2))], -1).astype(np.float32)
+def random_boxes(rng, *shape):
+    corners = rng.uniform(0, 60, (*shape, 2))
+    return jnp.asarray(np.concatenate([corners, corners + rng.uniform(8, 40, (*shape, 2))], -1), jnp.float32)
 
 
 def overlap(a, b, of_smaller):
@@ -23,13 +26,13 @@ def overlap(a, b, of_smaller):
 
 
 @pytest.mark.parametrize("of_smaller", [False, True])
-def test_suppress_is_greedy(of_smaller):
-    boxes, scores = random_boxes(2, 3, 40), -np.sort(-RNG.uniform(0.1, 1, (2, 3, 40)).astype(np.float32))
+def test_suppress_is_greedy(rng, of_smaller):
+    boxes, scores = random_boxes(rng, 2, 3, 40), -np.sort(-rng.uniform(0.1, 1, (2, 3, 40)).astype(np.float32))
     scores[:, :, 30:] = 0
-    kept = np.asarray(face_cascade.suppress(boxes, scores, 0.3, of_smaller=of_smaller))
+    kept = np.asarray(face_cascade.suppress(boxes, jnp.asarray(scores), 0.3, of_smaller=of_smaller))
     for index in np.ndindex(2, 3):
         survivors = []
-        for box, score in zip(boxes[index], scores[index], strict=True):
+        for box, score in zip(np.asarray(boxes[index]), scores[index], strict=True):
             if score > 0 and all(overlap(box, other, of_smaller) <= 0.3 for other, _ in survivors):
                 survivors.append((box, score))
         assert 1 < len(survivors) < 30
@@ -49,17 +52,17 @@ def test_levels_do_not_touch_each_other_on_the_canvas(frame):
 
 
 @pytest.mark.parametrize("size", [(20, 30), (13, 17)])
-def test_shrink_equals_pillow(size):
-    image = RNG.uniform(-1, 1, (40, 60)).astype(np.float32)
+def test_shrink_equals_pillow(rng, size):
+    image = rng.uniform(-1, 1, (40, 60)).astype(np.float32)
     expected = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    shrunk = face_cascade.shrink(image[None, :, :, None], *size)[0, :, :, 0]
+    shrunk = face_cascade.shrink(jnp.asarray(image)[None, :, :, None], *size)[0, :, :, 0]
     np.testing.assert_allclose(shrunk, np.asarray(expected), atol=1e-5)
 
 
-def test_proposals_are_those_of_each_level_alone(monkeypatch):
+def test_proposals_are_those_of_each_level_alone(rng, monkeypatch):
     monkeypatch.setattr(face_cascade, "THRESHOLDS", (0.02, 0.7, 0.7))  # noise scores low
     pnet = jax.jit(load_mtcnn().pnet)
-    frames = np.random.default_rng(0).integers(256, size=(2, 48, 64, 3), dtype=np.uint8)
+    frames = rng.integers(256, size=(2, 48, 64, 3), dtype=np.uint8)
     scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, frames)
     shrink = jax.jit(face_cascade.shrink, static_argnums=(1, 2))
     sizes = face_cascade.pyramid(48, 64)
@@ -79,22 +82,22 @@ def test_proposals_are_those_of_each_level_alone(monkeypatch):
             np.testing.assert_allclose(boxes[b, level, : len(order)], expected, atol=1e-3)
 
 
-def test_crop_of_whole_pixels_copies_them_and_is_zero_outside():
-    frames = RNG.integers(200, 256, size=(2, 10, 12, 3), dtype=np.uint8)
+def test_crop_of_whole_pixels_copies_them_and_is_zero_outside(rng):
+    frames = jnp.asarray(rng.integers(200, 256, size=(2, 10, 12, 3), dtype=np.uint8))
     pixels = np.asarray(face_cascade.normalise(frames))
-    boxes = np.array([[2, 1, 8, 7], [9, 7, 15, 13]], np.float32)
-    crops = np.asarray(face_cascade.crop(frames, boxes, np.array([1, 0]), 6))
+    boxes = jnp.array([[2, 1, 8, 7], [9, 7, 15, 13]], jnp.float32)
+    crops = np.asarray(face_cascade.crop(frames, boxes, jnp.array([1, 0]), 6))
     np.testing.assert_allclose(crops[0], pixels[1, 1:7, 2:8], atol=1e-6)
     np.testing.assert_allclose(crops[1, :3, :3], pixels[0, 7:, 9:], atol=1e-6)
     assert not crops[1, 3:].any()
     assert not crops[1, :, 3:].any()
 
 
-def test_judge_computes_the_valid_boxes_and_no_others():
+def test_judge_computes_the_valid_boxes_and_no_others(rng):
     rnet = jax.jit(load_mtcnn().rnet)
-    frames = jnp.asarray(RNG.integers(256, size=(2, 100, 100, 3), dtype=np.uint8))
-    boxes = jnp.asarray(random_boxes(2, face_cascade.KEPT))
-    valid, chunk = RNG.random((2, face_cascade.KEPT)) < 0.4, 16
+    frames = jnp.asarray(rng.integers(256, size=(2, 100, 100, 3), dtype=np.uint8))
+    boxes = random_boxes(rng, 2, face_cascade.KEPT)
+    valid, chunk = rng.random((2, face_cascade.KEPT)) < 0.4, 16
     assert valid.sum() > chunk
     scores, offsets = jax.jit(face_cascade.judge, static_argnums=(0, 4, 5))(rnet, frames, boxes, valid, 24, chunk)
     owner, index = np.nonzero(valid)

@@ -1,5 +1,6 @@
 """The three networks and the whole cascade against torch, with the bundled weights."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ def torch_outputs(net, x):
 def test_nets_equal_torch(model, oracle, net, size):
     x = pixels(size)
     expected = oracle(f"mtcnn/{net}_{size[0]}", lambda: torch_outputs(net, x))
-    for output, ours in zip(OUTPUTS[net], getattr(model, net)(x), strict=True):
+    for output, ours in zip(OUTPUTS[net], getattr(model, net)(jnp.asarray(x)), strict=True):
         np.testing.assert_allclose(ours, expected[output], atol=1e-4)
 
 

@@ -10,7 +10,7 @@ from mer_jax.models.rows import product_of_rows
 def operands(rows, width=6, hidden=3):
     rng = np.random.default_rng(len(rows))
     kernel, x, weights = (rng.normal(size=size) for size in ((hidden, width), (len(rows), width), (hidden, len(rows))))
-    return kernel.astype(np.float32), (x * np.array(rows)[:, None]).astype(np.float32), weights.astype(np.float32)
+    return [jnp.asarray(array, jnp.float32) for array in (kernel, x * np.array(rows)[:, None], weights)]
 
 
 def products(product, kernel, x, weights):
@@ -29,10 +29,10 @@ def test_the_product_and_its_gradients_are_those_of_all_rows(rows):
 
 
 def test_vmap_multiplies_all_rows_without_a_branch():
-    rows = np.array([[True, False, True], [False, False, True]])
+    rows = jnp.array([[True, False, True], [False, False, True]])
     kernel, x, _ = operands(rows[0])
     batched = jax.vmap(product_of_rows, in_axes=(None, 0, 0))
-    xs = np.stack([x, x * rows[1][:, None]])
+    xs = jnp.stack([x, x * rows[1][:, None]])
     np.testing.assert_allclose(batched(kernel, xs, rows), np.einsum("hd,nbd->nhb", kernel, xs), atol=1e-5)
     assert "cond" not in str(jax.make_jaxpr(batched)(kernel, xs, rows))
     assert "cond" in str(jax.make_jaxpr(product_of_rows)(kernel, x, rows[0]))

@@ -25,13 +25,19 @@ class TorchFusion(nn.Module):
         self.classifier = nn.Linear(hidden, num_classes)
         self.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
 
-    def forward(self, x: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]):
-        """[B, D] and [B] by modality -> logits [B, C], attention [B, M]."""
+    def forward(
+        self,
+        x: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        keep: Mapping[str, np.ndarray] | None = None,
+    ):
+        """[B, D] and [B] by modality -> logits [B, C], attention [B, M]. keep: dropout's factors, by modality."""
+        factors = {name: torch.tensor(mask) for name, mask in (keep or {}).items()}
         features = [
-            encoder(torch.tensor(x[name]) * torch.tensor(present[name])[:, None])
+            encoder(torch.tensor(x[name]) * torch.tensor(present[name])[:, None] * factors.get(name, 1))
             for encoder, name in zip(self.encoders, self.modalities, strict=True)
         ]
-        attention = self.attention(self.scorer(torch.cat(features, dim=1)))
+        attention = self.attention(self.scorer(torch.cat(features, dim=1) * factors.get("scorer", 1)))
         fused = torch.matmul(torch.stack(features, dim=2), attention[:, :, None])[:, :, 0]
         return self.classifier(fused), attention
 
