@@ -156,8 +156,8 @@ def torch_lone_clips(folder, batch):
 def test_clips_padded_into_a_batch_match_transformers_on_each_alone(variant, padding, oracle, checkpoint, load):
     batch = waveforms(len(LENGTHS), 900)
     expected = oracle(f"hubert/{variant}_lone_clips", lambda: torch_lone_clips(checkpoint(variant), batch))
-    batch = np.where(np.arange(900) < np.array(LENGTHS)[:, None], batch, np.float32(padding))
-    out = encode(load(variant), batch, jnp.array(LENGTHS), keep_layers=2)
+    padded = np.where(np.arange(900) < np.array(LENGTHS)[:, None], batch, np.float32(padding))
+    out = encode(load(variant), padded, jnp.array(LENGTHS), keep_layers=2)
     assert np.isfinite(out.hidden_states).all()
     for row, length in enumerate(LENGTHS):
         states = expected[str(length)]  # [keep, T, D]
