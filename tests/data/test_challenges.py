@@ -134,6 +134,7 @@ def test_labels_of_candidates_are_for_scoring_alone(mer2024):
 
 def test_media_of_labelled_clips_and_of_candidates_lie_apart(mer2024):
     (mer2024 / "video-unlabeled" / "b.mp4").touch()
+    (mer2024 / "video-labeled" / "u.mp4").touch()
     media = {clip.name: clip.media for clip in read_mer(mer2024, "mer2024", LABELS).clips}
     assert media["b"] == mer2024 / "video-labeled" / "b.mp4"
     assert media["u"] == mer2024 / "video-unlabeled" / "u.mp4"

@@ -38,16 +38,17 @@ def test_features_are_found_by_modality(tmp_path):
 
 
 def test_of_two_media_files_the_first_video_is_read(tmp_path):
-    for name in ("a.wav", "a.mp4", "a.MKV", "a.txt", "b.flac", "c"):
+    for name in ("a.wav", "a.mp4", "a.MKV", "a.txt", "b.flac", "c", "d.aac", "d.webm"):
         (tmp_path / name).touch()
     problems = []
     files = media_files(tmp_path, problems)
-    assert files == {"a": tmp_path / "a.MKV", "b": tmp_path / "b.flac"}
+    assert files == {"a": tmp_path / "a.MKV", "b": tmp_path / "b.flac", "d": tmp_path / "d.webm"}
     assert problems == [
         Problem("a", "none", None, "two files (a.MKV is read, a.mp4 is not)"),
         Problem("a", "none", None, "two files (a.MKV is read, a.wav is not)"),
+        Problem("d", "none", None, "two files (d.webm is read, d.aac is not)"),
     ]
-    assert media_files(tmp_path / "missing", problems) == {} and len(problems) == 2
+    assert media_files(tmp_path / "missing", problems) == {} and len(problems) == 3
 
 
 def test_what_has_no_partner_is_named(tmp_path):

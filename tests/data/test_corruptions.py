@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from mer_jax.data.clips import Absent, Clip, Dataset
 from mer_jax.data.corruptions import (
@@ -39,6 +40,37 @@ def test_blur_and_downsampling_take_detail_away_and_keep_the_mean():
         assert worse.shape == frames.shape and worse.dtype == np.uint8
         assert worse.std() < 0.5 * frames.std() and abs(worse.mean() - frames.mean()) < 3
     assert corruption().frames(frames, "image") is frames
+
+
+def test_blur_goes_by_the_shorter_side_and_downsampling_averages():
+    frames = np.random.default_rng(0).integers(0, 256, (1, 40, 60, 3), np.uint8)
+    (blurred,) = corruption(blur=0.05).frames(frames, "video")
+    np.testing.assert_array_equal(blurred, Image.fromarray(frames[0]).filter(ImageFilter.GaussianBlur(2.0)))
+    (coarse,) = corruption(downsample=4.0).frames(frames, "video")
+    means = frames[0].reshape(10, 4, 15, 4, 3).mean((1, 3)).round().astype(np.uint8)
+    expected = np.asarray(Image.fromarray(means).resize((60, 40), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(coarse.astype(int), expected, rtol=0, atol=1)
+
+
+def test_noise_is_as_loud_as_the_clips_power_asks():
+    """Power and not the mean of absolute values, which are far apart in a clip of one short cry."""
+    cry = np.zeros(16_000, np.int16)
+    cry[:1_000] = 10_000
+    noise = corruption(snr_db=10.0).sound(cry)[1_000:].astype(float)
+    assert noise.std() == pytest.approx(10_000 * np.sqrt(1 / 16 / 10), rel=0.02)
+
+
+def test_what_is_drawn_is_as_the_settings_say():
+    clips = [Clip(str(i), "train") for i in range(400)]
+    settings = get_config().corruptions.training
+    settings.update({"probability": 1.0, "copies": 1, "drop": "speech+text", "drop_probability": 0.2})
+    settings.update({"snr_db": (3.0, 4.0), "blur": 0.25, "downsample": 2.0})
+    copies, _ = corrupted_copies(clips, settings, 0)
+    drawn = [copy.corruption for copy in copies]
+    assert len(drawn) == 400 and {(c.blur, c.downsample) for c in drawn} == {(0.25, 2.0)}
+    assert all(3 <= c.snr_db <= 4 for c in drawn)
+    for modality in ("speech", "text"):
+        assert np.mean([modality in c.dropped for c in drawn]) == pytest.approx(0.2, abs=0.06)  # 3 deviations
 
 
 def test_dropped_modalities_are_absent():

@@ -1,5 +1,8 @@
 """Arrays and images that a data set brings: read as they are, or a reason."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import clip_faces, mapped_array
+from mer_jax.data.corruptions import Corruption
+from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, mapped_array, time_limit
+from tests.data.media_files import numbered_frames, tone, write_video
 
 
 def test_crops_are_turned_to_rgb(tmp_path):
@@ -44,3 +49,62 @@ def test_a_damaged_header_is_an_array_or_absent(tmp_path_factory, flips):
         assert isinstance(mapped_array(path), np.ndarray)
     except Absent as reason:
         assert "a.npy cannot be read" in str(reason)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    write_video(tmp_path / "a.mp4", numbered_frames(4), tone(0.5))
+    np.save(tmp_path / "a.npy", np.full((2, 8, 8, 3), 9, np.uint8))
+    return Clip("a", "test", media=tmp_path / "a.mp4", faces=tmp_path / "a.npy")
+
+
+def test_a_clip_gives_what_its_files_hold(clip):
+    np.testing.assert_array_equal(clip_sound(clip, 16_000), tone(0.5))
+    np.testing.assert_array_equal(clip_frames(clip, lambda total: np.array([1, total - 1])), numbered_frames(4)[[1, 3]])
+
+
+def test_what_is_read_is_corrupted(clip):
+    corruption = Corruption(seed=1, snr_db=5.0, blur=0.0, downsample=1.0, dropped=())
+    noisy = clip_sound(replace(clip, corruption=corruption), 16_000)
+    np.testing.assert_array_equal(noisy, corruption.sound(tone(0.5)))
+    for modality, read in (("video", lambda clip: clip_frames(clip, np.arange)), ("image", clip_faces)):
+        dropping = replace(corruption, dropped=(modality,))
+        with pytest.raises(Absent, match="dropped on purpose"):
+            read(replace(clip, corruption=dropping))
+        others = replace(corruption, dropped=tuple({"speech", "image", "video"} - {modality}))
+        np.testing.assert_array_equal(read(replace(clip, corruption=others)), read(clip))
+
+
+def test_why_there_is_nothing_to_read(clip):
+    bare = replace(clip, media=None, faces=None)
+    for read in (lambda clip: clip_sound(clip, 16_000), lambda clip: clip_frames(clip, np.arange), clip_faces):
+        with pytest.raises(Absent, match="row without a clip"):
+            read(bare)
+    with pytest.raises(Absent, match="crashed"):
+        clip_faces(replace(clip, faces=None, no_faces="crashed"))
+    np.save(clip.faces, np.zeros((0, 8, 8, 3), np.uint8))
+    with pytest.raises(Absent, match="no face"):
+        clip_faces(clip)
+
+
+def test_large_files_may_take_longer(tmp_path):
+    path = tmp_path / "a.mp4"
+    with open(path, "wb") as file:
+        file.truncate(3 * 2**20)
+    assert time_limit(Clip("a", "train", media=path), 20.0) == 23.0
+    assert (
+        time_limit(Clip("a", "train"), 20.0) == time_limit(Clip("a", "train", media=tmp_path / "b.mp4"), 20.0) == 20.0
+    )
+
+
+def test_a_files_identity_changes_with_its_size_and_its_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    os.utime(path, ns=(0, 1))
+    first = identity(path)
+    os.utime(path, ns=(0, 2))
+    second = identity(path)
+    path.write_bytes(b"12")
+    os.utime(path, ns=(0, 2))
+    assert len({first, second, identity(path)}) == 3
+    assert identity(None) == identity(tmp_path / "none") == "none"

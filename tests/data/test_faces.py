@@ -1,8 +1,13 @@
+import io
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from mer_jax.data.faces import MEAN_FACE, MainFace, align, similarity
+from mer_jax.data.faces import MEAN_FACE, Faces, MainFace, align, fit, similarity, to_jpeg, unfit
+from mer_jax.data.media import Block
 
 TEMPLATE = MEAN_FACE * 0.8 + 64  # OpenFace's scale at 128 pixels
 
@@ -81,3 +86,29 @@ def test_a_face_that_stays_away_is_replaced_in_the_end():
     near, far = np.array([[0, 0, 10, 10.0]]), np.array([[95, 0, 105, 10.0]])
     assert main_face.choose(near) == 0
     assert [main_face.choose(far) for _ in range(11)] == [None] * 9 + [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted_size", "inside"),
+    [((640, 360), (320, 192), (320, 180)), ((360, 640), (192, 320), (180, 320)), ((100, 80), (320, 256), (320, 256))],
+)
+def test_frames_are_fitted_and_faces_told_in_their_pixels(size, fitted_size, inside):
+    fitted, to_frame = fit(Block.of(np.full((2, size[1], size[0], 3), 200, np.uint8)))
+    assert fitted.shape == (2, fitted_size[1], fitted_size[0], 3)
+    assert (fitted[:, : inside[1], : inside[0]] == 200).all()
+    assert (fitted[:, inside[1] :] == 127).all() and (fitted[:, :, inside[0] :] == 127).all()
+    # The outer edges of a picture's corner pixels lie at -0.5 and at its size less 0.5, fitted or not.
+    corners = np.array([[-0.5, -0.5, inside[0] - 0.5, inside[1] - 0.5]], np.float32)
+    faces = unfit(Faces(corners, np.ones(1, np.float32), corners.reshape(1, 2, 2)), to_frame)
+    np.testing.assert_allclose(faces.boxes, [[-0.5, -0.5, size[0] - 0.5, size[1] - 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(faces.landmarks.ravel(), faces.boxes.ravel())
+
+
+@pytest.mark.parametrize(("short_side", "size"), [(0, (60, 40)), (40, (60, 40)), (50, (60, 40)), (20, (30, 20))])
+def test_jpegs_are_rgb_shrunk_and_never_enlarged(short_side, size):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, 0::2], picture[:, 1::2] = (200, 40, 90), (90, 40, 200)  # every pixel its own colour
+    again = Image.open(io.BytesIO(to_jpeg(picture, short_side)))
+    assert again.size == size
+    if size == (60, 40):
+        np.testing.assert_allclose(np.asarray(again).astype(int), picture, rtol=0, atol=12)

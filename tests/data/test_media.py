@@ -191,6 +191,13 @@ def test_a_damaged_packet_costs_its_own_frame_only(tmp_path, suffix):
     assert media.probe(path).video == "96x64 h264"
 
 
+def test_a_clip_whose_end_is_damaged_ends_with_its_last_frame(tmp_path):
+    path = tmp_path / "v.mp4"
+    write_copyable(path, 24)
+    zero(path, [22, 23])  # frames 23 and 22
+    np.testing.assert_array_equal(read_frames(path)[20:], numbered_frames(24)[[20, 21, 21, 21]])
+
+
 def test_a_clip_with_damaged_packets_only_is_unreadable(tmp_path):
     path = tmp_path / "v.mp4"
     write_copyable(path, 6)

@@ -1,6 +1,7 @@
 """The contact sheet: whose crops it shows, what it says of them, and where it puts them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -41,6 +42,8 @@ def test_rows_in_the_order_of_the_clips(tmp_path):
     assert [len(shown) for _, shown in rows] == [1, 2, 0, 0]
     np.testing.assert_array_equal(rows[0][1], crops[:1])
     np.testing.assert_array_equal(rows[1][1], crops[..., ::-1])  # BGR on disk
+    prepared = Clip("prepared", "train", prepared=SimpleNamespace(faces=lambda: crops))
+    assert preview_rows([prepared], None)[0][0] == "prepared: 2 crops"
     assert preview_rows(clips[1:2], None)[0][0] == "brought: 2 crops"  # nothing to cut: no detector is asked
 
 

@@ -73,6 +73,12 @@ def test_sound_frames_and_faces(clip):
     assert json.loads(record["absent"]) == {} and record["frames_without_face"] == 0
 
 
+def test_sampled_frames_may_lie_in_any_block(clip):
+    record, searched = prepare(clip, settings=replace(SETTINGS, most_face_frames=20))
+    assert searched == 20  # in blocks of 16 and 4
+    np.testing.assert_allclose(pixels(record["frames"])[:, 0, 0, 0], [30, 80, 130, 180], rtol=0, atol=1)
+
+
 def test_frames_without_the_face_are_counted(clip):
     record, _ = prepare(clip, lambda number: faces_at(128) if number % 2 else NO_FACES)
     assert len(record["faces"]) == 4 and record["frames_without_face"] == 4
