@@ -2,9 +2,9 @@
 
     python -m benchmarks.fuzz [--media=500] [--tables=100] [--seed=0] [--clips=FOLDER]
 
-No peer: no worker may be lost, and the endings must add up. Whole clips (from FOLDER, or written here) are cut, bit-
-flipped, zeroed, misnamed, given absurd sizes and durations; each is opened, and its sound, frames and faces are read as
-a run would.
+No peer: no worker may be lost, and the endings must add up. Whole clips (from FOLDER, or written here) are cut,
+bit-flipped, zeroed, misnamed, given absurd sizes and durations; each is opened, and its sound, frames and faces are
+read as a run would.
 """
 
 import json

@@ -12,10 +12,10 @@ def acoustics(waveform: np.ndarray) -> np.ndarray:
     """Cepstrum of the log-mel spectrum, its slope, log energy, pitch and voicing, per frame.
 
     Args:
-      waveform: [S], zero mean and unit variance.
+        waveform: [S], zero mean and unit variance.
 
     Returns:
-      [T, CEPSTRA + DELTAS + 3] float32, T as HuBERT counts frames.
+        [T, CEPSTRA + DELTAS + 3] float32, T as HuBERT counts frames.
     """
     frames = windows(waveform, WINDOW)
     power = np.square(np.abs(np.fft.rfft(frames * HANN, FFT))) / np.square(HANN).sum()
