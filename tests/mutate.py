@@ -12,8 +12,8 @@ prints what survived. They are slips that a later editor could make, written by 
     replace = "..."
     tests = ["tests/text/test_cache.py"]          # files or node ids; default: the mirrored file
 
-An edit whose text is no longer there is an error. mutmut and cosmic-ray generate edits from a fixed set of operators and
-take none written by hand; cosmic-ray also edits the working tree itself.
+An edit whose text is no longer there is an error, so that the list keeps up with the code. mutmut and cosmic-ray make
+edits by a fixed set of operators and take none written by hand; cosmic-ray also edits the working tree itself.
 
 Exit code 1 if more than 1 edit in 20 survives, or one does not apply; 2 if the tests fail without any edit.
 """
@@ -95,7 +95,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="edits tried side by side")
     options = parser.parse_args()
     lists = [tomllib.loads(path.read_text("utf-8")) for path in sorted((ROOT / "tests/mutations").glob("*.toml"))]
-    edits = [Edit(**entry) for content in lists for entry in content["edit"] if fnmatchcase(entry["file"], options.only)]
+    edits = [
+        Edit(**entry) for content in lists for entry in content["edit"] if fnmatchcase(entry["file"], options.only)
+    ]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(options.jobs):

@@ -87,7 +87,7 @@ class Letters:
 
 
 def test_added_tokens_by_hand():
-    """"Emotions from most to least likely: " has 36 letters, ". Text: " 8."""
+    """ "Emotions from most to least likely: " has 36 letters, ". Text: " 8."""
     ranked = {"ab": ("sad",), "abcd": ("happy", "sad")}
     tokens = added_tokens(ranked, Letters(), "en-1")
     assert tokens == {"transcript": 3.0, "added": np.mean([36 + 3 + 8, 36 + 10 + 8]), "most": 54}

@@ -17,14 +17,18 @@ def test_a_question_names_the_labels_in_their_order_and_holds_the_transcript_as_
     assert '{"ranking": ["label", …]}' in system["content"]
     assert user["content"] == '{"transcript": "He said \\"no\\""}'
     chinese, user = ask("zh-1", "我走了", LABELS)
-    assert "排序：sad, happy, neutral。" in chinese["content"] and json.loads(user["content"]) == {"transcript": "我走了"}
+    assert "排序：sad, happy, neutral。" in chinese["content"] and json.loads(user["content"]) == {
+        "transcript": "我走了"
+    }
 
 
 def test_a_repair_shows_the_reply_cut_short_and_says_what_is_wrong_with_it():
     reply, wrong = repair("en-1", "x" * 2000, "reply lacks a label")
     assert reply == {"role": "assistant", "content": "x" * 1000}
     assert wrong["role"] == "user"
-    assert wrong["content"] == "The last answer cannot be used (reply lacks a label). Answer with the JSON object alone."
+    assert (
+        wrong["content"] == "The last answer cannot be used (reply lacks a label). Answer with the JSON object alone."
+    )
     assert "（reply lacks a label）" in repair("zh-1", "", "reply lacks a label")[1]["content"]
 
 
