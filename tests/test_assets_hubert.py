@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transformers import AutoFeatureExtractor, HubertModel
 
+from mer_jax.features.readers import SpeechReader
 from mer_jax.models.hubert import Hubert
 from tests.models.test_hubert import torch_hidden_states
 from tests.oracle import load_torch
@@ -45,6 +46,12 @@ def test_the_feature_tells_pitch(model):
     assert high - low > 0.5
 
 
-def test_the_feature_extractor_normalises():
+def test_the_feature_extractor_normalises_as_our_reader_does():
+    waveform = np.random.default_rng(0).integers(-3000, 9000, 16_000, np.int16)
     extractor = AutoFeatureExtractor.from_pretrained(FOLDER)
-    assert extractor.do_normalize and extractor.sampling_rate == 16_000
+    (expected,) = extractor(waveform / 32768, sampling_rate=16_000, return_tensors="np")["input_values"]
+    (chunk,) = SpeechReader(16_000, 1.0).chunks(waveform)
+    mean, scale = chunk.side
+    np.testing.assert_allclose((chunk.data / 32768 - mean) * scale, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="16000"):
+        extractor(waveform, sampling_rate=8_000)

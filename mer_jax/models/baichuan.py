@@ -235,11 +235,11 @@ class Baichuan(nnx.Module):
             ValueError: the model was made without `lm_head=True`.
         """
         if self.tied_head:
-            return hidden @ self.embedding.T
+            return jnp.asarray(hidden) @ self.embedding.T
         if self.lm_head is None:
             raise ValueError("this model was made without its output head; pass lm_head=True")
         kernel = self.lm_head.kernel[...]
         if self.norm_head:
             norm = jnp.linalg.norm(kernel.astype(jnp.float32), axis=0)
             kernel = (kernel / jnp.maximum(norm, 1e-12)).astype(kernel.dtype)
-        return hidden @ kernel
+        return jnp.asarray(hidden) @ kernel

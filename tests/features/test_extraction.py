@@ -89,6 +89,19 @@ def test_every_clip_gets_its_own_statistics(tmp_path, encoder):
             np.testing.assert_allclose(row, np.concatenate([frames.mean(0), frames.var(0)]), atol=1e-6)
 
 
+def test_one_number_that_is_not_finite_makes_a_clip_absent(tmp_path, encoder):
+    """Not the others of its batch."""
+
+    def embed(data, lengths):
+        embeddings = mean_variance(data, lengths)
+        return jnp.where(embeddings == embeddings[1].max(), jnp.nan, embeddings), jnp.asarray(lengths)
+
+    extract(CLIPS[:3], replace(encoder, load=lambda: embed), FeatureStore(tmp_path), shard_size=3)
+    store = FeatureStore(tmp_path)
+    assert store.rows([encoder.key(clip) for clip in CLIPS[:3]])[1].tolist() == [True, False, True]
+    assert store.reasons == {encoder.key(CLIPS[1]): "the encoder gave numbers that are not finite"}
+
+
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, encoder):
     extract(CLIPS, encoder, FeatureStore(tmp_path / "whole"), shard_size=4)
     seen = 0

@@ -22,6 +22,24 @@ def test_present_clips_have_zero_mean_and_unit_variance():
     np.testing.assert_allclose(scaled["video"].std(1), 1, atol=1e-4)
 
 
+def test_statistics_by_hand():
+    features = {"speech": np.array([[1.0, 5], [3, 5], [100, -100], [8, 5]], np.float32)}
+    fitted = Standardiser.fit(features, {"speech": np.array([True, True, False, True])})
+    np.testing.assert_allclose(fitted.mean["speech"], [4, 5])
+    np.testing.assert_allclose(fitted.scale["speech"], [1 / np.sqrt((9 + 1 + 16) / 3), 1])
+    np.testing.assert_allclose(fitted({"speech": np.array([[10.0, 7]])})["speech"], [[6 / np.sqrt(26 / 3), 2]])
+
+
+def test_clips_count_alike_in_batches_of_any_size():
+    """More than are read at once: a full batch, another one with few clips that count, and a part of one."""
+    x = np.random.default_rng(0).normal(size=(2500, 3)) + np.arange(2500)[:, None] / 500
+    present = np.ones(2500, bool)
+    present[1024:2000] = False
+    fitted = Standardiser.fit({"text": x}, {"text": present})
+    np.testing.assert_allclose(fitted.mean["text"], x[present].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(fitted.scale["text"], 1 / x[present].std(0), rtol=1e-6)
+
+
 def test_saved_and_loaded(tmp_path):
     rng = np.random.default_rng(1)
     features = {"speech": rng.normal(size=(9, 2)), "video": rng.normal(size=(3, 9, 2))}

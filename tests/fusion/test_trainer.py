@@ -126,12 +126,14 @@ def test_company_changes_nothing_and_settings_are_traced(trainer, fast):
     assert np.abs(together.train_loss[:3] - together.train_loss[3:6]).max() > 1e-3  # seeds differ
 
 
-def test_hidden_modality_has_no_influence(trainer):
+@pytest.mark.parametrize(("seen", "hidden"), [("text", "speech"), ("speech", "text")])
+def test_hidden_modality_has_no_influence_and_the_other_is_learned_from(trainer, fast, seen, hidden):
     features, present, labels = toy()
-    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [setting(("text",))])
-    with_speech = trainer.train(make_training_set(features, present, labels), trials)
-    spoiled = {**features, "speech": np.full_like(features["speech"], np.nan)}
-    assert_trees_close(trainer.train(make_training_set(spoiled, present, labels), trials), with_speech)
+    trials = make_trials(make_folds(labels, 3, seed=0), KEY, [replace(fast, modalities=(seen,))])
+    with_both = trainer.train(make_training_set(features, present, labels), trials)
+    spoiled = {**features, hidden: np.full_like(features[hidden], np.nan)}
+    assert_trees_close(trainer.train(make_training_set(spoiled, present, labels), trials), with_both)
+    assert (np.asarray(with_both.validation_waf).max(axis=1) > 0.8).all()  # of some clips it is absent
 
 
 def test_each_fold_reads_its_own_features(fast):

@@ -56,12 +56,11 @@ def test_softmax_is_float32_for_bfloat16_inputs():
     assert out.dtype == jnp.bfloat16
     exact = attention(*(x.astype(jnp.float32) for x in (q, k, v)))
     np.testing.assert_allclose(out.astype(jnp.float32), exact, atol=0.02)
-    # The logits 256 and 257 are one number in bfloat16.
-    q = jnp.full((1, 1, 1, 1), 1, jnp.bfloat16)
-    k = jnp.asarray([256.0, 258.0], jnp.bfloat16).reshape(1, 2, 1, 1)
-    bias = jnp.asarray([0.0, -1.0]).reshape(1, 1, 1, 2)
-    v = jnp.asarray([0.0, 1.0], jnp.bfloat16).reshape(1, 2, 1, 1)
-    np.testing.assert_allclose(float(attention(q, k, v, bias=bias)[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), atol=4e-3)
+    # The products 256 and 257 are one number in bfloat16.
+    q = jnp.ones((1, 1, 1, 2), jnp.bfloat16)
+    k = jnp.asarray([[256, 0], [256, 1]], jnp.bfloat16).reshape(1, 2, 1, 2)
+    v = jnp.asarray([[0, 0], [1, 1]], jnp.bfloat16).reshape(1, 2, 1, 2)
+    np.testing.assert_allclose(float(attention(q, k, v)[0, 0, 0, 0]), 1 / (1 + np.exp(-(2**-0.5))), atol=4e-3)
 
 
 def test_unknown_implementation():

@@ -1,3 +1,5 @@
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,6 +197,20 @@ def test_modality_dropout_rate(rate):
     present = jnp.ones((20000, 4), bool)
     kept = drop_modalities(present, rate, jax.random.key(0), keep_one=False)
     np.testing.assert_allclose(kept.mean(axis=0), 1 - rate, atol=0.012)
+
+
+def test_modality_dropout_does_not_rescale_what_it_leaves():
+    """Each training-mode output is the inference with some of the modalities, as they are."""
+    x, _ = make_batch(200)
+    model = make_model(dropout=0.0, modality_dropout=0.5)
+    subsets = [np.array(subset) for subset in product([False, True], repeat=3) if any(subset)]
+    alone = [
+        model(x, {name: np.full(200, seen) for name, seen in zip(ORDER, subset, strict=True)}) for subset in subsets
+    ]
+    trained = model(x, deterministic=False, rngs=nnx.Rngs(0)).logits
+    distance = np.abs(np.stack([out.logits for out in alone]) - trained).max(-1)  # [7, 200]
+    np.testing.assert_allclose(distance.min(0), 0, atol=1e-6)
+    assert len(np.unique(distance.argmin(0))) == len(subsets)  # all of them were drawn
 
 
 def test_keep_one_redraws_only_empty_draws_uniformly_among_the_present():

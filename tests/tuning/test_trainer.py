@@ -3,16 +3,19 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import nnx
 from ml_collections import ConfigDict
 
 from mer_jax.features.readers import VideoReader, read_all
-from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.errors import UsageError
 from mer_jax.tuning import batches
-from mer_jax.tuning.trainer import tune
+from mer_jax.tuning.batches import Batch
+from mer_jax.tuning.trainer import Tuner, tune
 from tests.tuning.conftest import backbone, tokenizer
 
 SETTINGS = {
@@ -114,9 +117,120 @@ def test_micro_batches_change_nothing(clips, tmp_path, size):
         np.testing.assert_allclose(a, b, atol=2e-4)  # of 0.03 a step: Adam divides by gradients near 0
 
 
-def test_all_labelled_is_one_set(clips, tmp_path):
-    state = run(clips, tmp_path, mode="all_labelled", epochs=2)
-    assert state.waf.shape == (1, 2)
+def test_clips_come_in_another_order_and_with_other_frames_in_each_epoch(clips, tmp_path, monkeypatch):
+    read = []
+
+    def watched(pairs, *rest):
+        read.append([(clip.name, tuple(reader.choose(3, 300))) for reader, clip in pairs])
+        return read_all(pairs, *rest)
+
+    monkeypatch.setattr(batches, "read_all", watched)
+    run(clips, tmp_path, epochs=2)
+    first, scored, second, scored_again = read
+    assert (
+        sorted(name for name, _ in first) == sorted(name for name, _ in second) == sorted(clip.name for clip in clips)
+    )
+    assert [name for name, _ in first] != [name for name, _ in second]
+    assert all(dict(first)[clip.name] != dict(second)[clip.name] for clip in clips)
+    assert scored == scored_again and {frames for _, frames in scored} == {(50, 150, 250)}
+
+
+def network(seed=0):
+    return EmoVCLIP(backbone(), ["left", "top"], 2, 2, tokenizer=tokenizer, rngs=nnx.Rngs(seed))
+
+
+def tuner(mode="per_fold", folds=3, **changes):
+    settings = ConfigDict({**SETTINGS, "mode": mode, **changes})
+    made = Tuner(network(), settings, folds, seed=0, steps_per_epoch=2)
+    return made, made.init(network)
+
+
+def random_batch(seed=0, folds=3, clips=4):
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(size=(folds, clips, 3, 16, 16, 3)).astype(np.float32)
+    labels = rng.integers(0, 2, (folds, clips))
+    return Batch(pixels, np.ones((folds, clips, 3), bool), labels, np.ones((folds, clips), bool))
+
+
+def test_steps_are_torchs_adamw_on_the_smoothed_loss_of_flipped_frames():
+    """Two epochs of two steps, one of them to warm up: rates of 0, 1/2, 1 and, by the cosine, 1/2 of the peak.
+
+    All labelled: the one set trains on the clips of both folds.
+    """
+    trained, state = tuner("all_labelled", folds=2, epochs=2, warmup_epochs=1, learning_rate=0.01, weight_decay=0.1)
+    flips = np.array([[True, False], [False, True]])
+    graphdef, _, frozen = nnx.split(network(), Prompt, ...)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss_of(prompts, pixels, labels):
+        log_probs = jax.nn.log_softmax(nnx.merge(graphdef, prompts, frozen)(pixels))
+        return -jnp.mean(0.95 * log_probs[jnp.arange(4), labels] + 0.05 * log_probs[jnp.arange(4), 1 - labels])
+
+    prompts, optimizer = state.prompts, state.optimizer
+    weights = [torch.tensor(leaf[0], requires_grad=True) for leaf in leaves(prompts)]
+    oracle = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.1)
+    for step, rate in enumerate((0.0, 0.005, 0.01, 0.005)):
+        batch = random_batch(step, folds=2, clips=2)
+        run = (prompts, optimizer, trained.train_folds)
+        prompts, optimizer, loss = trained.step(run, batch, flips, trained.backbone)
+        pixels = batch.pixels.reshape(4, 3, 16, 16, 3).copy()
+        pixels[[0, 3]] = pixels[[0, 3], :, :, ::-1]  # left and right
+        plain = [jnp.asarray(weight.detach().numpy()) for weight in weights]
+        plain = jax.tree.unflatten(jax.tree.structure(prompts), plain)
+        expected, gradients = loss_of(plain, pixels, batch.labels.reshape(4))
+        np.testing.assert_allclose(loss[0], expected, rtol=1e-5)
+        for weight, gradient in zip(weights, leaves(gradients), strict=True):
+            weight.grad = torch.tensor(gradient)
+        oracle.param_groups[0]["lr"] = rate
+        oracle.step()
+        for ours, weight in zip(leaves(prompts), weights, strict=True):
+            np.testing.assert_allclose(ours[0], weight.detach(), atol=1e-5)
+
+
+def test_flips_are_drawn_anew_in_each_step_and_epoch():
+    trained, state = tuner()
+    seen = []
+    trained.step = lambda run, batch, flips, backbone: (seen.append(np.asarray(flips)), run[0], run[1], jnp.zeros(3))[
+        1:
+    ]
+    trained.score = lambda run, batch, backbone: jnp.zeros((3, 1, 40, 2))
+    batch = random_batch(folds=3, clips=40)
+    for number in range(2):
+        trained.epoch(state, number, iter([batch, batch]), iter([batch]))
+    assert len({flips.tobytes() for flips in seen}) == 4 and seen[0].shape == (3, 40)
+    assert 0.4 < np.mean(seen) < 0.6
+
+
+def test_each_set_keeps_the_prompts_of_its_first_best_epoch():
+    """Scores by hand: set 0 is best in the second epoch and as good in the third, set 1 in the first."""
+    trained, state = tuner(folds=2)
+    batch = random_batch(folds=2, clips=2)._replace(labels=np.array([[0, 1], [0, 1]]))
+    right, wrong = [[5.0, 0], [0, 5]], [[0.0, 5], [5, 0]]
+    logits = iter([[wrong, right], [right, wrong], [right, wrong]])  # of each epoch and set
+    trained.step = lambda run, *rest: (jax.tree.map(lambda x: x + 1, run[0]), run[1], jnp.array([1.0, 3.0]))
+    trained.score = lambda run, batch, backbone: jnp.array(next(logits))[:, None]
+    start = leaves(state.prompts)
+    for number in range(3):
+        state = trained.epoch(state, number, iter([batch]), iter([batch]))
+    np.testing.assert_array_equal(state.waf[:, :3], [[0, 1, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(state.loss[:, :3], [[1, 1, 1], [3, 3, 3]])
+    for before, best, last in zip(start, leaves(state.best_prompts), leaves(state.prompts), strict=True):
+        np.testing.assert_allclose(best - before, np.broadcast_to([[[[2.0]]], [[[1.0]]]], before.shape), atol=1e-5)
+        np.testing.assert_allclose(last - before, 3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "waf"), [("per_fold", [1, 0, 0]), ("all_labelled", [1 / 3])])
+def test_each_set_is_validated_on_its_own_fold_and_a_single_one_on_all(mode, waf):
+    """The true class is foreseen in fold 0 alone."""
+    trained, state = tuner(mode)
+    batch = random_batch()._replace(labels=np.array([[0, 1, 0, 1]] * 3))
+    truth = jax.nn.one_hot(batch.labels, 2)  # [G, b, C]
+    foreseen = jnp.stack([truth[0], 1 - truth[1], 1 - truth[2]])
+    trained.step = lambda run, *rest: (run[0], run[1], jnp.zeros(len(waf)))
+    trained.score = lambda run, batch, backbone: foreseen[run[1]]  # run: prompts, the folds to validate on [R, v]
+    state = trained.epoch(state, 0, iter([batch]), iter([batch]))
+    np.testing.assert_allclose(state.waf[:, 0], waf, rtol=1e-6)
 
 
 def test_depth_0_trains_nothing_and_scores_as_plain_clip_does(clips, tmp_path):
