@@ -21,21 +21,22 @@ from typing import Any
 
 import jax
 from absl import flags
-from mer_jax.stages import frame_level_encoder, open_dataset
 from ml_collections import config_flags
 
 from benchmarks.memory import Memory
 from benchmarks.timing import seconds_of, show
-from mer_jax.data.clips import Clip
-from mer_jax.features.encoders import Embed, Encoder, video_encoder
+from mer_jax.data.clips import Clip, Dataset
+from mer_jax.data.dataset import open_dataset
+from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.extraction import dispatch, extract
+from mer_jax.features.inputs import Inputs
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime import cli
-from mer_jax.runtime.random import named_key
-from mer_jax.tune import emovclip_builder
-from mer_jax.tuning.trainer import prompt_sets
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/semi.py", "Config file; see configs/semi.py.")
 CLIPS = flags.DEFINE_multi_integer("clips", [100, 500, 2000], "Numbers of clips.")
@@ -67,20 +68,18 @@ class Clock:
         self.until = end
 
 
-def chosen_encoder(config: Any) -> Encoder:
-    """The encoder of --modality."""
-    if MODALITY.value != "video":
-        return frame_level_encoder(config, MODALITY.value, {})
-    model = emovclip_builder(config, config.data.labels)(named_key(config.seed), prompted=False)
-    return video_encoder(config.encoders.video, model, prompt_sets([model]))
+def chosen_encoder(settings: Settings, dataset: Dataset) -> Encoder:
+    """The encoder of --modality; transcripts without rankings."""
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, Path())
+    return Inputs(dataset, settings, Path(), prompts.plain_encoder).encoder(MODALITY.value, with_rankings=False)
 
 
 def main() -> None:
     """The benchmark."""
-    config = CONFIG.value
-    settings, dataset = config.extraction, open_dataset(config)
+    settings = read_settings(Settings, CONFIG.value)
+    dataset = open_dataset(settings.variant, settings.data)
     present = [clip for clip in dataset.clips if clip.media and clip.faces]
-    clock = Clock(chosen_encoder(config))
+    clock = Clock(chosen_encoder(settings, dataset))
     rows = []
     for count in (min(64, *CLIPS.value), *CLIPS.value):  # the first compiles and is not shown
         clips = [replace(present[i % len(present)], name=f"{i:06d}") for i in range(count)]
@@ -91,8 +90,8 @@ def main() -> None:
                 clips,
                 clock.encoder,
                 FeatureStore(folder),
-                shard_size=settings.shard_clips,
-                workers=settings.workers,
+                shard_size=settings.extraction.shard_clips,
+                workers=settings.extraction.workers,
             )
         seconds = time.perf_counter() - start
         shutil.rmtree(folder)
@@ -104,10 +103,10 @@ def main() -> None:
                 "resident, MiB": round(memory.resident.max()),
             }
         )
-    in_memory = rate_in_memory(clips[: settings.shard_clips], clock.encoder, settings.workers)
+    in_memory = rate_in_memory(clips[: settings.extraction.shard_clips], clock.encoder, settings.extraction.workers)
     for row in rows:
         row["of the device's rate"] = f"{row['clips/s'] / in_memory:.0%}"
-    show(rows[1:], modality=MODALITY.value, workers=settings.workers, in_memory=round(in_memory, 1))
+    show(rows[1:], modality=MODALITY.value, workers=settings.extraction.workers, in_memory=round(in_memory, 1))
 
 
 def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, workers: int) -> float:

@@ -21,10 +21,11 @@ from torch import nn
 
 from benchmarks.timing import against_peak, ratio, seconds_of, show
 from benchmarks.work import CLASSES, DIMS, FOLDS, LABELLED, fusion_step_flops
+from mer_jax.fusion.data import make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import Hyperparameters, Setting, make_pool, make_runs
+from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
 from mer_jax.runtime.random import named_key
 
 CLIPS = flags.DEFINE_integer("clips", LABELLED, "Labelled clips.")
@@ -106,15 +107,20 @@ class Ours:
     def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray, epochs: int):
         dims = {name: x.shape[1] for name, x in features.items()}
         present = {name: np.ones(len(labels), bool) for name in features}
-        self.trainer = FoldTrainer(dims, CLASSES, HIDDEN, BATCH, epochs)
+        self.settings = FusionSettings(hidden=HIDDEN, batch_size=BATCH, epochs=epochs)
+        self.trainer = FoldTrainer(dims, CLASSES, self.settings)
         self.scorer = Scorer(dims, CLASSES, HIDDEN)
-        self.pool = make_pool(features, present, labels)
+        self.training_set = make_training_set(features, present, labels)
         self.fold_of = fold_of
 
+    def setting(self, **changes: float) -> Setting:
+        """All modalities, with some hyperparameters changed."""
+        return Setting.of("", self.settings, tuple(self.trainer.dims), 0, **changes)
+
     def train(self, settings: list[Setting]) -> Members:
-        runs = make_runs(self.fold_of, named_key(0, "benchmark"), settings)
-        fitted = jax.block_until_ready(self.trainer.train(self.pool, runs))
-        return Members(fitted.params, runs.fold, runs.sees)
+        trials = make_trials(self.fold_of, named_key(0, "benchmark"), settings)
+        fitted = jax.block_until_ready(self.trainer.train(self.training_set, trials))
+        return Members(fitted.params, trials.fold, trials.sees)
 
 
 def limit(dims: Mapping[str, int], clips: int) -> float:
@@ -134,15 +140,15 @@ def cross_validation() -> list[dict[str, Any]]:
     def score_candidates() -> None:
         peer.score(take(tensors, slice(start, start + 256)) for start in range(0, candidates, 256))
 
-    compilation = seconds_of(lambda: ours.train([Setting()]))
-    members = ours.train([Setting()])
+    compilation = seconds_of(lambda: ours.train([ours.setting()]))
+    members = ours.train([ours.setting()])
     ours.scorer(members, unlabelled, present)
     peer.epoch()
     rows = []
     for _ in range(REPEATS.value):
         rows.append(
             (
-                seconds_of(lambda: ours.train([Setting()])) / (FOLDS * EPOCHS.value),
+                seconds_of(lambda: ours.train([ours.setting()])) / (FOLDS * EPOCHS.value),
                 seconds_of(lambda: ours.scorer(members, unlabelled, present)),
                 (seconds_of(peer.epoch) + seconds_of(peer.epoch)) / 2,
                 seconds_of(score_candidates),
@@ -182,7 +188,7 @@ def sweep() -> list[dict[str, Any]]:
     ours, peer = rivals(SWEEP_DIMS, SWEEP_CLIPS.value)
     rng = np.random.default_rng(2)
     settings = [
-        Setting(hyperparameters=Hyperparameters(learning_rate=float(rate), modality_dropout=float(drop)))
+        ours.setting(learning_rate=float(rate), modality_dropout=float(drop))
         for rate, drop in zip(10 ** rng.uniform(-4, -2.5, SETTINGS), rng.uniform(0, 0.5, SETTINGS), strict=True)
     ]
     ours.train(settings)

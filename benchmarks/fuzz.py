@@ -23,10 +23,10 @@ from benchmarks.timing import show
 from mer_jax.data.check import report
 from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import time_limit
+from mer_jax.data.decoding import ExtractionSettings, time_limit
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.folder import COLUMNS, read_folder
-from mer_jax.data.records import PrepareSettings, prepare_clip
+from mer_jax.data.records import PrepareSettings, RecordSettings, prepare_clip
 from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import DataError
 from tests.data.damaged_files import ENCODINGS, MEDIA_DAMAGE, TABLE_DAMAGE, damaged_media, damaged_table
@@ -39,7 +39,11 @@ CLIPS = flags.DEFINE_string(
     "clips", None, "Folder of whole clips under 3 MB; small ones are written where it is missing."
 )
 SECONDS = 20.0
-SETTINGS = PrepareSettings(8, 128, 90, 64, 64, 0, SECONDS)
+SETTINGS = RecordSettings(
+    PrepareSettings(frames=8, frame_side=128, jpeg_quality=90),
+    ExtractionSettings(most_face_frames=64, time_limit=SECONDS),
+    face_size=64,
+)
 PLAIN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
-from mer_jax.fuse import Data, Fusion, fusion_data
-from mer_jax.stages import Features, stored
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -23,14 +21,16 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from benchmarks.timing import show
 from configs.semi import get_config
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.media import read_sound
-from mer_jax.features.ready_made import ready_made
-from mer_jax.features.store import FeatureStore
-from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.trials import Hyperparameters, Setting
+from mer_jax.features.embeddings import Features
+from mer_jax.features.ready_made import load_ready_made
+from mer_jax.fusion.cross_validation import CrossValidation, Networks
+from mer_jax.fusion.data import FusionData, fusion_data
+from mer_jax.fusion.folds import FoldSettings, run_folds
+from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.metrics import waf
-from mer_jax.self_training import Options, PseudoLabels
 
 ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each network.")
@@ -58,34 +58,31 @@ def logistic_regression(x: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) 
     return float(np.mean(scores))
 
 
-def read_data(scratch: Path) -> tuple[Data, int]:
-    """Both modalities of the labelled clips with their folds, and the number of classes."""
+def read_data(scratch: Path) -> FusionData:
+    """Both modalities of the labelled clips with their folds."""
     columns = {**dict(zip(COLUMNS, COLUMNS, strict=True)), "label": "emotion6", "group": "actor"}
     dataset = read_folder(Path(ROOT.value), columns, {"image": "openface-au"})
-    labelled = [dataset.clips[i] for i in dataset.split("train")]
-    truth = np.array([dataset.labels.index(clip.label) for clip in labelled if clip.label])
-    fold_of = make_folds(truth, FOLDS, 0, np.array([clip.group for clip in labelled]))
+    folds = run_folds(dataset, FoldSettings(FOLDS), 0, scratch)
     speech = np.stack([log_mel(clip.media) for clip in dataset.clips])
-    store = FeatureStore(scratch)
-    units = stored(store, ready_made(dataset.clips, "image", store, shard_size=1024))
+    units = load_ready_made(dataset.clips, "image", scratch, ExtractionSettings())
     features = {"speech": Features(speech, np.ones(len(speech), bool), {}), "image": units}
-    data, _ = fusion_data(dataset, features, truth, fold_of, np.zeros(0, int), standardise=True)
-    return data, len(dataset.labels)
+    return fusion_data(dataset, features, folds, np.zeros(0, int), standardise=True)[0]
 
 
-def compare(data: Data, num_classes: int) -> None:
+def compare(data: FusionData) -> None:
     """Prints a table and a line of JSON."""
-    config = get_config().fusion
-    hyper = Hyperparameters(config.learning_rate, config.l2, config.dropout, 0.0)
-    rows = {("speech",): 0.0, ("image",): 0.0, ("speech", "image"): config.modality_dropout}
+    small = get_config().fusion
+    fusion_settings = FusionSettings(hidden=small.hidden, learning_rate=small.learning_rate)
+    rows = {("speech",): 0.0, ("image",): 0.0, ("speech", "image"): fusion_settings.modality_dropout}
     settings = [
-        Setting(seen, hyper._replace(modality_dropout=rate), seed)
+        Setting.of(f"{'+'.join(seen)}, seed {seed}", fusion_settings, seen, seed, modality_dropout=rate)
         for seen, rate in rows.items()
         for seed in range(SEEDS.value)
     ]
-    fusion = Fusion(data, num_classes, config, Options(rounds=0), 0, len(settings))
-    fitted = fusion.train(settings, [PseudoLabels.none()] * len(settings), 0).fitted
-    curves = np.asarray(fitted.validation_waf).reshape(len(rows), SEEDS.value, FOLDS, config.epochs)
+    networks = Networks(data.dims, int(data.labels.max()) + 1, fusion_settings)
+    trained = CrossValidation(data, networks, 0, len(settings), 0).train(settings, {}, 0)
+    curves = np.stack([np.asarray(each.fitted.validation_waf) for each in trained.values()])
+    curves = curves.reshape(len(rows), SEEDS.value, FOLDS, fusion_settings.epochs)
     table = []
     for seen, curve in zip(rows, curves, strict=True):
         x = np.concatenate([np.asarray(data.labelled.features[modality]) for modality in seen], axis=1)
@@ -116,7 +113,7 @@ def spread(scores: np.ndarray) -> str:
 def main(_: list[str]) -> None:
     """The benchmark."""
     with tempfile.TemporaryDirectory() as scratch:
-        compare(*read_data(Path(scratch)))
+        compare(read_data(Path(scratch)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from flax import nnx
@@ -50,7 +51,7 @@ def main(_: list[str]) -> None:
             lambda key: nnx.state(AttentionFusion(DIMS, num_classes=CLASSES, rngs=nnx.Rngs(key)), nnx.Param)
         )
         params = initialise(jax.random.split(jax.random.key(0), FOLDS))
-        members = Members(params, np.arange(FOLDS), np.ones((FOLDS, len(MODALITIES)), bool))
+        members = Members(params, jnp.arange(FOLDS), jnp.ones((FOLDS, len(MODALITIES)), bool))
         scorer = Scorer(DIMS, CLASSES)
         rows = []
         for name, call in (

@@ -10,8 +10,8 @@ checked. The limit is the step's matrix products at the rate of a large matrix p
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from absl import app, flags
 from flax import nnx
-from ml_collections import ConfigDict
 from transformers import CLIPConfig, CLIPModel
 
 from benchmarks.timing import against_peak, ratio, show
@@ -27,7 +26,7 @@ from benchmarks.work import prompt_step_flops
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.tuning.batches import Batch
-from mer_jax.tuning.trainer import Tuner
+from mer_jax.tuning.trainer import Tuner, TuneSettings
 from tests.models import torch_emovclip
 
 CLIPS = flags.DEFINE_integer("clips", 4, "Clips in a step.")
@@ -35,14 +34,7 @@ FRAMES = flags.DEFINE_integer("frames", 16, "Frames of a clip.")
 MICRO_BATCH = flags.DEFINE_integer("micro_batch", 1, "Clips of ours at a time; 0: all, as torch does.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Measured steps of either.")
 CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-SETTINGS: dict[str, Any] = {
-    "mode": "all_labelled",
-    "epochs": 100,
-    "warmup_epochs": 0,
-    "learning_rate": 4e-4,
-    "weight_decay": 1e-3,
-    "label_smoothing": 0.1,
-}
+SETTINGS = TuneSettings(mode="all_labelled", epochs=100, warmup_epochs=0)
 
 
 def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
@@ -59,7 +51,7 @@ def our_step(peer: CLIPModel, pixels: np.ndarray, labels: np.ndarray) -> tuple[C
     def build(key: jax.Array) -> EmoVCLIP:
         return EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))
 
-    settings = ConfigDict({**SETTINGS, "micro_batch": MICRO_BATCH.value})
+    settings = replace(SETTINGS, micro_batch=MICRO_BATCH.value)
     tuner = Tuner(build(jax.random.key(0)), settings, num_folds=1, seed=0, steps_per_epoch=1)
     state = tuner.init(build)
     count, frames = pixels.shape[:2]
@@ -81,9 +73,9 @@ def peers_step(
 ) -> Callable[[], float]:
     """The same in torch, from the same prompts."""
     prompts = [torch.tensor(prompt, requires_grad=True) for prompt in start]
-    rate, decay = SETTINGS["learning_rate"], SETTINGS["weight_decay"]
+    rate, decay = SETTINGS.learning_rate, SETTINGS.weight_decay
     optimizer = torch.optim.AdamW(prompts, lr=rate, betas=(0.9, 0.98), weight_decay=decay)
-    classes, smoothing = torch.from_numpy(labels), SETTINGS["label_smoothing"]
+    classes, smoothing = torch.from_numpy(labels), SETTINGS.label_smoothing
 
     def step() -> float:
         optimizer.zero_grad()

@@ -65,13 +65,13 @@ class FoldBatches:
         draws = np.random.default_rng([self.seed, epoch])
         order = [draws.permutation(fold) for fold in self.folds]
         clips = [corrupted(clip, self.corruption, self.seed, f" epoch {epoch}") for clip in self.clips]
-        return self._load(clips, order, partial(drawing_reader, self.reader, self.seed, epoch))
+        return self.load(clips, order, partial(drawing_reader, self.reader, self.seed, epoch))
 
     def validation(self) -> Iterator[Batch]:
         """Every clip once, as inference reads it."""
-        return self._load(self.clips, self.folds, lambda position: self.reader)
+        return self.load(self.clips, self.folds, lambda position: self.reader)
 
-    def _load(
+    def load(
         self, clips: Sequence[Clip], order: Sequence[np.ndarray], reader_of: Callable[[int], VideoReader]
     ) -> Iterator[Batch]:
         """Batches of `per_fold` clips of each fold, in the order given for each fold."""

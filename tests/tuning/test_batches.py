@@ -2,14 +2,14 @@
 
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.corruptions import CorruptionSettings
 from mer_jax.features.readers import Chunk, VideoReader
-from mer_jax.models.preprocess import MEAN, STD, clip_pixels
-from mer_jax.tuning.batches import drawing_reader, load, stack_chunks
+from mer_jax.models.preprocess import MEAN, STD
+from mer_jax.tuning.batches import drawing_reader, stack_chunks
 
 READER = VideoReader(8, 3)
 
@@ -39,12 +39,17 @@ def clip(level, count=9):
     return Clip(str(level), "train", prepared=SimpleNamespace(identity=str, frames=frames))
 
 
+def fold_batches(clips, labels, fold_of, batch_size=4):
+    settings = {"batch_size": batch_size, "seed": 0}
+    return FoldBatches(clips, labels, np.array(fold_of), READER, CorruptionSettings(), **settings)
+
+
 def test_batches_take_the_clips_of_each_fold_in_the_order_given():
     """Fold 0 has the clips 2, 0 and 4, fold 1 the clips 3 and 1; of clip 1 there are 2 frames, of clip 4 none."""
     clips = [clip(0), clip(50, count=2), clip(100), clip(150), clip(None)]
     order = [np.array([2, 0, 4]), np.array([3, 1])]
     labels = np.array([10, 11, 12, 13, 14])
-    batches = list(load(clips, labels, order, 2, lambda position: READER, jax.jit(clip_pixels), 3, 8))
+    batches = list(fold_batches(clips, labels, [0, 1, 0, 1, 0]).load(clips, order, lambda position: READER))
     assert len(batches) == 2
     first, second = batches
     np.testing.assert_array_equal(first.labels, [[12, 10], [13, 11]])
@@ -64,7 +69,8 @@ def test_the_reader_of_a_clip_is_by_its_position():
     asked = []
     clips = [clip(10 * i) for i in range(4)]
     reader_of = lambda position: asked.append(position) or READER  # noqa: E731
-    list(load(clips, np.zeros(4, int), [np.array([3, 1]), np.array([2])], 1, reader_of, jax.jit(clip_pixels), 3, 8))
+    batches = fold_batches(clips, np.zeros(4, int), [1, 0, 1, 0], batch_size=2)
+    list(batches.load(clips, [np.array([3, 1]), np.array([2])], reader_of))
     assert asked == [3, 2, 1]
 
 
