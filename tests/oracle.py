@@ -20,7 +20,6 @@ import numpy as np
 import safetensors.numpy
 
 GOLDENS = Path(__file__).parent / "goldens"
-TOLERANCE = 1e-5  # of an array's largest value: what torch differs by from CPU to CPU
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -32,12 +31,18 @@ class Oracle:
     compute: bool = HAS_TORCH
     write: bool = False
 
-    def __call__(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    def __call__(
+        self, name: str, compute: Callable[[], Mapping[str, Any]], tolerance: float = 1e-5
+    ) -> dict[str, np.ndarray]:
         """Torch's values, as `compute` returns them: anything that numpy takes for arrays.
 
         Args:
             name: of the file in `folder`, without suffix. Several tests may share one, with one set of values.
             compute: called with torch alone, so that it may import it.
+            tolerance: that the stored values have, relative to an array's largest: CPUs differ in how they round.
+
+        Raises:
+            AssertionError: torch's values are no longer the stored ones.
         """
         file = self.folder / f"{name}.safetensors"
         if not self.compute:
@@ -50,14 +55,14 @@ class Oracle:
         assert stored.keys() == values.keys(), f"{file} holds other values than torch's"
         for key, golden in stored.items():
             assert golden.shape == values[key].shape, f"{key} in {file} is of another shape than torch's"
-            atol = TOLERANCE * np.abs(golden).max(initial=0)
+            atol = tolerance * np.abs(golden).max(initial=0)
             np.testing.assert_allclose(golden, values[key], rtol=0, atol=atol, err_msg=f"{key} in {file}")
         return values
 
     def checkpoint(self, folder: Path, name: str, model_class: Any, config: Any) -> Path:
         """Writes a checkpoint with the tensors that transformers saves, under its names; returns its folder.
 
-        Every weight is far from zero and from one, so that none can be dropped or swapped unnoticed.
+        Biases and scales are drawn too, so that no tensor can be dropped or swapped unnoticed.
 
         Args:
             folder: made if needed.
