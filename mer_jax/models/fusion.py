@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray
 
-from mer_jax.models.rows import product_of_rows
+from mer_jax.models.dropout import dropout_masks
 
 MODALITIES = ("speech", "image", "text", "video")
 """The shared vocabulary; wherever modalities have an axis, they are in this order."""
@@ -119,17 +119,13 @@ class AttentionFusion(nnx.Module):
             seen = drop_modalities(seen, self.modality_dropout[...], rngs.modality(), self.keep_one)
             widths = {name: embeddings[name].shape[1] for name in self.modalities}
             widths["scorer"] = count * self.hidden
-            keep = _dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
+            keep = dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
 
-        def encode_input(i: int, name: str) -> Float[Array, "H B"]:
-            layer, x = self.inputs[name], jnp.where(seen[:, i, None], embeddings[name], 0)
-            if deterministic:
-                return layer(x)
-            assert layer.bias is not None
-            return product_of_rows(layer.kernel[...], x * keep[name], seen[:, i]) + layer.bias[...]
-
-        x = jnp.stack([encode_input(i, name) for i, name in enumerate(self.modalities)])  # [M, H, B]
-        x = jnp.moveaxis(x, 1, 2)  # [M, B, H]
+        encoded = [
+            self.inputs[name](jnp.where(seen[:, i, None], embeddings[name], 0) * keep.get(name, 1))  # [H, B]
+            for i, name in enumerate(self.modalities)
+        ]
+        x = jnp.moveaxis(jnp.stack(encoded), 1, 2)  # [M, B, H]
         for encoder in self.encoders:
             x = encoder(nnx.relu(x))
         x = nnx.relu(x)
@@ -154,32 +150,6 @@ def drop_modalities(
         largest = jnp.argmax(jnp.where(present, draw, -1), axis=-1, keepdims=True)
         keep |= largest == jnp.arange(present.shape[-1])
     return present & keep
-
-
-def _dropout_masks(
-    widths: Mapping[str, int], batch: int, rate: Float[Array, ""], key: PRNGKeyArray
-) -> dict[str, Float[Array, "B _"]]:
-    """Factors of inverted dropout, [batch, width] each: 0, or 1 / (1 - rate).
-
-    The random bits are a hash of each element's position: good enough for dropout, computed where they are used, and
-    on a CPU a small part of what those of `jax.random` cost.
-    """
-    first, second = jax.random.key_data(key)[:2]  # of an `rbg` key the first half
-
-    def mask(number: int, width: int) -> Float[Array, "B {width}"]:
-        positions = jax.lax.broadcasted_iota(jnp.uint32, (batch, width), 0) * width
-        positions += jax.lax.broadcasted_iota(jnp.uint32, (batch, width), 1)
-        draws = _hash(_hash(positions ^ first) + second + jnp.uint32(number))
-        return jnp.where(draws >> 8 >= rate * 2**24, 1 / (1 - rate), 0)
-
-    return {name: mask(number, width) for number, (name, width) in enumerate(widths.items())}
-
-
-def _hash(x: UInt32[Array, "B D"]) -> UInt32[Array, "B D"]:
-    """Each bit of the result depends on all of `x` (Wellons' lowbias32)."""
-    x = (x ^ x >> 16) * jnp.uint32(0x7FEB352D)
-    x = (x ^ x >> 15) * jnp.uint32(0x846CA68B)
-    return x ^ x >> 16
 
 
 def _draw_weights(model: AttentionFusion, key: PRNGKeyArray) -> None:
