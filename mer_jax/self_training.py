@@ -134,13 +134,13 @@ def select_round(
     if not settings.cumulative:
         return Round(number, added, shortfall, added)
 
-    kept = pseudo
+    earlier = pseudo
     if settings.relabel:
         confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= settings.min_confidence]
         newest = probs[confident]
-        kept = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
+        earlier = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
     fields = [field.name for field in dataclasses.fields(PseudoLabels)]
-    both = PseudoLabels(*(np.concatenate([getattr(kept, name), getattr(added, name)]) for name in fields))
+    both = PseudoLabels(*(np.concatenate([getattr(earlier, name), getattr(added, name)]) for name in fields))
     return Round(number, added, shortfall, both)
 
 

@@ -114,7 +114,14 @@ class PromptTuning:
         # A clip without frames teaches prompts nothing, so none is dropped.
         corruption = replace(self.inputs.corruptions.training, drop="")
         batches = FoldBatches(
-            clips, labels, fold_of, reader, corruption, batch_size=self.settings.batch_size, seed=seed
+            clips,
+            labels,
+            fold_of,
+            reader,
+            corruption,
+            self.inputs.extraction,
+            batch_size=self.settings.batch_size,
+            seed=seed,
         )
         with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
             folder = self.workdir / "checkpoints"

@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mer_jax.checkpoints.pytrees import restored, stored
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
@@ -40,8 +40,8 @@ class TuneSettings:
     """How EmoVCLIP's prompts are trained, by default as in the paper: `config.tune`."""
 
     mode: str = setting("per_fold", choices=("per_fold", "all_labelled"))  # the latter have seen the validation clips
-    num_prompts: PerTower = section(partial(PerTower, 4, 4))  # tokens per layer of a tower
-    depth: PerTower = section(partial(PerTower, 12, 12))  # layers with prompts of their own; 0: plain CLIP
+    num_prompts: PerTower = section(partial(PerTower, NUM_PROMPTS, NUM_PROMPTS))  # tokens per layer of a tower
+    depth: PerTower = section(partial(PerTower, DEPTH, DEPTH))  # layers with prompts of their own; 0: plain CLIP
     class_prompts: str = setting("en-1", choices=tuple(CLASS_PROMPTS))
     batch_size: int = setting(16, least=1)
     micro_batch: int = setting(1, least=0)  # clips whose activations a device holds; 0: all of a step, of all its sets
