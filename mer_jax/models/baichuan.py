@@ -237,6 +237,7 @@ class Baichuan(nnx.Module):
         Raises:
             ValueError: the model was made without `lm_head=True`.
         """
+        hidden = jnp.asarray(hidden)
         if self.tied_head:
             return jnp.asarray(hidden) @ self.embedding.T
         if self.lm_head is None:
