@@ -60,7 +60,7 @@ def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray
         groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own group.
 
     Returns:
-        fold_of: [N] int32 in [0, num_folds).
+        [N] int32 in [0, num_folds).
 
     Raises:
         DataError: there are fewer clips, or groups, than folds.
