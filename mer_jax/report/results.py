@@ -62,9 +62,7 @@ def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> dict[
         "waf": waf(labels, probs),
         "accuracy": float(accuracy_score(labels, predictions)),
         "ece": expected_calibration_error(labels, probs),
-        "per_class": [
-            dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True)) for row in per_class
-        ],
+        "per_class": [dict(zip(keys, row, strict=True)) for row in rows],
         "confusion": confusion_matrix(labels, predictions, labels=classes).tolist(),
     }
 
