@@ -72,7 +72,7 @@ def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"]
     return frequencies
 
 
-def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H/2"]) -> Float[Array, "B T N H"]:
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H//2"]) -> Float[Array, "B T N H"]:
     """Rotates channel h against channel h + H/2."""
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H/2]
     first, second = jnp.split(x, 2, axis=-1)
@@ -103,7 +103,7 @@ class SelfAttention(nnx.Module):
         x: Float[Array, "B T D"],
         mask: Bool[Array, "1 1 T T"],
         bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T H/2"] | None,
+        angles: Float[Array, "T pairs"] | None,
     ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
@@ -142,7 +142,7 @@ class DecoderLayer(nnx.Module):
         x: Float[Array, "B T D"],
         mask: Bool[Array, "1 1 T T"],
         bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T H/2"] | None,
+        angles: Float[Array, "T pairs"] | None,
     ) -> Float[Array, "B T D"]:
         x = x + self.attention(self.attention_norm(x), mask, bias, angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
