@@ -15,23 +15,17 @@ from mer_jax.runtime.settings import setting
 class SelfTrainingSettings:
     """How pseudo-labels are chosen: `config.self_training`.
 
-    Attributes:
-        rounds: selections.
-        k: clips per class and round.
-        cumulative: rounds add to the earlier ones, each clip at most once; False replaces the earlier ones, and all
-            clips may be chosen again.
-        relabel: clips of earlier rounds take the label that the newest ensemble predicts, and leave where that is
-            less confident than `min_confidence`; False keeps labels once given.
-        min_confidence: least probability of the predicted class.
-        agreement: choose only clips on which the unimodal classifiers agree with the multimodal one.
+    `cumulative` rounds add to the earlier ones, each clip at most once; others replace them, and all clips may be
+    chosen again. With `relabel`, clips of earlier rounds take the label that the newest ensemble predicts, and leave
+    where that is less confident than `min_confidence`.
     """
 
     rounds: int = setting(10, least=0)
-    k: int = setting(10, least=0)
+    k: int = setting(10, least=0)  # clips per class and round
     cumulative: bool = setting(True)
     relabel: bool = setting(False)
-    min_confidence: float = setting(0.0, least=0, most=1)
-    agreement: bool = setting(False)
+    min_confidence: float = setting(0.0, least=0, most=1)  # of the predicted class
+    agreement: bool = setting(False)  # only clips on which the unimodal classifiers agree with the multimodal one
 
     def slots(self, num_classes: int) -> int:
         """The most pseudo-labels there can be at any time."""
@@ -83,10 +77,9 @@ def select_balanced(
     """For each class, the k most confident clips among those predicted as that class.
 
     Args:
-        probs: [N, C] class probabilities; float64 tells apart what float32 rounds to 1.
+        probs: [N, C]; float64 tells apart what float32 rounds to 1.
         taken: [N] bool, clips that may not be chosen.
         k: clips per class; a class with fewer candidates gives what it has.
-        min_confidence: candidates are at least this confident.
 
     Returns:
         indices [n] int64 and labels [n] int32, by class and then by falling confidence; equal confidences by index.
@@ -134,13 +127,13 @@ def select_round(
     if not settings.cumulative:
         return Round(number, added, shortfall, added)
 
-    kept = pseudo
+    earlier = pseudo
     if settings.relabel:
         confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= settings.min_confidence]
         newest = probs[confident]
-        kept = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
+        earlier = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
     fields = [field.name for field in dataclasses.fields(PseudoLabels)]
-    both = PseudoLabels(*(np.concatenate([getattr(kept, name), getattr(added, name)]) for name in fields))
+    both = PseudoLabels(*(np.concatenate([getattr(earlier, name), getattr(added, name)]) for name in fields))
     return Round(number, added, shortfall, both)
 
 
@@ -175,9 +168,7 @@ def self_train(
     Args:
         train: (setting -> its pseudo-labels, number of the training) -> setting -> `Trained`.
         names: of the settings, each of which chooses for itself.
-        settings: how.
         present: [M, U] bool, the unlabelled clips' modalities.
-        folder: of the rounds.
         unimodal: [M, U, C] probabilities of classifiers that see one modality, for the agreement filter.
         advance: called with trainings done.
     """

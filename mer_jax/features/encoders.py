@@ -23,6 +23,7 @@ from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
+from mer_jax.models.outputs import KEEP_LAYERS
 from mer_jax.models.preprocess import clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.runtime.settings import section, setting
@@ -37,7 +38,7 @@ class SpeechSettings:
     dtype: str = setting("bfloat16", choices=DTYPES)
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, least=0)
-    keep_layers: int = setting(4, least=1)
+    keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_seconds: tuple[float, ...] = setting(  # 8n frames, a TPU's tiles
         (1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485)
     )
@@ -60,7 +61,7 @@ class TextSettings:
 
     source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
-    keep_layers: int = setting(4, least=1)
+    keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512))
     batch_tokens: int = setting(8192, least=1)
     model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
@@ -166,8 +167,8 @@ def embed_video(model: EmoVCLIP, prompts: Any, pixels: jax.Array, lengths: jax.A
     """
     graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
 
-    def one_set(own: Any) -> jax.Array:
-        frames = one_frame_at_a_time(nnx.merge(graphdef, own, backbone).encode_image, pixels)
+    def one_set(prompt_set: Any) -> jax.Array:
+        frames = one_frame_at_a_time(nnx.merge(graphdef, prompt_set, backbone).encode_image, pixels)
         mean, _ = jnp.split(mean_variance(frames, lengths), 2, axis=-1)
         return mean
 

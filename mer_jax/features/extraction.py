@@ -32,15 +32,7 @@ def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: Ext
     """Features of every clip, from the run's store where they are there already. Zeros with a reason where absent."""
     folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
     with progress(f"{encoder.modality} features", len(own_part(clips)), "clip") as bar:
-        extract(
-            clips,
-            encoder,
-            FeatureStore(folder),
-            shard_size=settings.shard_clips,
-            workers=settings.workers,
-            time_limit=settings.time_limit,
-            advance=bar.update,
-        )
+        extract(clips, encoder, FeatureStore(folder), settings, bar.update)
     meet(folder.name)
     return FeatureStore(folder).features([encoder.key(clip) for clip in clips])
 
@@ -49,28 +41,23 @@ def extract(
     clips: Sequence[Clip],
     encoder: Encoder,
     store: FeatureStore,
-    *,
-    shard_size: int,
-    workers: int = 0,
-    time_limit: float = 60.0,
+    settings: ExtractionSettings,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Computes what the store lacks, a shard at a time; an interrupted run continues at the next shard.
 
-    Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of
-    several hosts each takes every n-th clip and writes shards of its own.
-    shard_size: clips per shard for each copy of the weights. workers, time_limit: see readers.read_all. advance:
-    called with clips done.
+    Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of several
+    hosts each takes every n-th clip and writes shards of its own. advance: called with clips done.
     """
-    own = own_part(clips)
-    missing = [clip for clip in own if encoder.key(clip) not in store]
-    advance(len(own) - len(missing))
+    part = own_part(clips)
+    missing = [clip for clip in part if encoder.key(clip) not in store]
+    advance(len(part) - len(missing))
     if not missing:
         return
     embed = encoder.load()
     pairs = [(encoder.reader, clip) for clip in missing]
-    shard_size *= encoder.copies
-    with closing(read_all(pairs, workers, time_limit)) as contents, ThreadPoolExecutor(1) as writer:
+    shard_size = settings.shard_clips * encoder.copies
+    with closing(read_all(pairs, settings)) as contents, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
             shard = missing[start : start + shard_size]

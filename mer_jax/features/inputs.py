@@ -58,8 +58,6 @@ class Inputs:
     """A run's clips, their corrupted copies and rankings, and the features of both.
 
     Args:
-        dataset: the clips.
-        settings: what they are encoded with.
         workdir: of the run, where crops and features are kept.
         tuned_encoder: gives the video encoder, whose prompts are trained on the labelled clips; called only when video
             features are asked for. None where they are not.
@@ -99,11 +97,9 @@ class Inputs:
             return rank_transcripts(self.dataset.clips, self.dataset.labels, self.settings.ranking)
 
     def features(self, modality: str, with_rankings: bool = True) -> Features:
-        """One modality of the clips, then of the copies; kept in the workdir, and only computed where it is not there.
+        """One modality of the clips, then of the copies, from the workdir where it is there.
 
-        Args:
-            modality: one of those that the settings choose.
-            with_rankings: False reads the bare transcripts.
+        modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
         clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:

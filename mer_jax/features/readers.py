@@ -16,7 +16,15 @@ import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, read_with, time_limit
+from mer_jax.data.decoding import (
+    ExtractionSettings,
+    clip_faces,
+    clip_frames,
+    clip_sound,
+    identity,
+    read_with,
+    time_limit,
+)
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import resize_and_crop_weights
@@ -153,20 +161,19 @@ class TextReader:
 
 
 def read_all(
-    pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
+    pairs: Sequence[tuple[Any, Clip]], settings: ExtractionSettings
 ) -> Generator[list[Chunk] | Absent, None, None]:
     """Each (reader, clip)'s chunks, or the Absent that says why there are none, in order, read before they are needed.
 
-    Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit). Grain's
-    threads, as many, keep them busy, and read what needs no decoder themselves.
+    Media are decoded in processes; Grain's threads, as many, keep them busy, and read what needs no decoder themselves.
     """
-    count = workers or os.cpu_count() or 1
+    count = settings.workers or os.cpu_count() or 1
 
     def read(pair: tuple[Any, Clip]) -> list[Chunk] | Absent:
         reader, clip = pair
         try:
             if reader.decodes and not clip.prepared:
-                limit = time_limit(clip, seconds)
+                limit = time_limit(clip, settings.time_limit)
                 (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
             else:
                 array = reader.read(clip)

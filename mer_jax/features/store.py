@@ -63,11 +63,11 @@ class FeatureStore:
 
     def append(self, rows: Sequence[Row], host: int = 0) -> None:
         """Writes the next shard of a host. Embeddings must share one shape."""
-        found = [row.embedding for row in rows if row.embedding is not None]
-        embeddings = np.stack(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
+        present = [row.embedding for row in rows if row.embedding is not None]
+        embeddings = np.stack(present).astype(np.float32) if present else np.zeros((0, 0), np.float32)
         index = [(row.key, row.reason) for row in rows]
-        own = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
-        path = self.folder / f"{host:03d}-{max(own, default=-1) + 1:06d}.safetensors"
+        numbers = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
+        path = self.folder / f"{host:03d}-{max(numbers, default=-1) + 1:06d}.safetensors"
         with write_whole(path, mode="wb") as file:
             file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
         self._index(len(self.shards), index)
@@ -104,10 +104,10 @@ class FeatureStore:
         for number in np.unique(places[present, 0]):
             here = np.flatnonzero(present & (places[:, 0] == number))
             here = here[np.argsort(places[here, 1])]
-            wanted = places[here, 1]
-            neighbours = np.split(np.arange(len(here)), np.flatnonzero(np.diff(wanted) != 1) + 1)
+            positions = places[here, 1]
+            neighbours = np.split(np.arange(len(here)), np.flatnonzero(np.diff(positions) != 1) + 1)
             with safe_open(self.shards[number], "np") as shard:
                 stored = shard.get_slice("embeddings")
-                for run in neighbours:
-                    rows[here[run]] = stored[int(wanted[run[0]]) : int(wanted[run[-1]]) + 1]
+                for part in neighbours:
+                    rows[here[part]] = stored[int(positions[part[0]]) : int(positions[part[-1]]) + 1]
         return rows

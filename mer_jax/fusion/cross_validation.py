@@ -45,9 +45,6 @@ class CrossValidation:
     """Trains and scores settings on one data set.
 
     Args:
-        data: what is trained on and scored.
-        networks: for the widths of the data.
-        seed: of all draws.
         num_settings: the most that are trained at once.
         room: the most pseudo-labels of a setting.
     """
@@ -67,8 +64,7 @@ class CrossValidation:
         """Training `number`: every setting from scratch; then all candidates are scored.
 
         Args:
-            settings: what is trained.
-            pseudo: pseudo-labels by a setting's name; a setting that is not in it has none.
+            pseudo: by a setting's name; a setting that is not in it has none.
             number: 0 for trainings outside of self-training, else the round.
         """
         data, count = self.data, len(self.training_set.labels) - self.slots

@@ -72,9 +72,7 @@ def fusion_data(
     A modality that no labelled clip has is left out, and so is a labelled clip, or a copy, without any modality.
 
     Args:
-        dataset: the clips.
         features: of the data set's clips, then of the corrupted copies.
-        folds: of the labelled clips.
         copy_of: [K] int, the copies' originals among the labelled clips.
         standardise: by what labelled and unlabelled clips are like; test clips and copies have no say.
 
@@ -135,7 +133,6 @@ def make_training_set(
         features: [L, D] per modality, or [F, L, D] where each fold has its own.
         present: [L] bool per modality.
         labels: [L] int.
-        slots: the most pseudo-labelled clips there will be at any time.
     """
 
     def place(x: Embedded, dtype: type) -> jax.Array:

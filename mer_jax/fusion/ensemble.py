@@ -66,7 +66,6 @@ class Scorer:
         """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
         Args:
-            members: the networks.
             features: [N, D] per modality, or [F, N, D] where each fold has its own.
             present: [N] bool per modality.
         """

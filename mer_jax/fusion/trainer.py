@@ -77,13 +77,7 @@ class FoldTrainer:
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
         """One training from scratch, the program that `train` compiles and maps over trials.
 
-        Args:
-            trial: without the leading axis R.
-            training_set: the clips that all trials share.
-            longest: int32 scalar, the largest number of training clips in any trial.
-
-        Returns:
-            `Fitted` without the leading axis R.
+        All without the leading axis R. longest: int32, the largest number of training clips in any trial.
         """
         self.compilations += 1  # Python runs only while tracing
         return Training(self.dims, self.num_classes, self.settings, trial, training_set, longest).run()

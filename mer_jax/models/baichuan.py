@@ -31,7 +31,7 @@ from mer_jax.models.baichuan_config import (
     output_bias,
 )
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.outputs import EncoderOutput, scan_layers
+from mer_jax.models.outputs import KEEP_LAYERS, EncoderOutput, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
@@ -198,7 +198,10 @@ class Baichuan(nnx.Module):
         save_pretrained(self, rules(config, self.lm_head is not None), config, folder)
 
     def __call__(
-        self, token_ids: Int[Array | np.ndarray, "B T"], lengths: Int[Array | np.ndarray, "B"], keep_layers: int = 4
+        self,
+        token_ids: Int[Array | np.ndarray, "B T"],
+        lengths: Int[Array | np.ndarray, "B"],
+        keep_layers: int = KEEP_LAYERS,
     ) -> EncoderOutput:
         """Encodes tokens; attention is causal, so right padding changes nothing before it.
 
@@ -234,6 +237,7 @@ class Baichuan(nnx.Module):
         Raises:
             ValueError: the model was made without `lm_head=True`.
         """
+        hidden = jnp.asarray(hidden)
         if self.tied_head:
             return jnp.asarray(hidden) @ self.embedding.T
         if self.lm_head is None:

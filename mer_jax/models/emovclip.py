@@ -20,6 +20,7 @@ from mer_jax.runtime.errors import UsageError
 Tokenizer = Callable[[list[str]], Mapping[str, Any]]
 
 PROMPT_STD = 0.02
+NUM_PROMPTS, DEPTH = 4, 12  # the paper's: tokens per layer, layers with tokens of their own
 
 
 class Prompt(nnx.Param):
@@ -54,8 +55,8 @@ class EmoVCLIP(nnx.Module):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        num_prompts: int | tuple[int, int] = 4,
-        depth: int | tuple[int, int] = 12,
+        num_prompts: int | tuple[int, int] = NUM_PROMPTS,
+        depth: int | tuple[int, int] = DEPTH,
         *,
         tokenizer: Tokenizer,
         context: str = "a photo of a",

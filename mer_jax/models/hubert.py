@@ -17,7 +17,7 @@ from mer_jax.models.activations import ACTIVATIONS, known_activation, materialis
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
 from mer_jax.models.norms import LayerNorm
-from mer_jax.models.outputs import EncoderOutput, scan_layers
+from mer_jax.models.outputs import KEEP_LAYERS, EncoderOutput, scan_layers
 from mer_jax.runtime.errors import DataError
 
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
@@ -247,7 +247,7 @@ class Hubert(nnx.Module):
         self,
         waveform: Shaped[Array | np.ndarray, "B S"],
         lengths: Int[Array | np.ndarray, "B"],
-        keep_layers: int = 4,
+        keep_layers: int = KEEP_LAYERS,
     ) -> EncoderOutput:
         """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
 

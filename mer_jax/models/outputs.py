@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+KEEP_LAYERS = 4  # the last hidden states that are summed (paper, section 3.2)
 Layers = TypeVar("Layers")
 
 

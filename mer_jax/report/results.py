@@ -5,11 +5,12 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
 from mer_jax.fusion.trials import Setting
-from mer_jax.metrics import accuracy, class_f1, confusion_matrix, expected_calibration_error, waf
+from mer_jax.metrics import expected_calibration_error, waf
 from mer_jax.text.rankings import Rankings
 
 
@@ -19,8 +20,6 @@ def fusion_sections(
     """Every section that the fusion of all modalities fills.
 
     Args:
-        dataset: what was trained on.
-        fusion: that trained.
         run: the run's own setting after the last round.
         rounds: of that setting, as self-training saved them.
     """
@@ -55,25 +54,16 @@ def curves_section(run: TrainedSetting, tune: Mapping[str, Any] | None) -> dict[
 
 def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """A `Scores` dictionary without its spread; labels [N] int, probs [N, C], names [C]."""
-    predictions = probs.argmax(-1)
-    matrix = confusion_matrix(labels, predictions, len(names))
-    hits, support, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    f1 = class_f1(labels, predictions, len(names))
+    predictions, classes = probs.argmax(-1), range(len(names))
+    keys = ("label", "precision", "recall", "f1", "support")
+    columns = precision_recall_fscore_support(labels, predictions, labels=classes, zero_division=0)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
     return {
         "waf": waf(labels, probs),
-        "accuracy": accuracy(labels, predictions),
+        "accuracy": float(accuracy_score(labels, predictions)),
         "ece": expected_calibration_error(labels, probs),
-        "per_class": [
-            {
-                "label": name,
-                "precision": float(hits[i] / max(guessed[i], 1)),
-                "recall": float(hits[i] / max(support[i], 1)),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i, name in enumerate(names)
-        ],
-        "confusion": matrix.tolist(),
+        "per_class": [dict(zip(keys, row, strict=True)) for row in rows],
+        "confusion": confusion_matrix(labels, predictions, labels=classes).tolist(),
     }
 
 
@@ -85,13 +75,7 @@ def waf_section(cv_waf: Sequence[float] | np.ndarray, test_waf: float | None) ->
 def single_sections(
     singles: Mapping[str, TrainedSetting], bare_text: TrainedSetting | None, ranked: bool
 ) -> list[dict[str, Any]]:
-    """Models trained on a part of the modalities.
-
-    Args:
-        singles: by name.
-        bare_text: of text alone, without rankings; None where that was not trained.
-        ranked: whether the other text has rankings.
-    """
+    """Models trained on a part of the modalities; `bare_text` read no rankings, other text did if `ranked`."""
     rows = [(name, ranked and "text" in trained.setting.modalities, trained) for name, trained in singles.items()]
     if bare_text:
         rows.append(("text without ranking", False, bare_text))
@@ -142,7 +126,7 @@ def fold_sections(
         {
             "fold": fold + 1,
             "waf": float(run.cv_waf[fold]),
-            "accuracy": accuracy(data.labels[clips], held_out[clips].argmax(-1)),
+            "accuracy": float(accuracy_score(data.labels[clips], held_out[clips].argmax(-1))),
             "best_epoch": int(run.fitted.best_epoch[fold]) + 1,
             "train": int((~clips).sum() + (~clips)[data.copy_of].sum()) + pseudo,
             "validation": int(clips.sum()),

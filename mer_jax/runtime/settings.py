@@ -20,17 +20,10 @@ def setting(
     *,
     least: float | None = None,
     most: float | None = None,
-    choices: Callable[[], tuple[str, ...]] | tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
     wrong: Callable[[Any], str] = lambda value: "",
 ) -> Any:
-    """A field with its default, and what its value may be.
-
-    Args:
-        default: of the field's type.
-        least, most: bounds, themselves allowed.
-        choices: all that the value may be.
-        wrong: value -> what is wrong with it; empty if nothing is.
-    """
+    """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it."""
     checks = {"least": least, "most": most, "choices": choices, "wrong": wrong}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: default, metadata=checks)
@@ -99,9 +92,8 @@ def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
     """Why a value of the right type is not allowed; empty if it is."""
     if not bounds:
         return ""
-    choices = bounds["choices"]() if callable(bounds["choices"]) else bounds["choices"]
-    if choices and value not in choices:
-        return f"unknown; known: {', '.join(choices)}"
+    if bounds["choices"] and value not in bounds["choices"]:
+        return f"unknown; known: {', '.join(bounds['choices'])}"
     if bounds["least"] is not None and value < bounds["least"]:
         return f"at least {bounds['least']}"
     if bounds["most"] is not None and value > bounds["most"]:

@@ -44,10 +44,7 @@ class PromptTuning:
     """EmoVCLIP on the backbone of a run, which is loaded once.
 
     Args:
-        settings: how prompts are trained.
-        inputs: of the run.
         labels: names of the classes.
-        num_folds: of the run.
         workdir: of the run, where checkpoints and pictures are kept.
     """
 
@@ -96,12 +93,7 @@ class PromptTuning:
         return video_encoder(self.video, model, prompts)
 
     def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
-        """The tuning stage: zero-shot CLIP and a linear probe to compare with, then the prompts.
-
-        Args:
-            clips: the labelled ones.
-            labels, fold_of: [N] int.
-        """
+        """Zero-shot CLIP and a linear probe to compare with, then the prompts. labels, fold_of: [N] int."""
         seed, encoder = self.inputs.seed, self.plain_encoder()
         features = encode(clips, encoder, self.workdir, self.inputs.extraction)
         with_frames = np.flatnonzero(features.present)
@@ -114,7 +106,14 @@ class PromptTuning:
         # A clip without frames teaches prompts nothing, so none is dropped.
         corruption = replace(self.inputs.corruptions.training, drop="")
         batches = FoldBatches(
-            clips, labels, fold_of, reader, corruption, batch_size=self.settings.batch_size, seed=seed
+            clips,
+            labels,
+            fold_of,
+            reader,
+            corruption,
+            self.inputs.extraction,
+            batch_size=self.settings.batch_size,
+            seed=seed,
         )
         with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
             folder = self.workdir / "checkpoints"

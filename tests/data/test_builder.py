@@ -87,7 +87,9 @@ def test_absences_are_those_of_the_media(folder, built):
         before, after = (
             {
                 clip.name: str(content)
-                for clip, content in zip(clips, read_all([(reader, clip) for clip in clips]), strict=True)
+                for clip, content in zip(
+                    clips, read_all([(reader, clip) for clip in clips], ExtractionSettings()), strict=True
+                )
                 if isinstance(content, Absent)
             }
             for clips in (read_folder(folder, OWN_COLUMNS, {}).clips, read_prepared(built).clips)

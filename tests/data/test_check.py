@@ -1,6 +1,7 @@
 """The report on a data set: everything counted, every defect named."""
 
-from mer_jax.data.check import overview, probe_media, report
+from mer_jax.data.check import FEWEST, IMBALANCE, overview, probe_media, report, warnings
+from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
 
@@ -62,3 +63,31 @@ def test_the_overview_is_short(tmp_path):
     assert lines[1] == "train: 23 clips (x 22, y 1)"
     assert lines[2] == "unlabeled: 3 clips (labels unknown)"
     assert "problems" in lines[-1] and len(lines) < 10
+
+
+def labelled(**counts):
+    clips = [Clip(f"{label}{i}", "train", label=label) for label, count in counts.items() for i in range(count)]
+    return Dataset("d", tuple(counts), tuple(clips), {})
+
+
+def test_warnings_begin_where_they_say():
+    assert FEWEST == IMBALANCE == 10
+    assert warnings(labelled(x=10, y=99)) == []
+    assert warnings(labelled(x=10, y=100)) == ["classes are imbalanced: 100 labelled clips are y, 10 x"]
+    assert warnings(labelled(x=9, y=89, z=0)) == [
+        "classes are imbalanced: 89 labelled clips are y, 0 z",
+        "fewer than 10 labelled clips: x, z",
+    ]
+
+
+def test_what_is_wrong_most_often_comes_first_and_is_shown_in_part():
+    often = [Problem(f"c{i}", "test", "speech", f"odd ({i})") for i in range(7)]
+    lines = report(labelled(x=0), [Problem("a", "train", None, "rare"), *often])
+    assert lines[-9:] == [
+        "      7 x speech: odd",
+        *(f"          c{i}, test ({i})" for i in range(5)),
+        "          and 2 more",
+        "      1 x clip: rare",
+        "          a, train",
+    ]
+    assert report(labelled(x=0), [])[-1] == "no problems found"

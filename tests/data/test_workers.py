@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Absent
-from mer_jax.data.workers import IDLE, map_in_workers, receive, send
+from mer_jax.data.workers import IDLE, MEMORY, map_in_workers, receive, send
 
 
 def misbehave(item):
@@ -25,7 +25,7 @@ def misbehave(item):
     if item == "exit":
         os._exit(3)
     if item == "memory":
-        return np.ones(2**33)
+        return len(np.empty(MEMORY // 8))  # as much as a worker may have, beside what it has
     if item == "error":
         raise ValueError("odd")
     if item == "absent":
@@ -59,6 +59,14 @@ def test_a_bad_item_costs_itself_and_nothing_else():
 def test_generators_are_answered_by_the_parent():
     results = map_in_workers(ask, range(5), lambda item: 30.0, count=2, answer=lambda question: 10 * question)
     assert list(results) == [0, 0, 10, 30, 60]
+
+
+def test_the_time_that_an_answer_takes_is_not_the_items():
+    def answer(question):
+        time.sleep(2.5)
+        return 7
+
+    assert list(map_in_workers(ask, [1], lambda item: 2.0, count=1, answer=answer)) == [7]
 
 
 def nap(seconds):

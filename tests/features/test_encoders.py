@@ -15,6 +15,7 @@ from configs.semi import get_config
 from mer_jax.checkpoints.huggingface import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder, video_encoder
 from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
@@ -45,7 +46,7 @@ def network():
 
 def row(encoder, clip, folder):
     """The clip's embedding, extracted, stored and read again."""
-    extract([clip], encoder, FeatureStore(folder / "store"), shard_size=1)
+    extract([clip], encoder, FeatureStore(folder / "store"), ExtractionSettings(shard_clips=1))
     rows, present = FeatureStore(folder / "store").rows([encoder.key(clip)])
     assert present.all()
     return np.asarray(rows)[..., 0, :]

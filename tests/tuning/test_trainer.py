@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mer_jax.data.corruptions import CorruptionSettings
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.tuning import batches
@@ -34,7 +35,16 @@ def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLE
     def build(key):
         return EmoVCLIP(backbone(), ["left", "top"], 2, depth, tokenizer=tokenizer, rngs=nnx.Rngs(key))
 
-    batches = FoldBatches(clips, labels, FOLDS, VideoReader(16, 3), corruption, batch_size=settings.batch_size, seed=0)
+    batches = FoldBatches(
+        clips,
+        labels,
+        FOLDS,
+        VideoReader(16, 3),
+        corruption,
+        ExtractionSettings(),
+        batch_size=settings.batch_size,
+        seed=0,
+    )
     return tune(build, batches, settings, 0, folder, advance)
 
 
