@@ -14,8 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from transformers import CLIPConfig
 
-from mer_jax.checkpoints.fingerprint import fingerprint
-from mer_jax.checkpoints.huggingface import DTYPES, fetch, read_config, wrong_source
+from mer_jax.checkpoints.huggingface import DTYPES, fetch, fingerprint, read_config, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
