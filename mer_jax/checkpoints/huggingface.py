@@ -45,8 +45,7 @@ class Transform(NamedTuple):
 
 
 IDENTITY = Transform(lambda x: [x], lambda x: x)
-# torch Linear [out, in] <-> kernel [in, out]
-TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)
+TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)  # torch Linear [out, in] <-> kernel [in, out]
 # torch Conv [out, in, *window] <-> kernel [*window, in, out]
 CONV = Transform(
     lambda x: [x.transpose(*range(2, x.ndim), 1, 0)],
@@ -185,11 +184,10 @@ def load_pretrained(
 ) -> Module:
     """Builds `factory()` with the weights of a checkpoint, tensor by tensor from the file to the device.
 
-    The factory is only traced: no random weights are made. Stacked variables are filled in place on the
-    device, so the host never holds more than the tensor in hand.
+    Stacked variables are filled in place on the device, so the host never holds more than the tensor in hand.
 
     Args:
-        factory: makes the module.
+        factory: makes the module; only traced, no random weights are made.
         rules: the port's table; it must cover every variable of the module.
         folder: in Hugging Face layout, see `fetch`.
         dtype: of the loaded variables, where the rule has none of its own.
@@ -296,9 +294,8 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
         # Files older than torch 1.6 are no zip archives and cannot be mapped.
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise DataError(
-            f"{file}: not a whole torch file of tensors alone ({type(error).__name__}); download it again."
-        ) from error
+        kind = type(error).__name__
+        raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
     for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16

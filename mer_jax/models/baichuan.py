@@ -209,11 +209,7 @@ class Baichuan(nnx.Module):
         return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), jnp.asarray(lengths))
 
     def logits(self, hidden: Float[Array | np.ndarray, "*B D"]) -> Float[Array, "*B vocabulary"]:
-        """Next-token logits of the last hidden state.
-
-        Raises:
-            ValueError: the model was made without `lm_head=True`.
-        """
+        """Next-token logits of the last hidden state; ValueError if the model was made without `lm_head=True`."""
         if self.tied_head:
             return jnp.asarray(hidden) @ self.embedding.T
         if self.lm_head is None:

@@ -18,7 +18,6 @@ SPLIT_INPUTS = P(None, "model", None)
 def rules(config: PreTrainedConfig) -> list[Rule]:
     """The table for a family of checkpoints."""
     attention, mlp = "layers.{layer}.self_attn", "layers.{layer}.mlp"
-    kernels = tuple(f"layers.attention.{name}.kernel" for name in ("query", "key", "value"))
     table = [
         Rule("embed_tokens.weight", "embedding", partition=P(None, "model")),
         Rule("norm.weight", "norm.scale"),
@@ -32,6 +31,7 @@ def rules(config: PreTrainedConfig) -> list[Rule]:
         *linear(f"{mlp}.down_proj", "layers.feed_forward.down", SPLIT_INPUTS),
     ]
     if config.model_type == "baichuan":
+        kernels = tuple(f"layers.attention.{name}.kernel" for name in ("query", "key", "value"))
         table.append(Rule(f"{attention}.W_pack.weight", kernels, SPLIT3, SPLIT_OUTPUTS))
     else:
         table += linear(f"{attention}.q_proj", "layers.attention.query", SPLIT_OUTPUTS)

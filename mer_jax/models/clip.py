@@ -18,13 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.models import layers as shared
 from mer_jax.models.attention import Implementation, attention
 from mer_jax.models.clip_weights import RULES
-from mer_jax.models.layers import LayerNorm
+from mer_jax.models.layers import ACTIVATIONS, LayerNorm, materialise
 from mer_jax.runtime.errors import DataError
 
-ACTIVATIONS = shared.ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
+CLIP_ACTIVATIONS = ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
 
 TowerConfig = Any  # CLIPVisionConfig or CLIPTextConfig, whose fields are typed too loosely for a type checker
 
@@ -67,8 +66,8 @@ class SelfAttention(nnx.Module):
 
 class Mlp(nnx.Module):
     def __init__(self, config: TowerConfig, *, rngs: nnx.Rngs):
-        if config.hidden_act not in ACTIVATIONS:
-            raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(ACTIVATIONS)}")
+        if config.hidden_act not in CLIP_ACTIVATIONS:
+            raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(CLIP_ACTIVATIONS)}")
         width = config.hidden_size
         self.activation = config.hidden_act
         self.fc_1 = linear(width, config.intermediate_size, (2 * width) ** -0.5, rngs=rngs)
@@ -76,7 +75,7 @@ class Mlp(nnx.Module):
         self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.fc_2(shared.materialise(ACTIVATIONS[self.activation](self.fc_1(x))))
+        return self.fc_2(materialise(CLIP_ACTIVATIONS[self.activation](self.fc_1(x))))
 
 
 class Layer(nnx.Module):
@@ -94,7 +93,7 @@ class Layer(nnx.Module):
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Every token of `x` attends to `x` and to `context`, where the mask, as of [B, N, T, T + S], is True."""
+        """Every token of `x` attends to `x` and to `context`, where the mask (broadcastable to [B, N, T, T + S]) allows."""
         x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
         return x + self.mlp(self.ln_2(x))
 

@@ -36,7 +36,8 @@ def blocks(x: Float[Array, "B H W ..."], rows: int, columns: int) -> Float[Array
 def conv_in_blocks(conv: nnx.Conv, x: Float[Array, "B H W C"], rows: int) -> Float[Array, "B h W//2-1 pixels F"]:
     """A 3x3 convolution in blocks of `rows` (1 or 2) x 2 pixels, whose results have an axis of their own.
 
-    A third (or more) more products, but on a CPU a third of the time where channels are few. `rows` divides H, 2 W.
+    That takes 4/3 or 16/9 of the products, and on a CPU a third of the time where channels are few. H and W are even
+    (with one row, W alone).
     """
     assert conv.bias is not None
     kernel = conv.kernel[...]  # [3, 3, C, F]
