@@ -142,8 +142,7 @@ def baichuan_forward(config: Settings, mesh: Mesh) -> Program:
     """Tokens -> pooled Baichuan-13B features, one copy of the weights over the whole slice."""
     settings, length = config.encoders.text, work.CLIP_TOKENS
     clips = max(1, settings.batch_tokens // length)
-    rules = baichuan_rules(BAICHUAN_13B, lm_head=False)
-    model = weights(lambda: Baichuan(BAICHUAN_13B, rngs=nnx.Rngs(0)), rules, mesh)
+    model = weights(lambda: Baichuan(BAICHUAN_13B, rngs=nnx.Rngs(0)), baichuan_rules(BAICHUAN_13B), mesh)
     tokens, lengths = batch(mesh, (clips, length), jnp.int32), batch(mesh, (clips,), jnp.int32)
     hidden = batch(mesh, (clips, length, BAICHUAN_13B.hidden_size), jnp.bfloat16)
     bias = batch(mesh, (1, BAICHUAN_13B.num_attention_heads, length, length), jnp.float32)

@@ -3,12 +3,14 @@
 A port declares a table of `Rule`s beside its module: one line per kind of tensor, read in both directions.
 """
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple, TypeVar
@@ -32,6 +34,7 @@ Module = TypeVar("Module", bound=nnx.Module)
 ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
 DTYPES = ("float32", "bfloat16", "float16")  # that a setting may name
+SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}  # of a checkpoint's content
 
 
 class Transform(NamedTuple):
@@ -42,8 +45,7 @@ class Transform(NamedTuple):
 
 
 IDENTITY = Transform(lambda x: [x], lambda x: x)
-# torch Linear [out, in] <-> kernel [in, out]
-TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)
+TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)  # torch Linear [out, in] <-> kernel [in, out]
 # torch Conv [out, in, *window] <-> kernel [*window, in, out]
 CONV = Transform(
     lambda x: [x.transpose(*range(2, x.ndim), 1, 0)],
@@ -55,7 +57,7 @@ SPLIT3 = Transform(lambda x: np.split(x.T, 3, axis=1), lambda *x: np.concatenate
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of tensor.
+    """One kind of tensor. A rule whose target a module lacks is for other configs of the port.
 
     Attributes:
         source: its name in the checkpoint, or alternative names, the first of which is written on saving.
@@ -80,6 +82,19 @@ class Rule:
     @property
     def targets(self) -> tuple[str, ...]:
         return (self.target,) if isinstance(self.target, str) else self.target or ()
+
+
+def linear(source: str, target: str, partition: P = REPLICATED) -> list[Rule]:
+    """A linear layer's kernel [(layers,) in, out], and its bias, which is split as the outputs are."""
+    return [
+        Rule(f"{source}.weight", f"{target}.kernel", TRANSPOSE, partition),
+        Rule(f"{source}.bias", f"{target}.bias", partition=P(*partition[:1], *partition[2:])),
+    ]
+
+
+def norm(source: str, target: str) -> list[Rule]:
+    """A normalisation's scale and bias."""
+    return [Rule(f"{source}.weight", f"{target}.scale"), Rule(f"{source}.bias", f"{target}.bias")]
 
 
 class _Slot(NamedTuple):
@@ -127,12 +142,24 @@ def wrong_source(source: str) -> str:
     return ""
 
 
-def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> Any:
-    """The configuration of a checkpoint.
+def fingerprint(folder: Path) -> str:
+    """Digest of every json and model file in a folder, names and content."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    with ThreadPoolExecutor() as readers:  # hashing leaves Python's lock, so that shards are read side by side
+        contents = list(readers.map(lambda path: _content(path, path.stat().st_size, path.stat().st_mtime_ns), paths))
+    named = [f"{path.name}|{content}" for path, content in zip(paths, contents, strict=True)]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
 
-    Args:
-        folder: from `fetch`.
-        classes: configuration class by the `model_type` that `config.json` names.
+
+@cache
+def _content(path: Path, size: int, changed: int) -> str:
+    """Digest of a file, read again in this process only if its size or time of change is another."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> Any:
+    """The configuration of a checkpoint, of the class that belongs to the `model_type` in its `config.json`.
 
     Raises:
         DataError: `config.json` is broken or of another model.
@@ -150,28 +177,26 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
 def load_pretrained(
     factory: Callable[[], Module],
     rules: Sequence[Rule],
-    source: str | Path,
+    folder: Path,
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     prefix: str = "",
 ) -> Module:
     """Builds `factory()` with the weights of a checkpoint, tensor by tensor from the file to the device.
 
-    The factory is only traced: no random weights are made. Stacked variables are filled in place on the
-    device, so the host never holds more than the tensor in hand.
+    Stacked variables are filled in place on the device, so the host never holds more than the tensor in hand.
 
     Args:
-        factory: makes the module.
+        factory: makes the module; only traced, no random weights are made.
         rules: the port's table; it must cover every variable of the module.
-        source: folder in Hugging Face layout, or hub id.
+        folder: in Hugging Face layout, see `fetch`.
         dtype: of the loaded variables, where the rule has none of its own.
         mesh: devices to spread the variables over, by each rule's `partition`. None: the default device.
         prefix: dropped from the checkpoint's names where they start with it ("hubert." of a task model).
 
     Raises:
-        DataError: no such checkpoint, or tensors missing, unexpected, misshapen or there twice (all are listed).
+        DataError: broken files, or tensors missing, unexpected, misshapen or there twice (all are listed).
     """
-    folder = fetch(source)
     graphdef, state = nnx.split(nnx.eval_shape(factory))
     shapes = {_dotted(path): variable.shape for path, variable in nnx.to_flat_state(state)}
     slots = {name: slot for slot in _slots(rules, shapes) for name in slot.names}
@@ -185,25 +210,20 @@ def load_pretrained(
                 continue
             _, rule, layer = slots[name]
             to = rule.dtype or dtype
+            partitions = (rule.partition, P(*rule.partition[1:]))  # of the variable, and of one layer of it
+            whole, part = (None if mesh is None else NamedSharding(mesh, partition) for partition in partitions)
             for target, tensor in zip(rule.targets, rule.transform.load(read()), strict=True):
                 if layer is None:
-                    arrays[target] = jax.device_put(tensor.astype(to), _sharding(mesh, rule.partition))
+                    arrays[target] = jax.device_put(tensor.astype(to), whole)
                     continue
                 if target not in arrays:
-                    arrays[target] = jnp.zeros(shapes[target], to, device=_sharding(mesh, rule.partition))
-                tensor = jax.device_put(tensor.astype(to), _sharding(mesh, P(*rule.partition[1:])))
-                arrays[target] = _set_layer(arrays[target], tensor, layer)
+                    arrays[target] = jnp.zeros(shapes[target], to, device=whole)
+                arrays[target] = _set_layer(arrays[target], jax.device_put(tensor.astype(to), part), layer)
     return nnx.merge(graphdef, nnx.map_state(lambda path, v: v.replace(arrays[_dotted(path)]), state))
 
 
 def save_pretrained(module: nnx.Module, rules: Sequence[Rule], config: Any, folder: str | Path) -> None:
-    """Writes `config.json` and `model.safetensors` as transformers does; dtypes stay as they are.
-
-    Args:
-        module: its variables must be covered by `rules`.
-        config: a transformers configuration.
-        folder: made if needed.
-    """
+    """Writes `config.json` and `model.safetensors` as transformers does; dtypes stay as they are."""
     folder = Path(folder)
     arrays = {_dotted(path): np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(module))}
     tensors = {}
@@ -219,10 +239,6 @@ def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(map(str, path))
 
 
-def _sharding(mesh: Mesh | None, partition: P) -> NamedSharding | None:
-    return None if mesh is None else NamedSharding(mesh, partition)
-
-
 @partial(jax.jit, donate_argnums=0)
 def _set_layer(stack: jax.Array, tensor: jax.Array, layer: int) -> jax.Array:
     return jax.lax.dynamic_update_index_in_dim(stack, tensor, layer, axis=0)
@@ -230,13 +246,11 @@ def _set_layer(stack: jax.Array, tensor: jax.Array, layer: int) -> jax.Array:
 
 def _slots(rules: Sequence[Rule], shapes: dict[str, tuple[int, ...]]) -> list[_Slot]:
     """Every tensor that `rules` ask for; a table that does not cover the module is a bug in the port."""
-    covered = {target for rule in rules for target in rule.targets}
-    if covered != set(shapes):
-        raise ValueError(f"the rules and the module differ in {sorted(covered ^ set(shapes))}")
+    rules = [rule for rule in rules if rule.targets and shapes.keys() >= set(rule.targets)]
+    if missing := shapes.keys() - {target for rule in rules for target in rule.targets}:
+        raise ValueError(f"the module has variables without a rule: {sorted(missing)}")
     slots = []
     for rule in rules:
-        if rule.target is None:
-            continue
         stacked = "{layer}" in rule.sources[0]
         for layer in range(shapes[rule.targets[0]][0]) if stacked else [None]:
             names = tuple(name.replace("{layer}", str(layer)) for name in rule.sources)
@@ -280,17 +294,12 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
         # Files older than torch 1.6 are no zip archives and cannot be mapped.
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise DataError(
-            f"{file}: not a whole torch file of tensors alone ({type(error).__name__}); download it again."
-        ) from error
+        kind = type(error).__name__
+        raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
-    for name, tensor in tensors.items():
-        yield name.removeprefix(prefix), tuple(tensor.shape), partial(_to_numpy, tensor)
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    return tensor.float().numpy()  # torch gives numpy no bfloat16
+    for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
+        yield name.removeprefix(prefix), tuple(tensor.shape), lambda tensor=tensor: tensor.float().numpy()
 
 
 def _check(

@@ -14,8 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from transformers import CLIPConfig
 
-from mer_jax.checkpoints.fingerprint import fingerprint
-from mer_jax.checkpoints.huggingface import DTYPES, fetch, read_config, wrong_source
+from mer_jax.checkpoints.huggingface import DTYPES, fetch, fingerprint, read_config, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
@@ -23,7 +22,7 @@ from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
-from mer_jax.models.outputs import KEEP_LAYERS
+from mer_jax.models.layers import KEEP_LAYERS
 from mer_jax.models.preprocess import clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.runtime.settings import section, setting

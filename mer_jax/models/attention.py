@@ -18,18 +18,14 @@ def attention(
     bias: Float[Array, "..."] | None = None,
     impl: str = "xla",
 ) -> Float[Array, "B T N H"]:
-    """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are.
+    """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are; in the dtype of v.
 
     Args:
         q: the queries.
         k, v: of N heads, or of fewer, each shared by N / key_heads consecutive query heads.
-        mask: broadcastable to `[B, N, T, S]`; False hides a key. A query that sees no key gets a
-            finite, meaningless value.
-        bias: added to the logits, broadcastable to `[B, N, T, S]`.
+        mask: broadcastable to [B, N, T, S]; False hides a key. A query that sees none gets finite, meaningless values.
+        bias: broadcastable to [B, N, T, S], added to the logits.
         impl: "xla" anywhere; "cudnn" for float16 and bfloat16 on NVIDIA GPUs.
-
-    Returns:
-        The values' means, in their dtype.
     """
     if impl == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation="cudnn")

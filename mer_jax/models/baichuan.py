@@ -19,19 +19,10 @@ from jaxtyping import Array, Bool, Float, Float64, Int
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.models.activations import ACTIVATIONS, known_activation
 from mer_jax.models.attention import attention
-from mer_jax.models.baichuan_config import (
-    CONFIG_CLASSES,
-    BaichuanConfig,
-    feed_forward_bias,
-    head_dim,
-    input_bias,
-    num_key_heads,
-    output_bias,
-)
+from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.outputs import KEEP_LAYERS, EncoderOutput, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, KEEP_LAYERS, EncoderOutput, known_activation, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
@@ -44,6 +35,11 @@ def alibi_slopes(num_heads: int) -> Float64[np.ndarray, "{num_heads}"]:
     slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
     between = 2.0 ** (-4.0 * np.arange(1, 2 * power + 1, 2) / power)
     return np.concatenate([slopes, between[: num_heads - power]])
+
+
+def head_dim(config: PreTrainedConfig) -> int:
+    """H, which not every config names."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"] | None:
@@ -85,18 +81,15 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
         self.head_dim = head_dim(config)
-        width = config.hidden_size
-        query_width = config.num_attention_heads * self.head_dim
-        key_width = num_key_heads(config) * self.head_dim
-        bias = input_bias(config)
-        self.query = nnx.Linear(width, query_width, use_bias=bias, rngs=rngs)
-        self.key = nnx.Linear(width, key_width, use_bias=bias, rngs=rngs)
-        self.value = nnx.Linear(width, key_width, use_bias=bias, rngs=rngs)
-        self.out = nnx.Linear(query_width, width, use_bias=output_bias(config), rngs=rngs)
-        normed = config.model_type == "qwen3"
+        width, num_heads = config.hidden_size, config.num_attention_heads
+        query_width = num_heads * self.head_dim
+        key_width = (getattr(config, "num_key_value_heads", None) or num_heads) * self.head_dim
+        bias = getattr(config, "attention_bias", False)
+        linear = partial(nnx.Linear, width, use_bias=bias or config.model_type == "qwen2", rngs=rngs)
+        self.query, self.key, self.value = linear(query_width), linear(key_width), linear(key_width)
+        self.out = nnx.Linear(query_width, width, use_bias=bias, rngs=rngs)
         norm = partial(nnx.RMSNorm, self.head_dim, epsilon=config.rms_norm_eps, rngs=rngs)
-        self.query_norm = norm() if normed else None
-        self.key_norm = norm() if normed else None
+        self.query_norm, self.key_norm = (norm(), norm()) if config.model_type == "qwen3" else (None, None)
 
     def __call__(
         self,
@@ -120,11 +113,9 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
-        bias = feed_forward_bias(config)
         self.activation = known_activation(config.hidden_act)
-        self.gate = nnx.Linear(width, inner, use_bias=bias, rngs=rngs)
-        self.up = nnx.Linear(width, inner, use_bias=bias, rngs=rngs)
-        self.down = nnx.Linear(inner, width, use_bias=bias, rngs=rngs)
+        linear = partial(nnx.Linear, use_bias=getattr(config, "mlp_bias", False), rngs=rngs)
+        self.gate, self.up, self.down = linear(width, inner), linear(width, inner), linear(inner, width)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
@@ -179,23 +170,19 @@ class Baichuan(nnx.Module):
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.float32,
-        mesh: Mesh | None = None,
-        lm_head: bool = False,
+        cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None, lm_head: bool = False
     ) -> "Baichuan":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
-        table = rules(config, lm_head and not config.tie_word_embeddings)
-        return load_pretrained(lambda: cls(config, lm_head=lm_head, rngs=nnx.Rngs(0)), table, folder, dtype, mesh)
+        factory = partial(cls, config, lm_head=lm_head, rngs=nnx.Rngs(0))
+        return load_pretrained(factory, rules(config), folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""
         fields = json.loads(self.config_json)
         config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
-        save_pretrained(self, rules(config, self.lm_head is not None), config, folder)
+        save_pretrained(self, rules(config), config, folder)
 
     def __call__(
         self,
@@ -208,10 +195,7 @@ class Baichuan(nnx.Module):
         Args:
             token_ids: what follows a row's length may be any valid id.
             lengths: real tokens per row.
-            keep_layers: how many of the last hidden states to return.
-
-        Returns:
-            hidden states, the last one after the final norm, and the lengths.
+            keep_layers: how many of the last hidden states to return, the very last after the final norm.
         """
         positions = jnp.arange(token_ids.shape[1])
         distance = positions - positions[:, None]  # [T, S], key minus query
@@ -223,21 +207,12 @@ class Baichuan(nnx.Module):
             # Baichuan 1 writes slope * key position: a constant per query apart, which softmax ignores.
             bias = (jnp.asarray(self.slopes, jnp.float32)[:, None, None] * distance)[None]  # [1, N, T, S]
 
-        hidden_states = scan_layers(
-            lambda layer, x: layer(x, mask, bias, angles),
-            self.layers,
-            self.embedding[token_ids],  # [B, T, D]
-            keep_layers=keep_layers,
-        )
+        x = self.embedding[token_ids]  # [B, T, D]
+        hidden_states = scan_layers(lambda layer, x: layer(x, mask, bias, angles), self.layers, x, keep_layers)
         return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), jnp.asarray(lengths))
 
     def logits(self, hidden: Float[Array | np.ndarray, "*B D"]) -> Float[Array, "*B vocabulary"]:
-        """Next-token logits of the last hidden state.
-
-        Raises:
-            ValueError: the model was made without `lm_head=True`.
-        """
-        hidden = jnp.asarray(hidden)
+        """Next-token logits of the last hidden state; ValueError if the model was made without `lm_head=True`."""
         if self.tied_head:
             return jnp.asarray(hidden) @ self.embedding.T
         if self.lm_head is None:

@@ -1,4 +1,4 @@
-"""The decoder family's configs, and the switches that they leave implicit."""
+"""The decoder family's configs."""
 
 from typing import no_type_check
 
@@ -32,25 +32,3 @@ class BaichuanConfig(PreTrainedConfig):
 
 
 CONFIG_CLASSES = {cls.model_type: cls for cls in (BaichuanConfig, LlamaConfig, Qwen2Config, Qwen3Config)}
-
-
-def head_dim(config: PreTrainedConfig) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-
-def num_key_heads(config: PreTrainedConfig) -> int:
-    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-
-
-def output_bias(config: PreTrainedConfig) -> bool:
-    """Whether attention's output projection has a bias."""
-    return getattr(config, "attention_bias", False)
-
-
-def input_bias(config: PreTrainedConfig) -> bool:
-    """Whether q, k and v have a bias; Qwen 2's do, without a field that says so."""
-    return output_bias(config) or config.model_type == "qwen2"
-
-
-def feed_forward_bias(config: PreTrainedConfig) -> bool:
-    return getattr(config, "mlp_bias", False)

@@ -4,6 +4,7 @@ Nothing is computed that the pooled token does not depend on: in the last layer 
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.models import activations
 from mer_jax.models.attention import Implementation, attention
 from mer_jax.models.clip_weights import RULES
-from mer_jax.models.norms import LayerNorm
+from mer_jax.models.layers import ACTIVATIONS, LayerNorm, materialise
 from mer_jax.runtime.errors import DataError
 
-ACTIVATIONS = activations.ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
+CLIP_ACTIVATIONS = ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
 
 TowerConfig = Any  # CLIPVisionConfig or CLIPTextConfig, whose fields are typed too loosely for a type checker
 
@@ -46,9 +46,7 @@ class SelfAttention(nnx.Module):
         std = (2 * width * config.num_hidden_layers) ** -0.5
         self.num_heads = config.num_attention_heads
         self.impl = impl
-        self.query = linear(width, width, std, rngs=rngs)
-        self.key = linear(width, width, std, rngs=rngs)
-        self.value = linear(width, width, std, rngs=rngs)
+        self.query, self.key, self.value = (linear(width, width, std, rngs=rngs) for _ in range(3))
         self.out = linear(width, width, width**-0.5, rngs=rngs)
 
     def __call__(
@@ -68,8 +66,8 @@ class SelfAttention(nnx.Module):
 
 class Mlp(nnx.Module):
     def __init__(self, config: TowerConfig, *, rngs: nnx.Rngs):
-        if config.hidden_act not in ACTIVATIONS:
-            raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(ACTIVATIONS)}")
+        if config.hidden_act not in CLIP_ACTIVATIONS:
+            raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(CLIP_ACTIVATIONS)}")
         width = config.hidden_size
         self.activation = config.hidden_act
         self.fc_1 = linear(width, config.intermediate_size, (2 * width) ** -0.5, rngs=rngs)
@@ -77,7 +75,7 @@ class Mlp(nnx.Module):
         self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.fc_2(activations.materialise(ACTIVATIONS[self.activation](self.fc_1(x))))
+        return self.fc_2(materialise(CLIP_ACTIVATIONS[self.activation](self.fc_1(x))))
 
 
 class Layer(nnx.Module):
@@ -95,10 +93,7 @@ class Layer(nnx.Module):
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Every token of `x` attends to `x` and to `context`, where the mask is True.
-
-        mask: broadcastable to [B, N, T, T + S].
-        """
+        """Every token of `x` attends to `x` and to `context`, where the mask (broadcastable to [B, N, T, T + S]) allows."""
         x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
         return x + self.mlp(self.ln_2(x))
 
@@ -142,9 +137,9 @@ class VisionTower(nnx.Module):
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, config.num_channels, width)))
         positions = (config.image_size // patch) ** 2 + 1
         self.position_embedding = nnx.Param(normal(rngs.params(), (positions, width)))
-        self.ln_pre = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.ln_pre = LayerNorm(width, config.layer_norm_eps)
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_post = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.ln_post = LayerNorm(width, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def embed(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
@@ -179,15 +174,11 @@ class TextTower(nnx.Module):
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.max_position_embeddings, width)))
         self.layers = stacked_layers(config, impl, rngs=rngs)
-        self.ln_final = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.ln_final = LayerNorm(width, config.layer_norm_eps)
         self.projection = linear(width, projection_dim, width**-0.5, bias=False, rngs=rngs)
 
     def positions(self, length: int) -> Int[Array, "T"]:
-        """0, 1, ... of `length` tokens.
-
-        Raises:
-            ValueError: the model has fewer positions.
-        """
+        """0, 1, ... of `length` tokens; ValueError if the model has fewer."""
         available = self.position_embedding.shape[0]
         if length > available:
             raise ValueError(f"{length} tokens, but the model has {available} positions")
@@ -248,9 +239,8 @@ class CLIP(nnx.Module):
         """
         folder = fetch(source)
         config = read_config(folder, {"clip": CLIPConfig})
-        return load_pretrained(
-            lambda: cls(config, attention_impl=attention_impl, rngs=nnx.Rngs(0)), RULES, folder, dtype, mesh
-        )
+        factory = partial(cls, config, attention_impl=attention_impl, rngs=nnx.Rngs(0))
+        return load_pretrained(factory, RULES, folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `CLIPModel` reads."""

@@ -2,18 +2,7 @@
 
 import jax.numpy as jnp
 
-from mer_jax.checkpoints.huggingface import CONV, TRANSPOSE, Rule
-
-
-def linear(source: str, target: str) -> tuple[Rule, ...]:
-    return (
-        Rule(f"{source}.weight", f"{target}.kernel", TRANSPOSE),
-        Rule(f"{source}.bias", f"{target}.bias"),
-    )
-
-
-def norm(source: str, target: str) -> tuple[Rule, ...]:
-    return Rule(f"{source}.weight", f"{target}.scale"), Rule(f"{source}.bias", f"{target}.bias")
+from mer_jax.checkpoints.huggingface import CONV, TRANSPOSE, Rule, linear, norm
 
 
 def layers(source: str, target: str) -> tuple[Rule, ...]:

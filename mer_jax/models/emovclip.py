@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mer_jax.models import prompted_clip
-from mer_jax.models.clip import CLIP, num_layers
+from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import UsageError
 
 Tokenizer = Callable[[list[str]], Mapping[str, Any]]
@@ -38,14 +38,13 @@ class EmoVCLIP(nnx.Module):
         class_names: nouns, in label order.
         num_prompts: K, tokens per layer, for both towers or as (vision, text). 0: plain CLIP.
         depth: layers with prompts of their own, for both towers or as (vision, text). 0: plain CLIP.
-        tokenizer: the backbone's (a transformers tokenizer); texts -> `{"input_ids": unpadded lists of ids}`,
-            each with its start and end token.
+        tokenizer: the backbone's; texts -> `{"input_ids": unpadded lists of ids}`, each with its start and end token.
         context: words that the text prompts start from; without text prompts they stand before the template.
         template: what follows the prompts; `{}` is the class name.
         remat: recompute each layer in the backward pass instead of keeping its activations.
         images_at_once: how many frames go through a layer of the image tower at a time in `encode_video`; 0: all.
-        rngs: initial prompts, normal with standard deviation 0.02; but the text prompts of layer 0 are the
-            token embeddings of `context`, if that has at least K tokens.
+        rngs: initial prompts, normal with standard deviation 0.02; but the text prompts of layer 0 are the token
+            embeddings of `context`, if that has at least K tokens.
 
     Raises:
         UsageError: `depth` exceeds a tower's layers, or a class text exceeds the text tower's positions.
@@ -65,9 +64,7 @@ class EmoVCLIP(nnx.Module):
         images_at_once: int = 0,
         rngs: nnx.Rngs,
     ):
-        self.clip = clip
-        self.remat = remat
-        self.images_at_once = images_at_once
+        self.clip, self.remat, self.images_at_once = clip, remat, images_at_once
         vision_shape, text_shape = _prompt_shapes(clip, num_prompts, depth)
         normal = nnx.initializers.normal(PROMPT_STD)
         self.vision_prompts = Prompt(normal(rngs.params(), vision_shape))
@@ -76,12 +73,10 @@ class EmoVCLIP(nnx.Module):
         texts = [template.format(name) for name in class_names]
         count = text_shape[1] if text_prompts.size else 0
         if count:
-            ids = tokenizer([context, *texts])["input_ids"]
-            words = ids[0][1:-1]
+            (_, *words, _), *ids = tokenizer([context, *texts])["input_ids"]
             if len(words) >= count:
                 embeddings = clip.text.token_embedding[jnp.array(words[:count])]
                 text_prompts = text_prompts.at[0].set(embeddings.astype(text_prompts.dtype))
-            ids = ids[1:]
         else:
             ids = tokenizer([f"{context} {text}" for text in texts])["input_ids"]
         self.text_prompts = Prompt(text_prompts)
@@ -89,11 +84,10 @@ class EmoVCLIP(nnx.Module):
 
     def encode_image(self, frames: Float[Array | np.ndarray, "B H W 3"], at_once: int = 0) -> Float32[Array, "B P"]:
         """Frames, normalised as CLIP wants -> their embeddings, not L2-normalised; `at_once` as `images_at_once`."""
-        if self.vision_prompts.size:
-            prompts, pixels = self.vision_prompts[...], jnp.asarray(frames)
-            x = prompted_clip.encode_image(self.clip.vision, pixels, prompts, remat=self.remat, at_once=at_once)
-        else:
-            x = self.clip.encode_image(frames)
+        if not self.vision_prompts.size:
+            return self.clip.encode_image(frames).astype(jnp.float32)
+        prompts, pixels = self.vision_prompts[...], jnp.asarray(frames)
+        x = prompted_clip.encode_image(self.clip.vision, pixels, prompts, remat=self.remat, at_once=at_once)
         return x.astype(jnp.float32)
 
     def encode_video(
@@ -140,22 +134,20 @@ def _prompt_shapes(
     depths = (depth, depth) if isinstance(depth, int) else depth
     shapes = []
     for name, count, deep in zip(("vision", "text"), counts, depths, strict=True):
-        layers = getattr(clip, name).layers
-        if deep > num_layers(layers):
-            raise UsageError(
-                f"EmoVCLIP: depth={deep}, but the {name} tower has {num_layers(layers)} layers; lower the depth."
-            )
-        shapes.append((deep, count, layers.ln_1.scale.shape[1]))
+        most, width = getattr(clip, name).layers.ln_1.scale.shape
+        if deep > most:
+            raise UsageError(f"EmoVCLIP: depth={deep}, but the {name} tower has {most} layers; lower the depth.")
+        shapes.append((deep, count, width))
     return shapes
 
 
-def _pad(ids: list[list[int]], num_prompts: int, max_length: int) -> Int[Array, "C T"]:
+def _pad(ids: list[list[int]], num_prompts: int, most: int) -> Int[Array, "C T"]:
     """Rows of any length -> rows of one; what follows the end token is never read."""
     length = max(map(len, ids))
-    if num_prompts + length > max_length:
+    tokens = num_prompts + length
+    if tokens > most:
         raise UsageError(
-            f"EmoVCLIP: a class text and its prompts have {num_prompts + length} tokens, "
-            f"but CLIP takes {max_length}; shorten it."
+            f"EmoVCLIP: a class text and its prompts have {tokens} tokens, but CLIP takes {most}; shorten it."
         )
     return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
 

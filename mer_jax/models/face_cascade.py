@@ -23,7 +23,6 @@ PER_LEVEL, KEPT = 64, 128
 RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a few for O-Net
 WINDOW, STRIDE = 12, 2  # P-Net's
 
-
 Size = tuple[int, int]  # height, width
 Network = Callable[[jax.Array], tuple[jax.Array, ...]]  # one of MTCNN's: pixels -> scores, box offsets, ...
 
@@ -69,14 +68,9 @@ def propose(
 def propose_at_once(
     pnet: Network, frame: Size, largest: Float[Array, "B H W 3"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
-    """`propose` for frames that are computed together, from the largest level of their pyramids.
+    """`propose` for frames, of size `frame`, that are computed together, from the largest level of their pyramids.
 
     All levels lie on one canvas, so that P-Net is compiled and run once; windows across two are not read.
-
-    Args:
-        pnet: finds faces in a canvas.
-        frame: the frames' size.
-        largest: the frames at the first size of `pyramid(*frame)`.
     """
     batch, (height, width), sizes = len(largest), frame, pyramid(*frame)
     corners, canvas_size = pack(sizes)
@@ -100,14 +94,12 @@ def propose_at_once(
         boxes = windows * jnp.array([width / w, height / h] * 2)
         missing = (0, PER_LEVEL - count)
         levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
-    level_scores, level_boxes = zip(*levels, strict=True)
-    return jnp.stack(level_scores, axis=1), jnp.stack(level_boxes, axis=1)
+    return jax.tree.map(lambda *level: jnp.stack(level, axis=1), *levels)
 
 
 def pyramid(height: int, width: int) -> list[Size]:
     """Level sizes, largest first; even, so that P-Net's pooling windows never reach over a level's edge."""
-    sizes: list[Size] = []
-    scale = WINDOW / MIN_FACE
+    sizes, scale = [], WINDOW / MIN_FACE
     while min(height, width) * scale >= WINDOW:
         sizes.append((2 * round(height * scale / 2), 2 * round(width * scale / 2)))
         scale *= PYRAMID_FACTOR
@@ -163,9 +155,8 @@ def judge(
     """
     flat = boxes.reshape(-1, 4)
     order = jnp.argsort(~valid.ravel(), stable=True)  # the valid ones first
-    count = valid.sum()
-    outputs = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), jnp.float32))
-    outputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
+    shapes = jax.eval_shape(net, jax.ShapeDtypeStruct((len(flat), size, size, 3), jnp.float32))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def step(state: tuple[Any, Any]) -> tuple[Any, Any]:
         start, outputs = state
@@ -173,7 +164,8 @@ def judge(
         results = net(crop(frames, flat[chosen], chosen // boxes.shape[1], size))
         return start + chunk, jax.tree.map(lambda o, r: o.at[chosen].set(r), outputs, results)
 
-    _, outputs = jax.lax.while_loop(lambda state: state[0] < count, step, (0, outputs))
+    count = valid.sum()
+    _, outputs = jax.lax.while_loop(lambda state: state[0] < count, step, (0, nothing))
     scores, *rest = (x.reshape(*valid.shape, *x.shape[1:]) for x in outputs)
     return jnp.where(valid, scores, 0), *rest
 

@@ -1,6 +1,7 @@
 """HuBERT and wav2vec 2.0 speech encoders, base and large (Hsu et al. 2021; transformers `HubertModel`)."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,11 +14,17 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.models.activations import ACTIVATIONS, known_activation, materialise
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
-from mer_jax.models.norms import LayerNorm
-from mer_jax.models.outputs import KEEP_LAYERS, EncoderOutput, scan_layers
+from mer_jax.models.layers import (
+    ACTIVATIONS,
+    KEEP_LAYERS,
+    EncoderOutput,
+    LayerNorm,
+    known_activation,
+    materialise,
+    scan_layers,
+)
 from mer_jax.runtime.errors import DataError
 
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
@@ -36,33 +43,25 @@ class TimeNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
-        dtype = x.dtype
-        x = x.astype(jnp.float32)
         mask = length_mask(lengths, x.shape[1])[..., None]  # [B, T, 1]
+        total = partial(jnp.sum, axis=1, keepdims=True, where=mask)
         count = jnp.maximum(lengths, 1)[:, None, None]
-        mean = jnp.sum(x, axis=1, keepdims=True, where=mask) / count  # [B, 1, D]
-        variance = jnp.sum(jnp.square(x - mean), axis=1, keepdims=True, where=mask) / count
-        x = (x - mean) * jax.lax.rsqrt(variance + CONV_NORM_EPS)
-        return (x * self.scale + self.bias).astype(dtype)
+        wide = x.astype(jnp.float32)
+        mean = total(wide) / count  # [B, 1, D]
+        variance = total(jnp.square(wide - mean)) / count
+        normal = (wide - mean) * jax.lax.rsqrt(variance + CONV_NORM_EPS)
+        return (normal * self.scale + self.bias).astype(x.dtype)
 
 
 class ConvLayer(nnx.Module):
     """One strided convolution of the feature encoder: conv, norm (if any), activation."""
 
     def __init__(self, config: HubertConfig, index: int, *, rngs: nnx.Rngs):
-        channels = config.conv_dim[index]
-        self.kernel_size = config.conv_kernel[index]
-        self.stride = config.conv_stride[index]
+        inputs, channels = [1, *config.conv_dim][index : index + 2]
+        self.kernel_size, self.stride = config.conv_kernel[index], config.conv_stride[index]
         self.activation = known_activation(config.feat_extract_activation)
-        self.conv = nnx.Conv(
-            config.conv_dim[index - 1] if index else 1,
-            channels,
-            kernel_size=self.kernel_size,
-            strides=self.stride,
-            padding="VALID",
-            use_bias=config.conv_bias,
-            rngs=rngs,
-        )
+        conv = partial(nnx.Conv, padding="VALID", use_bias=config.conv_bias, rngs=rngs)
+        self.conv = conv(inputs, channels, self.kernel_size, self.stride)
         per_frame = config.feat_extract_norm == "layer"
         self.layer_norm = LayerNorm(channels, CONV_NORM_EPS) if per_frame else None
         self.time_norm = TimeNorm(channels) if index == 0 and not per_frame else None
@@ -108,8 +107,7 @@ class FeatureEncoder(nnx.Module):
 class FeatureProjection(nnx.Module):
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
         channels = config.conv_dim[-1]
-        normed = config.feat_proj_layer_norm
-        self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if normed else None
+        self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if config.feat_proj_layer_norm else None
         self.projection = nnx.Linear(channels, config.hidden_size, rngs=rngs)
 
     def __call__(self, features: Float[Array, "B T channels"]) -> Float[Array, "B T D"]:
@@ -133,15 +131,9 @@ class PositionalConv(nnx.Module):
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         v = self.weight_v.astype(jnp.float32)
         kernel = v * (self.weight_g / jnp.linalg.norm(v, axis=(1, 2), keepdims=True))
-        taps = kernel.shape[0]
-        x = jax.lax.conv_general_dilated(
-            x,
-            kernel.astype(x.dtype),
-            window_strides=(1,),
-            padding=[(taps // 2, (taps - 1) // 2)],
-            dimension_numbers=("NWC", "WIO", "NWC"),
-            feature_group_count=self.groups,
-        )
+        padding = [(len(kernel) // 2, (len(kernel) - 1) // 2)]
+        conv = partial(jax.lax.conv_general_dilated, dimension_numbers=("NWC", "WIO", "NWC"))
+        x = conv(x, kernel.astype(x.dtype), (1,), padding, feature_group_count=self.groups)
         return ACTIVATIONS[self.activation](x + self.bias)
 
 
@@ -149,10 +141,7 @@ class SelfAttention(nnx.Module):
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
         width = config.hidden_size
         self.num_heads = config.num_attention_heads
-        self.query = nnx.Linear(width, width, rngs=rngs)
-        self.key = nnx.Linear(width, width, rngs=rngs)
-        self.value = nnx.Linear(width, width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
+        self.query, self.key, self.value, self.out = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
 
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"]) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], self.num_heads, -1)
@@ -202,8 +191,8 @@ class Encoder(nnx.Module):
         x = x + self.positions(x)
         if not self.norm_first:
             x = self.layer_norm(x)
-        attention_mask = mask[:, None, None, :]  # [B, 1, 1, S]
-        hidden_states = scan_layers(lambda layer, x: layer(x, attention_mask), self.layers, x, keep_layers=keep_layers)
+        keys = mask[:, None, None, :]  # [B, 1, 1, S]
+        hidden_states = scan_layers(lambda layer, x: layer(x, keys), self.layers, x, keep_layers)
         if self.norm_first:
             hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
         return hidden_states
@@ -251,15 +240,13 @@ class Hubert(nnx.Module):
     ) -> EncoderOutput:
         """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
 
+        With `do_stable_layer_norm` only the last state has passed the final LayerNorm, as in transformers 4 (5 has
+        that as `last_hidden_state`).
+
         Args:
-            waveform: 16 kHz mono, normalised to zero mean and unit variance; what follows a row's length may be
-                anything.
+            waveform: 16 kHz mono, normalised to zero mean and unit variance; after a row's length anything.
             lengths: real samples per row.
             keep_layers: how many of the last hidden states to return.
-
-        Returns:
-            hidden states and frame counts. With `do_stable_layer_norm` only the last
-            state has passed the final LayerNorm, as in transformers 4 (5 has that as `last_hidden_state`).
         """
         features, frames = self.feature_encoder(jnp.asarray(waveform), jnp.asarray(lengths))
         x = self.feature_projection(features)

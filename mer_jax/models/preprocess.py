@@ -1,7 +1,7 @@
 """CLIP's image preprocessing as two matrix products, so that uint8 frames of any size are resized on the device.
 
-Resizing is linear in each axis: rows and columns of the result are weighted sums of the input's. The weights
-come from the host (one small matrix per axis and input size); the device does the arithmetic.
+Rows and columns of the result are weighted sums of the input's; the weights, one small matrix per axis and input size,
+come from the host.
 """
 
 from functools import lru_cache
@@ -33,10 +33,7 @@ def resize_and_crop_weights(
     """
     short, long = min(height, width), max(height, width)
     resized = {short: size, long: int(size * long / short)}
-    return (
-        axis_weights(height, resized[height], size),
-        axis_weights(width, resized[width], size),
-    )
+    return axis_weights(height, resized[height], size), axis_weights(width, resized[width], size)
 
 
 def axis_weights(source: int, resized: int, cropped: int) -> Float[np.ndarray, "{cropped} {source}"]:
@@ -59,9 +56,8 @@ def clip_pixels(
     rows: Float[Array | np.ndarray, "B size H"],
     columns: Float[Array | np.ndarray, "B size W"],
 ) -> Float[Array, "B T size size 3"]:
-    """Frames -> pixels as CLIP wants them, float32.
+    """Frames -> pixels as CLIP wants them, float32. rows, columns: weights, zero beside frames padded to H x W.
 
-    rows, columns: each clip's weights, zero beside frames that were padded to H x W.
     One frame of each clip at a time is widened to float32, so that large frames do not multiply by their number.
     Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """

@@ -23,8 +23,8 @@ def encode_image(
     at_once: int = 0,
 ) -> Float[Array, "B P"]:
     """`tower(pixels)` with prompts, which have no position. remat, at_once: see `run_layers`."""
-    x = run_layers(tower.layers, tower.embed(pixels), image_prompts(tower, prompts), remat=remat, at_once=at_once)
-    return tower.pool(x)
+    prompts = image_prompts(tower, prompts)
+    return tower.pool(run_layers(tower.layers, tower.embed(pixels), prompts, remat=remat, at_once=at_once))
 
 
 def encode_text(
@@ -33,8 +33,7 @@ def encode_text(
     """`tower(token_ids)` with prompts, which stand after the start token. remat: see `run_layers`."""
     length = token_ids.shape[1]
     position = text_positions(tower, length, prompts.shape[1])
-    x = tower.embed(token_ids, position[:length])
-    mask = position <= position[:, None]
+    x, mask = tower.embed(token_ids, position[:length]), position <= position[:, None]
     x = run_layers(tower.layers, x, text_prompts(tower, prompts), mask, remat=remat)
     return tower.pool(x, token_ids, position)
 
@@ -64,12 +63,9 @@ def run_layers(
     remat: bool = False,
     at_once: int = 0,
 ) -> Float[Array, "B T+K D"]:
-    """What the last of a tower's stacked layers sees, prompts last.
+    """What the last of a tower's stacked layers, at least `depth`, sees of the tokens `x` and of the prompts, last.
 
     Args:
-        layers: stacked; at least `depth` of them.
-        x: the input's tokens.
-        prompts: of each of the first layers.
         mask: False hides a key (column) from a query (row).
         remat: keep only the layers' inputs for the backward pass; otherwise the results of the linear maps as well,
             but not attention's logits, which take the more memory and the less work.
@@ -82,9 +78,8 @@ def run_layers(
         layer = layer_at(layers, index)
         return in_parts(lambda part: layer(part, context, seen), x, at_once), None
 
-    checkpoint = partial(
-        jax.checkpoint, policy=None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    )
+    policy = None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    checkpoint = partial(jax.checkpoint, policy=policy)
     # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
     looped = checkpoint(step, prevent_cse=False)
     replaced = prompts[:-1, None].astype(x.dtype)  # [depth - 1, 1, K, D]

@@ -18,8 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mer_jax.checkpoints.fingerprint import fingerprint
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.text.annotators import LocalSettings

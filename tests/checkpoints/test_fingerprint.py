@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mer_jax.checkpoints.fingerprint import fingerprint
+from mer_jax.checkpoints.huggingface import fingerprint
 from mer_jax.features.encoders import identify
 
 

@@ -38,7 +38,7 @@ def encoded(monkeypatch):
     def encode(clips, encoder, workdir, extraction):
         calls.append(([clip.name for clip in clips], encoder))
         present = np.array([clip.corruption is None for clip in clips])
-        reasons = {i: "lost" for i in np.flatnonzero(~present)}
+        reasons = dict.fromkeys(np.flatnonzero(~present), "lost")
         return Features(np.ones((len(clips), 2), np.float32), present, reasons)
 
     monkeypatch.setattr(module, "encode", encode)

@@ -7,8 +7,7 @@ import pytest
 from flax import nnx
 
 from mer_jax.fusion.trainer import Moments, adam
-from mer_jax.models.dropout import dropout_masks
-from mer_jax.models.fusion import AttentionFusion, drop_modalities
+from mer_jax.models.fusion import AttentionFusion, drop_modalities, dropout_masks
 
 DIMS = {"text": 7, "speech": 5, "video": 4}  # not in the canonical order
 ORDER = ("speech", "text", "video")
@@ -223,3 +222,19 @@ def test_unknown_or_no_modality_is_refused():
 def test_training_without_rngs_is_refused():
     with pytest.raises(ValueError, match="rngs"):
         make_model()(make_batch()[0], deterministic=False)
+
+
+def test_dropout_masks_have_their_rate_and_expectation():
+    masks = dropout_masks({"a": 301, "b": 200}, 101, jnp.float32(0.3), jax.random.key(0))
+    assert masks["a"].shape == (101, 301)
+    assert masks["b"].shape == (101, 200)
+    both = jnp.concatenate([masks["a"], masks["b"]], axis=1)
+    np.testing.assert_allclose(np.unique(both), [0, 1 / 0.7], rtol=1e-6)
+    np.testing.assert_allclose(both.mean(), 1, atol=0.01)
+    for draws in (both, both.T):  # the mean square correlation of unrelated rows of n draws is 1 / (n - 1)
+        rows, length = draws.shape
+        squares = jnp.square(jnp.corrcoef(draws)).sum() - rows
+        np.testing.assert_allclose(squares / (rows * (rows - 1)), 1 / (length - 1), rtol=0.05)
+    other = dropout_masks({"a": 301}, 101, jnp.float32(0.3), jax.random.key(1))["a"]
+    np.testing.assert_allclose(jnp.corrcoef(other.ravel(), masks["a"].ravel())[0, 1], 0, atol=0.03)
+    np.testing.assert_allclose(jnp.corrcoef(masks["a"][:, :200].ravel(), masks["b"].ravel())[0, 1], 0, atol=0.03)

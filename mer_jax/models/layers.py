@@ -1,0 +1,105 @@
+"""What the ports' layers share: activations, layer normalisation, and the scan that keeps only what is asked for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mer_jax.runtime.errors import DataError
+
+KEEP_LAYERS = 4  # the last hidden states that are summed (paper, section 3.2)
+Layers = TypeVar("Layers")
+
+
+def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """x Phi(x) by the error function, as torch has it; jax.nn.gelu's complement of it is dearer, above all on TPUs."""
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1 + jax.lax.erf(y * np.float32(np.sqrt(0.5))))).astype(x.dtype)
+
+
+# Under their Hugging Face names.
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": gelu,
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+
+
+def known_activation(name: str) -> str:
+    """`name` itself, from a config's field; DataError if there is no such activation here."""
+    if name not in ACTIVATIONS:
+        raise DataError(f"config.json asks for activation {name!r}; expected one of {', '.join(ACTIVATIONS)}")
+    return name
+
+
+def materialise(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """`x`, computed once and for all: an MLP's activations before the product that reads them.
+
+    XLA would put both of an MLP's products for a TPU into one loop, and compute each activation in it several times.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
+class LayerNorm(nnx.Module):
+    """Over the last axis, in float32 whatever the input is. Flax's takes 1.6 times as long on a CPU."""
+
+    def __init__(self, width: int, epsilon: float):
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """In the dtype of `x`."""
+        wide = x.astype(jnp.float32)
+        mean = wide.mean(axis=-1, keepdims=True)
+        if x.dtype == jnp.bfloat16:
+            # Both sums in one pass: what cancels here is far below the rounding of the inputs themselves.
+            variance = jnp.maximum(jnp.square(wide).mean(axis=-1, keepdims=True) - jnp.square(mean), 0)
+        else:
+            variance = jnp.square(wide - mean).mean(axis=-1, keepdims=True)
+        normal = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        return (normal * self.scale + self.bias).astype(x.dtype)
+
+
+class EncoderOutput(NamedTuple):
+    """Of the speech and language encoders. Positions from `lengths` on hold finite values without meaning."""
+
+    hidden_states: Float[Array, "keep B T D"]  # of the last layers, in their order
+    lengths: Int[Array, "B"]  # real positions of each row
+
+
+def scan_layers(
+    apply_layer: Callable[[Layers, Float[Array, "B T D"]], Float[Array, "B T D"]],
+    layers: Layers,
+    x: Float[Array, "B T D"],
+    keep_layers: int,
+) -> Float[Array, "{keep_layers} B T D"]:
+    """`apply_layer` of one after another of the stacked layers -> the outputs of the last `keep_layers`.
+
+    Raises:
+        ValueError: `keep_layers` is not between 1 and the number of layers.
+    """
+    num_layers = len(jax.tree.leaves(layers)[0])
+    if not 1 <= keep_layers <= num_layers:
+        raise ValueError(f"keep_layers={keep_layers}, but the model has {num_layers} layers")
+    first_kept = num_layers - keep_layers
+
+    # Slicing the stack in two scans would copy the weights, so there is one scan: the layers before the first
+    # kept one write to slot 0, which that one overwrites.
+    def step(
+        carry: tuple[jax.Array, jax.Array], indexed_layer: tuple[jax.Array, Layers]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        x, kept = carry
+        index, layer = indexed_layer
+        x = apply_layer(layer, x)
+        return (x, kept.at[jnp.maximum(index - first_kept, 0)].set(x)), None
+
+    kept = jnp.zeros((keep_layers, *x.shape), x.dtype)
+    (_, kept), _ = jax.lax.scan(step, (x, kept), (jnp.arange(num_layers), layers))
+    return kept
