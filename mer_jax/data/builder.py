@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +55,21 @@ class Shard:
     settings: RecordSettings
 
 
-@cache
-def detector() -> FaceDetector:
-    """One for all shards that this process writes."""
-    return FaceDetector()
-
-
-def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> int:
-    """Writes one file of records, whole or not at all, unless it is there; returns the number of its clips."""
+def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Writes one file of records, whole or not at all, unless it is there."""
     if shard.path.exists():
         advance(len(shard.clips))
-        return len(shard.clips)
+        return
     settings = shard.settings
     examples = map_in_workers(
         partial(prepare_clip, settings=settings),
         shard.clips,
         lambda clip: time_limit(clip, settings.extraction.time_limit),
         count=settings.extraction.workers,
-        answer=detector().find,
+        answer=FaceDetector().find,
     )
-    shard.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}.tmp")
-    try:
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+    with write_whole(shard.path, mode="wb") as file:
+        writer = ArrayRecordWriter(file.name, "group_size:1")
         for clip, example in zip(shard.clips, examples, strict=True):
             if isinstance(example, Absent):
                 example = lost(example)
@@ -85,10 +77,6 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
             writer.write(FEATURES.serialize_example(row | example))
             advance(1)
         writer.close()
-        os.replace(temporary, shard.path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(shard.clips)
 
 
 def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
@@ -137,14 +125,9 @@ class Mer(FileReaderBuilder):
             template = self._get_filename_template(split)
             for index, shard in enumerate(split_shards):
                 os.link(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(split_shards)))
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=[len(shard.clips) for shard in split_shards],
-                    num_bytes=sum(shard.path.stat().st_size for shard in split_shards),
-                    filename_template=template,
-                )
-            )
+            lengths = [len(shard.clips) for shard in split_shards]
+            size = sum(shard.path.stat().st_size for shard in split_shards)
+            infos.append(tfds.core.SplitInfo(split, lengths, size, template))
         self.info.set_splits(tfds.core.SplitDict(infos))
         for name, content in index_of(dataset, prints).items():
             with write_whole(Path(self.data_path) / name) as file:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -58,11 +59,11 @@ class Worker:
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         self.connection = Connection(ours.detach())
 
-    def close(self) -> int:
-        """Ends the process whatever it is doing; returns its exit code."""
+    def close(self) -> None:
+        """Ends the process whatever it is doing."""
         self.connection.close()
         self.process.kill()
-        return self.process.wait()
+        self.process.wait()
 
 
 @atexit.register
@@ -158,14 +159,11 @@ def serve(descriptor: int) -> None:
     """A worker's life: one item after the other, until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    with Connection(descriptor) as parent:
-        try:
-            while True:
-                function, item, seconds = receive(parent)
-                for message in attempt(function, item, seconds, partial(receive, parent)):
-                    send(parent, message)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+    with Connection(descriptor) as parent, suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            function, item, seconds = receive(parent)
+            for message in attempt(function, item, seconds, partial(receive, parent)):
+                send(parent, message)
 
 
 def attempt(
