@@ -86,24 +86,21 @@ def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
 
 
 class Mer(FileReaderBuilder):
-    """Builds `mer/{name}/1.0.0` in `data_dir` from a manual download folder, which `read` makes a Dataset of.
-
-    advance: called with numbers of clips as they get done.
-    """
+    """Builds `mer/{name}/1.0.0` in `data_dir`; advance is called with numbers of clips as they get done."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir is the data set's folder, in one of the layouts of mer_jax."
 
     def __init__(
         self,
         name: str,
-        read: Callable[[Path], Dataset],
+        dataset: Dataset,
         settings: RecordSettings,
         data_dir: Path,
         advance: Callable[[int], object] = lambda count: None,
     ):
-        self.read = read
+        self.dataset = dataset
         self.settings = settings
+        self.prints = {clip.name: clip_fingerprint(clip, settings) for clip in dataset.clips}
         self.advance = advance
         self.parts = data_dir / ".parts" / name  # shards that are finished, until all are
         config = tfds.core.BuilderConfig(name=name)
@@ -113,8 +110,7 @@ class Mer(FileReaderBuilder):
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        dataset, prints = self.clips(Path(dl_manager.manual_dir))
-        shards = {split: self.plan(dataset, split, prints) for split in SPLITS if dataset.split(split)}
+        shards = {split: self.plan(split) for split in SPLITS if self.dataset.split(split)}
         everything = [shard for split in shards.values() for shard in split]
         if download_config and download_config.beam_runner:
             run_beam(everything, download_config)
@@ -129,38 +125,35 @@ class Mer(FileReaderBuilder):
             size = sum(shard.path.stat().st_size for shard in split_shards)
             infos.append(tfds.core.SplitInfo(split, lengths, size, template))
         self.info.set_splits(tfds.core.SplitDict(infos))
-        for name, content in index_of(dataset, prints).items():
+        for name, content in index_of(self.dataset, self.prints).items():
             with write_whole(Path(self.data_path) / name) as file:
                 file.write(content)
 
-    def clips(self, manual_dir: Path) -> tuple[Dataset, dict[str, str]]:
-        """The data set as it lies in its folder now, and each clip's fingerprint."""
-        dataset = self.read(manual_dir)
-        return dataset, {clip.name: clip_fingerprint(clip, self.settings) for clip in dataset.clips}
-
-    def plan(self, dataset: Dataset, split: str, prints: Mapping[str, str]) -> list[Shard]:
+    def plan(self, split: str) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
-        clips = [dataset.clips[i] for i in dataset.split(split)]
+        clips = tuple(self.dataset.clips[i] for i in self.dataset.split(split))
         shards, shard_clips = [], self.settings.prepare.shard_clips
-        for start in range(0, len(clips), shard_clips):
-            part = tuple(clips[start : start + shard_clips])
-            digest = hashlib.blake2b("".join(prints[clip.name] for clip in part).encode(), digest_size=8).hexdigest()
-            path = self.parts / f"{split}-{start // shard_clips:05d}-{digest}.array_record"
+        for number, start in enumerate(range(0, len(clips), shard_clips)):
+            part = clips[start : start + shard_clips]
+            prints = "".join(self.prints[clip.name] for clip in part)
+            digest = hashlib.blake2b(prints.encode(), digest_size=8).hexdigest()
+            path = self.parts / f"{split}-{number:05d}-{digest}.array_record"
             shards.append(Shard(part, path, self.settings))
         return shards
 
-    def build(self, manual_dir: Path, beam_runner: str | None = None) -> Path:
-        """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set."""
+    def build(self, source: Path, beam_runner: str | None = None) -> Path:
+        """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set.
+
+        source: where the data set lies, for a message.
+        """
         version = Path(self.data_path)
         if version.exists():
-            expected = index_of(*self.clips(manual_dir))
+            expected = index_of(self.dataset, self.prints)
             there = {path.name: path.read_bytes() for name in expected if (path := version / name).exists()}
             if there != {name: content.encode() for name, content in expected.items()}:
-                print(f"{manual_dir} or the settings have changed since {version} was made: made anew", file=sys.stderr)
+                print(f"{source} or the settings have changed since {version} was made: made anew", file=sys.stderr)
                 shutil.rmtree(version)
-        self.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
-        )
+        self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -182,11 +175,9 @@ def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
-    for split in SPLITS:
-        for i in dataset.split(split):
-            clip = dataset.clips[i]
-            truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
-            writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+    for clip in (dataset.clips[i] for split in SPLITS for i in dataset.split(split)):
+        truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
+        writer.writerow((clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
     problems = [asdict(problem) for problem in dataset.problems]
     description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
     return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}

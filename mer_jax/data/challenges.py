@@ -18,17 +18,16 @@ class MerFiles:
     """
 
     labels: tuple[str, ...]  # csv name,discrete
-    transcripts: tuple[str, ...]  # csv name,chinese
-    labelled_media: tuple[str, ...]
-    candidate_media: tuple[str, ...]
+    transcripts: tuple[str, ...] = ("subtitle_chieng.csv",)  # csv name,chinese
+    labelled_media: tuple[str, ...] = ("video",)
+    candidate_media: tuple[str, ...] = ("video",)
     candidates: tuple[str, ...] = ()  # csv with the candidates' names; none: every file of candidate_media
     warnings: tuple[str, ...] = ()
     media_optional: bool = False
 
 
 SHARED_CLIPS = (
-    "MER2025's training set probably contains MER2024's test clips: "
-    "do not score models trained on the one with the other"
+    "{}'s training set probably contains MER2024's test clips: do not score models trained on the one with the other"
 )
 MER_FILES = {
     "mer2024": MerFiles(
@@ -39,19 +38,13 @@ MER_FILES = {
     ),
     "mer2025": MerFiles(
         labels=("track1_train_disdim.csv",),
-        transcripts=("subtitle_chieng.csv",),
-        labelled_media=("video",),
-        candidate_media=("video",),
         candidates=("track_all_candidates.csv",),
-        warnings=(SHARED_CLIPS,),
+        warnings=(SHARED_CLIPS.format("MER2025"),),
     ),
     "mer2026": MerFiles(
         labels=("track1_train.csv",),
-        transcripts=("subtitle_chieng.csv",),
-        labelled_media=("video",),
-        candidate_media=("video",),
         candidates=("track1_track2_candidate.csv",),
-        warnings=(SHARED_CLIPS.replace("MER2025", "MER2026"),),
+        warnings=(SHARED_CLIPS.format("MER2026"),),
     ),
     "processed": MerFiles(  # what the baseline makes of a challenge's data
         labels=("label.csv", "label-6way.csv", "label-disdim.csv"),
@@ -76,7 +69,6 @@ def read_mer(
     names also make the test split, and `label-unlabeled.csv`.
 
     Args:
-        root: the folder.
         layout: a key of MER_FILES.
         labels: the label set; rows with another label are left out.
         features: as for `read_folder`.
@@ -104,8 +96,8 @@ def read_mer(
         candidates = read_names(source, problems)
     else:
         source = candidate_folder
-        candidates = sorted(candidate_media.keys() | test_labels.keys() | featured)
-        candidates = [candidate for candidate in candidates if not (shared and candidate in label_of)]
+        names = candidate_media.keys() | test_labels.keys() | featured
+        candidates = sorted(names - label_of.keys() if shared else names)
     both = f"both labelled and a candidate, taken as labelled ({source.name})"
     problems += [Problem(candidate, "train", None, both) for candidate in candidates if candidate in label_of]
     candidates = [candidate for candidate in candidates if candidate not in label_of]
@@ -113,13 +105,9 @@ def read_mer(
     clips = []
     for clip_name in [*label_of, *candidates]:
         label = label_of.get(clip_name)
-        clip = Clip(
-            name=clip_name,
-            split="train" if label is not None else "test" if clip_name in test_labels else "unlabeled",
-            media=(candidate_media if label is None else media).get(clip_name),
-            transcript=transcripts.get(clip_name, ""),
-            label=label,
-        )
+        split = "train" if label is not None else "test" if clip_name in test_labels else "unlabeled"
+        file = (candidate_media if label is None else media).get(clip_name)
+        clip = Clip(clip_name, split, file, transcript=transcripts.get(clip_name, ""), label=label)
         clips.append(files.complete(clip))
     clip_names = {clip.name for clip in clips}
     problems += files.problems(clips, media.keys() - clip_names, parts.labels[0])

@@ -103,11 +103,7 @@ VARIANTS: dict[str, type[DataSettings]] = {
 
 
 def open_dataset(variant: str, settings: DataSettings) -> Dataset:
-    """The data set that the settings name; the sample is written when it is not there yet.
-
-    Args:
-        variant: a key of VARIANTS.
-        settings: of that variant's class.
+    """The data set of a variant (see VARIANTS); the sample is written when it is not there yet.
 
     Raises:
         DataError: it is not there, or not in its layout.
@@ -126,8 +122,8 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
 
 def open_sample(settings: SampleData) -> Dataset:
     """The bundled sample, from the cache folder."""
-    spec = SampleSpec(labelled=settings.labelled, unlabelled=settings.unlabelled, test=settings.test)
-    root = cache_folder() / f"sample-{settings.labelled}-{settings.unlabelled}-{settings.test}"
+    spec = SampleSpec(settings.labelled, settings.unlabelled, settings.test)
+    root = cache_folder() / f"sample-{spec.labelled}-{spec.unlabelled}-{spec.test}"
     if not is_written(root, spec):
         with progress("writing the sample", spec.total, "clip") as bar:
             write_sample(root, spec, bar.update)
