@@ -23,11 +23,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
-from mer_jax.data.decoding import identity, time_limit
-from mer_jax.data.detect import FaceDetector
+from mer_jax.data.decoding import identity
+from mer_jax.data.detect import map_with_detector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
-from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import write_whole
 
@@ -60,21 +59,14 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
     if shard.path.exists():
         advance(len(shard.clips))
         return
-    settings = shard.settings
-    examples = map_in_workers(
-        partial(prepare_clip, settings=settings),
-        shard.clips,
-        lambda clip: time_limit(clip, settings.extraction.time_limit),
-        count=settings.extraction.workers,
-        answer=FaceDetector().find,
-    )
+    job = partial(prepare_clip, settings=shard.settings)
+    examples = map_with_detector(job, shard.clips, shard.settings.extraction)
     with write_whole(shard.path, mode="wb") as file:
         writer = ArrayRecordWriter(file.name, "group_size:1")
         for clip, example in zip(shard.clips, examples, strict=True):
-            if isinstance(example, Absent):
-                example = lost(example)
             row = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
-            writer.write(FEATURES.serialize_example(row | example))
+            record = lost(example) if isinstance(example, Absent) else example
+            writer.write(FEATURES.serialize_example(row | record))
             advance(1)
         writer.close()
 

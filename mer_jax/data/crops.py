@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, identity, time_limit
-from mer_jax.data.detect import FaceDetector
+from mer_jax.data.decoding import ExtractionSettings, identity
+from mer_jax.data.detect import map_with_detector
 from mer_jax.data.faces import FACE_SIZE, crop_clip
-from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.files import dump_json, load_json, write_whole
 from mer_jax.runtime.hosts import meet, own_part
 from mer_jax.runtime.progress import progress
@@ -42,13 +41,8 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
 
 def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[tuple[np.ndarray, int] | Absent]:
     """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or why there are none."""
-    return map_in_workers(
-        partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames),
-        clips,
-        lambda clip: time_limit(clip, settings.time_limit),
-        count=settings.workers,
-        answer=FaceDetector().find,
-    )
+    job = partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames)
+    return map_with_detector(job, clips, settings)
 
 
 def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path) -> None:

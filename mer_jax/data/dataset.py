@@ -40,7 +40,8 @@ class DataSettings:
     @property
     def ready_made(self) -> dict[str, str]:
         """Modality -> the folder of its ready-made features, where it has one."""
-        return {}
+        folders = {modality: getattr(self, f"{modality}_feature", "") for modality in MODALITIES}
+        return {modality: folder for modality, folder in folders.items() if folder}
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,6 @@ class FeaturedData(RootData):
         chosen = self.modalities.split("+") if self.modalities else MODALITIES
         return tuple(modality for modality in MODALITIES if modality in chosen)
 
-    @property
-    def ready_made(self) -> dict[str, str]:
-        folders = {modality: getattr(self, f"{modality}_feature") for modality in MODALITIES}
-        return {modality: folder for modality, folder in folders.items() if folder}
-
 
 @dataclass(frozen=True)
 class FolderData(FeaturedData):
@@ -110,7 +106,7 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
     """
     if isinstance(settings, SampleData):
         return open_sample(settings)
-    assert isinstance(settings, RootData), f"{variant}: not settings of a folder"
+    assert isinstance(settings, RootData)
     root = Path(settings.root).expanduser()
     if isinstance(settings, FolderData):
         columns = {column: getattr(settings, f"{column}_column") for column in COLUMNS}

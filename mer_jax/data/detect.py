@@ -1,8 +1,9 @@
 """Finds the faces in frames: the bundled MTCNN on the device, a batch of fixed shape at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib import resources
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load
 
+from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import ExtractionSettings, time_limit
 from mer_jax.data.faces import Faces
+from mer_jax.data.workers import map_in_workers
 from mer_jax.models.face_cascade import cascade
 from mer_jax.models.mtcnn import MTCNN
 
@@ -39,6 +43,13 @@ class FaceDetector:
                 # The cascade's pixel i covers [i, i + 1).
                 faces.append(Faces(boxes[i, is_face] - 0.5, scores[i, is_face], landmarks[i, is_face] - 0.5))
         return faces
+
+
+def map_with_detector(job: Callable[[Clip], Any], clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[Any]:
+    """`map_in_workers` of a job such as `crop_clip`, which asks for the faces in frames that `fit` has made."""
+    limit = settings.time_limit
+    count, find = settings.workers, FaceDetector().find
+    return map_in_workers(job, clips, lambda clip: time_limit(clip, limit), count=count, answer=find)
 
 
 @cache

@@ -211,16 +211,12 @@ def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any
         yield from frames or ()
 
 
-def frame_times(path: Path) -> np.ndarray:
-    """When each video frame is shown, sorted, in the stream's ticks: from the packets alone, nothing is decoded.
+def frame_times(path: Path) -> tuple[np.ndarray, bool]:
+    """When each video frame is shown, sorted [T], in the stream's ticks; and whether the decoded frames carry it too.
 
-    Frames' numbers where the file has no time stamps. Frames that an edit list cuts off are not counted.
+    From the packets alone, nothing is decoded. Frames' numbers where the file has no time stamps. Frames that an edit
+    list cuts off are not counted.
     """
-    return packet_times(path)[0]
-
-
-def packet_times(path: Path) -> tuple[np.ndarray, bool]:
-    """`frame_times`, and whether the decoded frames carry them too."""
     with opened(path) as container:
         if not (stream := best_stream(container, "video")):
             raise Unreadable("no video stream")
@@ -282,7 +278,7 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have
     the first one's size.
     """
-    times, stamped = packet_times(path)
+    times, stamped = frame_times(path)
     numbers = choose_frames(times, choose)
     with opened(path) as container:
         pairs = decoded_packets(container, best_stream(container, "video"))

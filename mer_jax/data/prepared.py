@@ -36,7 +36,7 @@ class Record:
     root: Path
     split: str
     position: int
-    fingerprint: str
+    fingerprint: str  # of its content
 
     def identity(self) -> str:
         """Names the record's content."""

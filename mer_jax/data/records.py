@@ -57,7 +57,7 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
     crops = np.zeros((0, 1, 1, 3), np.uint8)
     with noting(absent, "video"):
         media = media_of(clip)
-        total = len(frame_times(media))
+        total = len(frame_times(media)[0])
         sampled = segment_centres(settings.prepare.frames, total)
         watched = at_most(settings.extraction.most_face_frames if clip.faces is None else 1, total)
         positions = np.union1d(sampled, watched)

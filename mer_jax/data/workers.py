@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -73,15 +74,14 @@ def dismiss() -> None:
         IDLE.pop().close()
 
 
+@dataclass
 class Task:
     """An item on its way through a worker."""
 
-    def __init__(self, worker: Worker, function: Callable[[Any], Any], item: Any, seconds: float):
-        self.worker = worker
-        self.seconds = seconds
-        self.done = False
-        self.result: Any = None
-        send(self.worker.connection, (function, item, seconds))
+    worker: Worker
+    seconds: float  # that it may take
+    done: bool = False
+    result: Any = None
 
     def step(self, answer: Callable[[Any], Any]) -> None:
         """Takes the worker's next message: a question, the result, or silence because it has died."""
@@ -139,7 +139,8 @@ def map_in_workers(
         while True:
             busy: dict[Any, Task] = {task.worker.connection: task for task in tasks if not task.done}
             for item in islice(items, min(count - len(busy), 2 * count - len(tasks))):
-                task = Task(idle_worker(), function, item, seconds(item))
+                task = Task(idle_worker(), seconds(item))
+                send(task.worker.connection, (function, item, task.seconds))
                 tasks.append(task)
                 busy[task.worker.connection] = task
             if not tasks:
@@ -173,14 +174,13 @@ def attempt(
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         result = function(item)
-        if isinstance(result, Generator):
-            question = next(result)
-            while True:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                yield "question", question
-                reply = receive()
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                question = result.send(reply)
+        reply = None
+        while isinstance(result, Generator):
+            question = result.send(reply)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            yield "question", question
+            reply = receive()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
     except StopIteration as stop:
         result = stop.value
     except Absent as reason:
