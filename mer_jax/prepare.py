@@ -78,7 +78,7 @@ def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str
     root = settings.data.root if isinstance(settings.data, RootData) else "."
     with progress("prepared", len(dataset.clips), "clip") as bar:
         records = RecordSettings(settings.prepare, settings.extraction)
-        print(Mer(name, lambda root: dataset, records, output, bar.update).build(Path(root), beam_runner))
+        print(Mer(name, dataset, records, output, bar.update).build(Path(root), beam_runner))
 
 
 if __name__ == "__main__":

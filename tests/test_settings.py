@@ -22,10 +22,7 @@ from tests.commands import import_command
 @pytest.mark.parametrize("encoders", ["", ",encoders=paper", ",encoders=bundled"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_gives_settings(variant, encoders):
-    if variant == "sample":
-        argument = variant
-    else:
-        argument = f"{variant},root=/data{encoders}"
+    argument = variant if variant == "sample" else f"{variant},root=/data{encoders}"
     settings = read_settings(Settings, semi.get_config(argument))
     assert settings.variant == variant and isinstance(settings.data, VARIANTS[variant])
     bundled = variant == "sample" or encoders.endswith("bundled") or (variant == "folder" and not encoders)

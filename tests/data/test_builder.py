@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 def build(folder, output, **changes):
     done = []
     settings = {"name": "tiny", "settings": SETTINGS, "advance": done.append, **changes}
-    builder = Mer(read=lambda root: read_folder(root, OWN_COLUMNS, {}), data_dir=output, **settings)
+    builder = Mer(dataset=read_folder(folder, OWN_COLUMNS, {}), data_dir=output, **settings)
     return builder.build(folder), sum(done)
 
 
@@ -145,5 +145,5 @@ def test_tfds_reads_it_without_us(built):
 
 def test_beam_writes_the_same_bytes(folder, built, tmp_path):
     pytest.importorskip("apache_beam", reason="an optional extra")
-    builder = Mer("tiny", lambda root: read_folder(root, OWN_COLUMNS, {}), SETTINGS, tmp_path)
+    builder = Mer("tiny", read_folder(folder, OWN_COLUMNS, {}), SETTINGS, tmp_path)
     assert shards(builder.build(folder, "DirectRunner")) == shards(built)

@@ -25,8 +25,9 @@ DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
 RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
 
 
-def settings(ranking=RankingSettings(), training=TrainingCorruptionSettings(), **data):
-    corruptions = CorruptionsSettings(training=training)
+def settings(ranking=None, training=None, **data):
+    corruptions = CorruptionsSettings(training=training or TrainingCorruptionSettings())
+    ranking = ranking or RankingSettings()
     return InputSettings(variant="folder", data=FolderData(**data), ranking=ranking, corruptions=corruptions)
 
 
