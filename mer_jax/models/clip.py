@@ -93,7 +93,7 @@ class Layer(nnx.Module):
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Every token of `x` attends to `x` and to `context`, where the mask (broadcastable to [B, N, T, T + S]) allows."""
+        """Every token of `x` attends to `x` and to `context`, where the mask (as [B, N, T, T + S]) allows."""
         x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
         return x + self.mlp(self.ln_2(x))
 
@@ -239,8 +239,7 @@ class CLIP(nnx.Module):
         """
         folder = fetch(source)
         config = read_config(folder, {"clip": CLIPConfig})
-        factory = partial(cls, config, attention_impl=attention_impl, rngs=nnx.Rngs(0))
-        return load_pretrained(factory, RULES, folder, dtype, mesh)
+        return load_pretrained(partial(cls, config, attention_impl=attention_impl), RULES, folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `CLIPModel` reads."""
