@@ -175,19 +175,19 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
 
 
 def load_pretrained(
-    factory: Callable[[], Module],
+    factory: Callable[..., Module],
     rules: Sequence[Rule],
     folder: Path,
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     prefix: str = "",
 ) -> Module:
-    """Builds `factory()` with the weights of a checkpoint, tensor by tensor from the file to the device.
+    """Builds a module with the weights of a checkpoint, tensor by tensor from the file to the device.
 
     Stacked variables are filled in place on the device, so the host never holds more than the tensor in hand.
 
     Args:
-        factory: makes the module; only traced, no random weights are made.
+        factory: makes the module from `rngs`; only traced, no random weights are made.
         rules: the port's table; it must cover every variable of the module.
         folder: in Hugging Face layout, see `fetch`.
         dtype: of the loaded variables, where the rule has none of its own.
@@ -197,7 +197,7 @@ def load_pretrained(
     Raises:
         DataError: broken files, or tensors missing, unexpected, misshapen or there twice (all are listed).
     """
-    graphdef, state = nnx.split(nnx.eval_shape(factory))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: factory(rngs=nnx.Rngs(0))))
     shapes = {_dotted(path): variable.shape for path, variable in nnx.to_flat_state(state)}
     slots = {name: slot for slot in _slots(rules, shapes) for name in slot.names}
     files = _weight_files(folder)

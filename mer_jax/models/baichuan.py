@@ -177,8 +177,7 @@ class Baichuan(nnx.Module):
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
-        factory = partial(cls, config, lm_head=lm_head, rngs=nnx.Rngs(0))
-        return load_pretrained(factory, rules(config), folder, dtype, mesh)
+        return load_pretrained(partial(cls, config, lm_head=lm_head), rules(config), folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""

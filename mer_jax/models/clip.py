@@ -239,8 +239,7 @@ class CLIP(nnx.Module):
         """
         folder = fetch(source)
         config = read_config(folder, {"clip": CLIPConfig})
-        factory = partial(cls, config, attention_impl=attention_impl, rngs=nnx.Rngs(0))
-        return load_pretrained(factory, RULES, folder, dtype, mesh)
+        return load_pretrained(partial(cls, config, attention_impl=attention_impl), RULES, folder, dtype, mesh)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `CLIPModel` reads."""

@@ -225,7 +225,7 @@ class Hubert(nnx.Module):
         folder = fetch(source)
         config = read_config(folder, {"hubert": HubertConfig, "wav2vec2": HubertConfig})
         prefix = f"{config.model_type}."  # of the encoder's tensors in a task model
-        return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), rules(config), folder, dtype, mesh, prefix)
+        return load_pretrained(partial(cls, config), rules(config), folder, dtype, mesh, prefix)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `HubertModel` reads."""

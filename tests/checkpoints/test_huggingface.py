@@ -46,10 +46,6 @@ RULES = (
 )
 
 
-def toy():
-    return Toy(nnx.Rngs(0))
-
-
 def toy_tensors():
     rng = np.random.default_rng(0)
     shapes = {"conv.weight": (WIDTH, 2, 3, 5), "scale": (), "embeddings.position_ids": (1, 7)}
@@ -78,7 +74,7 @@ def check(module, tensors, layer=1):
 def test_every_tensor_lands_where_its_rule_says(tmp_path):
     tensors = toy_tensors()
     write(tmp_path, tensors)
-    module = load_pretrained(toy, RULES, tmp_path)
+    module = load_pretrained(Toy, RULES, tmp_path)
     for layer in range(LAYERS):
         check(module, tensors, layer)
 
@@ -91,11 +87,11 @@ def test_sharded_checkpoint(tmp_path):
         write(tmp_path, {name: tensors[name] for name in kept}, file)
     weight_map = {name: file for file, kept in shards.items() for name in kept}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    check(load_pretrained(toy, RULES, tmp_path), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path), tensors)
 
     (tmp_path / "b.safetensors").unlink()
     with pytest.raises(DataError, match=r"lists b\.safetensors"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
 
 
 @pytest.fixture
@@ -109,14 +105,14 @@ def test_torch_checkpoint(tmp_path, torch, zipped):
     (tmp_path / "config.json").write_text("{}")
     state = {name: torch.tensor(tensor) for name, tensor in tensors.items()}
     torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    check(load_pretrained(toy, RULES, tmp_path), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path), tensors)
 
 
 def test_safetensors_are_read_where_there_is_a_torch_file_as_well(tmp_path, torch):
     tensors = toy_tensors()
     write(tmp_path, tensors)
     torch.save({name: torch.tensor(-tensor) for name, tensor in tensors.items()}, tmp_path / "pytorch_model.bin")
-    check(load_pretrained(toy, RULES, tmp_path), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path), tensors)
 
 
 def test_torch_checkpoint_in_bfloat16(tmp_path, torch):
@@ -124,7 +120,7 @@ def test_torch_checkpoint_in_bfloat16(tmp_path, torch):
     state = {name: torch.tensor(tensor).bfloat16() for name, tensor in toy_tensors().items()}
     torch.save(state, tmp_path / "pytorch_model.bin")
     rounded = {name: tensor.float().numpy() for name, tensor in state.items()}
-    check(load_pretrained(toy, RULES, tmp_path), rounded)
+    check(load_pretrained(Toy, RULES, tmp_path), rounded)
 
 
 def test_torch_checkpoint_without_torch(tmp_path, monkeypatch):
@@ -132,7 +128,7 @@ def test_torch_checkpoint_without_torch(tmp_path, monkeypatch):
     (tmp_path / "pytorch_model.bin").touch()
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(DataError, match="needs PyTorch"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
 
 
 class Hostile:
@@ -144,7 +140,7 @@ def test_torch_checkpoint_runs_no_code(tmp_path, torch, capsys):
     (tmp_path / "config.json").write_text("{}")
     torch.save({"scale": Hostile()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(DataError, match="tensors alone"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
     assert "executed" not in capsys.readouterr().out
 
 
@@ -158,7 +154,7 @@ def test_all_misfits_are_listed_at_once(tmp_path):
     tensors["conv.weight"] = np.zeros((WIDTH, 2, 3, 3), np.float32)
     write(tmp_path, tensors)
     with pytest.raises(DataError) as error:
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
     assert str(error.value).splitlines()[1:] == [
         "  misshapen: conv.weight [4, 2, 3, 3], expected [4, 2, 3, 5]",
         "  misshapen: layers.0.qkv [13, 4], expected [12, 4]",
@@ -175,21 +171,21 @@ def test_alternative_names_and_prefix(tmp_path):
     tensors = toy_tensors()
     renamed = {"toy." + name.replace("bias", "beta"): tensor for name, tensor in tensors.items()}
     write(tmp_path, renamed)
-    check(load_pretrained(toy, RULES, tmp_path, prefix="toy."), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path, prefix="toy."), tensors)
     with pytest.raises(DataError, match=r"unexpected: toy\.scale"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
 
 
 def test_a_table_must_cover_the_module(tmp_path):
     write(tmp_path, toy_tensors())
     with pytest.raises(ValueError, match="scale"):
-        load_pretrained(toy, [rule for rule in RULES if rule.target != "scale"], tmp_path)
+        load_pretrained(Toy, [rule for rule in RULES if rule.target != "scale"], tmp_path)
 
 
 @pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_dtype_is_the_loaders_or_the_rules(tmp_path, stored):
     write(tmp_path, {name: tensor.astype(stored) for name, tensor in toy_tensors().items()})
-    module = load_pretrained(toy, RULES, tmp_path, jnp.bfloat16)
+    module = load_pretrained(Toy, RULES, tmp_path, jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves((module.layers, module.conv, module.key))} == {jnp.dtype(jnp.bfloat16)}
     assert module.scale.dtype == jnp.float32
 
@@ -198,7 +194,7 @@ def test_saving_writes_the_same_names_layouts_and_dtypes_back(tmp_path):
     tensors = toy_tensors()
     write(tmp_path, tensors)
     config = CLIPConfig(projection_dim=7)
-    save_pretrained(load_pretrained(toy, RULES, tmp_path), RULES, config, tmp_path / "saved")
+    save_pretrained(load_pretrained(Toy, RULES, tmp_path), RULES, config, tmp_path / "saved")
     saved = safetensors.numpy.load_file(tmp_path / "saved" / "model.safetensors")
     del tensors["embeddings.position_ids"]
     assert saved.keys() == tensors.keys()
@@ -207,7 +203,7 @@ def test_saving_writes_the_same_names_layouts_and_dtypes_back(tmp_path):
         assert saved[name].shape == tensor.shape
     assert read_config(tmp_path / "saved", {"clip": CLIPConfig}).projection_dim == 7
 
-    half = load_pretrained(toy, RULES, tmp_path, jnp.bfloat16)
+    half = load_pretrained(Toy, RULES, tmp_path, jnp.bfloat16)
     save_pretrained(half, RULES, config, tmp_path / "half")
     saved = safetensors.numpy.load_file(tmp_path / "half" / "model.safetensors")
     assert saved["conv.weight"].dtype == jnp.bfloat16 and saved["scale"].dtype == np.float32
@@ -217,7 +213,7 @@ def test_partition_over_a_mesh(tmp_path):
     tensors = toy_tensors()
     write(tmp_path, tensors)
     mesh = jax.make_mesh((1,), ("model",), devices=jax.devices()[:1])
-    module = load_pretrained(toy, RULES, tmp_path, mesh=mesh)
+    module = load_pretrained(Toy, RULES, tmp_path, mesh=mesh)
     assert module.layers.kernel.sharding.spec == P(None, None, "model")
     assert module.conv.kernel.sharding.mesh == mesh and module.layers.bias.sharding.mesh == mesh
     check(module, tensors)
@@ -251,10 +247,10 @@ def test_broken_folders(tmp_path):
     with pytest.raises(DataError, match="model_type is 'hubert'; expected clip"):
         read_config(tmp_path, {"clip": CLIPConfig})
     with pytest.raises(DataError, match=r"expected model\.safetensors"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(DataError, match="not a whole safetensors file"):
-        load_pretrained(toy, RULES, tmp_path)
+        load_pretrained(Toy, RULES, tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match="not a JSON object"):
         read_config(tmp_path, {"clip": CLIPConfig})
