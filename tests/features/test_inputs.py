@@ -25,9 +25,15 @@ DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
 RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
 
 
-def settings(ranking=RankingSettings(), training=TrainingCorruptionSettings(), **data):
-    corruptions = CorruptionsSettings(training=training)
-    return InputSettings(variant="folder", data=FolderData(**data), ranking=ranking, corruptions=corruptions)
+def settings(copies=0, template="zh-1", **data):
+    """Of a folder; with so many corrupted copies of each labelled clip."""
+    training = TrainingCorruptionSettings(probability=1.0, copies=copies)
+    return InputSettings(
+        variant="folder",
+        data=FolderData(**data),
+        ranking=RankingSettings(template=template),
+        corruptions=CorruptionsSettings(training=training),
+    )
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def encoded(monkeypatch):
     def encode(clips, encoder, workdir, extraction):
         calls.append(([clip.name for clip in clips], encoder))
         present = np.array([clip.corruption is None for clip in clips])
-        reasons = {i: "lost" for i in np.flatnonzero(~present)}
+        reasons = dict.fromkeys(np.flatnonzero(~present), "lost")
         return Features(np.ones((len(clips), 2), np.float32), present, reasons)
 
     monkeypatch.setattr(module, "encode", encode)
@@ -76,7 +82,7 @@ def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, 
 
 
 def test_every_modality_has_the_encoder_of_its_settings(tmp_path, encoded, rankings_asked):
-    own = settings(ranking=RankingSettings(template="en-1"))
+    own = settings(template="en-1")
     inputs = Inputs(DATASET, own, tmp_path)
     for modality in ("speech", "image", "text"):
         inputs.features(modality)
@@ -133,11 +139,8 @@ def test_faces_are_searched_only_where_images_are_encoded(tmp_path, monkeypatch,
     assert folders == [tmp_path / "faces"] * searched
 
 
-CORRUPTED = TrainingCorruptionSettings(probability=1.0, copies=2)
-
-
 def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, encoded):
-    inputs = Inputs(DATASET, settings(training=CORRUPTED), tmp_path)
+    inputs = Inputs(DATASET, settings(copies=2), tmp_path)
     copies, originals = inputs.copies
     assert [clip.name for clip in copies] == ["b", "b", "a", "a"] and originals.tolist() == [0, 0, 1, 1]
     assert all(clip.corruption for clip in copies) and not any(clip.corruption for clip in inputs.clips)
@@ -148,7 +151,7 @@ def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, enco
 def test_copies_have_the_crops_of_their_originals(tmp_path, monkeypatch):
     crops = lambda clips, *rest: [replace(clip, faces=tmp_path / clip.name) for clip in clips]  # noqa: E731
     monkeypatch.setattr(module, "find_faces", crops)
-    copies, _ = Inputs(DATASET, settings(training=CORRUPTED), tmp_path).copies
+    copies, _ = Inputs(DATASET, settings(copies=2), tmp_path).copies
     assert [copy.faces.name for copy in copies] == ["b", "b", "a", "a"]
 
 
@@ -166,7 +169,7 @@ def test_the_trained_encoder_is_asked_for_when_video_is_and_not_before(tmp_path,
 def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
     """Positions 4 and up are copies."""
     earlier = (Problem("t", "test", None, "two files"), Problem("a", "train", "text", "no transcript"))
-    inputs = Inputs(replace(DATASET, problems=earlier), settings(training=CORRUPTED), tmp_path)
+    inputs = Inputs(replace(DATASET, problems=earlier), settings(copies=2), tmp_path)
     rows, present = np.zeros((8, 2), np.float32), np.ones(8, bool)
     features = {
         "speech": Features(rows, present, {3: "silent", 5: "dropped on purpose"}),
