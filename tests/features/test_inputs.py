@@ -184,12 +184,14 @@ def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
     ]
 
 
+TABLE = "name,label,split,text,group\na,happy,train,好,g\nb,sad,train,坏,h\nc,sad,test,坏,h\nd,,unlabeled,好,h\n"
+
+
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
-    table = "name,label,split,text\na,happy,train,好\nb,sad,train,坏\nc,sad,test,坏\nd,,unlabeled,好\n"
-    (root / "clips.csv").write_text(table, "utf-8")
+    (root / "clips.csv").write_text(TABLE, "utf-8")
     return root
 
 
@@ -202,11 +204,14 @@ def test_a_runs_test_clips_alone_are_corrupted_alike_at_every_stage(folder, tmp_
     assert run_dataset(own, tmp_path / "run") == dataset != run_dataset(replace(own, seed=1), tmp_path / "run")
 
 
-def test_a_run_refuses_other_clips_than_it_began_with(folder, tmp_path):
+@pytest.mark.parametrize(
+    "change", ["a,sad,train,好,g", "a,,unlabeled,好,g", "e,happy,train,好,g", "a,happy,train,好,h"]
+)
+def test_a_run_refuses_other_clips_labels_splits_and_groups_than_it_began_with(folder, tmp_path, change):
     own, workdir = settings(root=str(folder), modalities="text"), tmp_path / "run"
     run_dataset(own, workdir)
     (workdir / "config.json").touch()
     run_dataset(own, workdir)
-    (folder / "clips.csv").write_text("name,label\na,happy\nb,sad\n", "utf-8")
+    (folder / "clips.csv").write_text(TABLE.replace("a,happy,train,好,g", change), "utf-8")
     with pytest.raises(DataError, match="began with other clips"):
         run_dataset(own, workdir)
