@@ -131,7 +131,7 @@ class PromptTuning:
             "strips": write_strips(
                 model,
                 plain,
-                [one_set(state, set_of[i]) for i in examples],
+                [one_set(state, int(set_of[i])) for i in examples],
                 [clips[int(i)] for i in examples],
                 reader,
                 self.workdir / "report" / "frames",
