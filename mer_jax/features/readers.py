@@ -22,7 +22,6 @@ from mer_jax.data.decoding import (
     clip_frames,
     clip_sound,
     identity,
-    read_with,
     time_limit,
 )
 from mer_jax.data.media import is_silent, segment_centres
@@ -174,7 +173,7 @@ def read_all(
         try:
             if reader.decodes and not clip.prepared:
                 limit = time_limit(clip, settings.time_limit)
-                (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
+                (array,) = map_in_workers(reader.read, [clip], lambda clip: limit, count=1)
             else:
                 array = reader.read(clip)
             return array if isinstance(array, Absent) else reader.chunks(array)

@@ -25,10 +25,15 @@ DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
 RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
 
 
-def settings(ranking=None, training=None, **data):
-    corruptions = CorruptionsSettings(training=training or TrainingCorruptionSettings())
-    ranking = ranking or RankingSettings()
-    return InputSettings(variant="folder", data=FolderData(**data), ranking=ranking, corruptions=corruptions)
+def settings(copies=0, template="zh-1", **data):
+    """Of a folder; with so many corrupted copies of each labelled clip."""
+    training = TrainingCorruptionSettings(probability=1.0, copies=copies)
+    return InputSettings(
+        variant="folder",
+        data=FolderData(**data),
+        ranking=RankingSettings(template=template),
+        corruptions=CorruptionsSettings(training=training),
+    )
 
 
 @pytest.fixture
