@@ -24,7 +24,8 @@ def test_the_check_names_what_is_wrong_with_a_file(tmp_path, capsys):
     clips = (Clip("a", "train", media=tmp_path / "broken.mp4", label="x"), Clip("b", "test"))
     module.print_check(Dataset("toy", ("x", "y"), clips, {}), EXTRACTION)
     printed = capsys.readouterr().out
-    assert printed.startswith("toy: 2 clips, 2 labels") and "cannot decode" in printed
+    assert printed.startswith("toy: 2 clips\n")
+    assert "1 x clip: cannot decode" in printed and printed.endswith("a, train\n")
 
 
 def test_the_preview_says_what_it_shows(tmp_path, capsys):

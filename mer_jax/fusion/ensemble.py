@@ -122,7 +122,8 @@ class TrainedEnsemble:
     """
 
     def __init__(self, folder: Path):
-        self.shape = Shape(**load_json(folder / "ensemble.json"))
+        saved = load_json(folder / "ensemble.json")
+        self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
         labels, dims = self.shape.labels, self.shape.dims
         network = AttentionFusion(dims, self.shape.hidden, len(labels), rngs=nnx.Rngs(0))
         one = nnx.split(network, nnx.Param, ...)[1]

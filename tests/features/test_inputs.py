@@ -184,7 +184,7 @@ def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
     ]
 
 
-TABLE = "name,label,split,text,group\na,happy,train,好,g\nb,sad,train,坏,h\nc,sad,test,坏,h\nd,,unlabeled,好,h\n"
+TABLE = "name,label,split,text,group\na,happy,train,好,g\nb,sad,train,坏,h\nc,happy,test,坏,h\nd,,unlabeled,好,h\n"
 
 
 @pytest.fixture
