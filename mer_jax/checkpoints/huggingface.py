@@ -299,7 +299,7 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
     for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
-        yield name.removeprefix(prefix), tuple(tensor.shape), lambda tensor=tensor: tensor.float().numpy()
+        yield name.removeprefix(prefix), tuple(tensor.shape), partial(lambda x: x.float().numpy(), tensor)
 
 
 def _check(

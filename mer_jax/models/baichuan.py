@@ -89,7 +89,8 @@ class SelfAttention(nnx.Module):
         self.query, self.key, self.value = linear(query_width), linear(key_width), linear(key_width)
         self.out = nnx.Linear(query_width, width, use_bias=bias, rngs=rngs)
         norm = partial(nnx.RMSNorm, self.head_dim, epsilon=config.rms_norm_eps, rngs=rngs)
-        self.query_norm, self.key_norm = (norm(), norm()) if config.model_type == "qwen3" else (None, None)
+        self.query_norm = norm() if config.model_type == "qwen3" else None
+        self.key_norm = norm() if config.model_type == "qwen3" else None
 
     def __call__(
         self,
