@@ -298,12 +298,8 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
         raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
-    for name, tensor in tensors.items():
-        yield name.removeprefix(prefix), tuple(tensor.shape), partial(_to_numpy, tensor)
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    return tensor.float().numpy()  # torch gives numpy no bfloat16
+    for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
+        yield name.removeprefix(prefix), tuple(tensor.shape), partial(lambda x: x.float().numpy(), tensor)
 
 
 def _check(
