@@ -1,10 +1,12 @@
 """Line charts as inline SVG in the page's own colours and fonts, so that they follow light and dark."""
 
 import io
-import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,25 +14,9 @@ if TYPE_CHECKING:
     from mer_jax.report.schema import CrossValidation, Ensemble, Fold, Round
 
 # matplotlib knows colours, the page knows variables: each is drawn as a stand-in and renamed in the SVG.
-SOFT, LINE, ACCENT, SECOND = "#000001", "#000002", "#000003", "#000004"
-VARIABLES = {SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second"}
-
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text, in the page's font
-    "font.size": 9.5,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": LINE,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": LINE,
-    "ytick.left": False,
-    "axes.axisbelow": True,
-}
+SOFT, ACCENT, SECOND = "#000001", "#000003", "#000004"
+VARIABLES = {SOFT: "soft", "#000002": "line", ACCENT: "accent", SECOND: "second"}
+STYLE = Path(__file__).with_name("chart.mplstyle")
 
 
 def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence["Fold"] = ()) -> str:
@@ -44,7 +30,7 @@ def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence["Fol
         for fold, values in zip(best, folds, strict=False):
             epoch = fold["best_epoch"]
             axes.plot(epoch, values[epoch - 1], "o", color=SECOND, markersize=4)
-        axes.plot(epochs, [sum(column) / len(column) for column in zip(*folds, strict=True)], color=ACCENT)
+        axes.plot(epochs, np.mean(folds, axis=0), color=ACCENT)
         axes.set_xlim(0.5, len(epochs) + 0.5)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
@@ -55,32 +41,26 @@ def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence["Fol
 def round_chart(rounds: Sequence["Round"], cv: "CrossValidation", test: "Ensemble | None") -> str:
     """WAF of each round and of the final one: cross-validated with its spread over folds, and on test."""
     names = [str(entry["round"]) for entry in rounds] + ["final"]
-    mean = _percent([*(entry["cv_waf"] for entry in rounds), cv["waf"]])
-    std = _percent([*(entry["cv_std"] for entry in rounds), cv["std"]])
+    mean = 100 * np.array([*(entry["cv_waf"] for entry in rounds), cv["waf"]])
+    std = 100 * np.array([*(entry["cv_std"] for entry in rounds), cv["std"]])
 
     def draw(axes: "Axes") -> None:
-        low = [m - s for m, s in zip(mean, std, strict=True)]
-        high = [m + s for m, s in zip(mean, std, strict=True)]
-        axes.fill_between(range(len(mean)), low, high, color=ACCENT, alpha=0.15, linewidth=0)
+        axes.fill_between(range(len(mean)), mean - std, mean + std, color=ACCENT, alpha=0.15, linewidth=0)
         axes.plot(mean, "o-", color=ACCENT, markersize=4)
         if test:
-            known = _percent([*(entry["test_waf"] for entry in rounds), test["waf"]])
-            axes.plot(known, "o-", color=SECOND, markersize=4)
+            scores = np.array([*(entry["test_waf"] for entry in rounds), test["waf"]], float)  # None: no dot
+            axes.plot(100 * scores, "o-", color=SECOND, markersize=4)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("round")
 
     return _chart(draw, "WAF of each round, %")
 
 
-def _percent(fractions: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else 100 * value for value in fractions]
-
-
 def _chart(draw: "Callable[[Axes], None]", label: str) -> str:
-    import matplotlib
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
+    with style.context([STYLE, {"svg.hashsalt": label}]):
         figure = Figure(figsize=(4.4, 2.5), layout="constrained")
         axes = figure.add_subplot()
         axes.locator_params(axis="y", nbins=5)
@@ -90,8 +70,7 @@ def _chart(draw: "Callable[[Axes], None]", label: str) -> str:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every chart; an id is unique in a page
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])  # the same in every chart; an id is unique in a page
     for stand_in, name in VARIABLES.items():
         svg = svg.replace(stand_in, f"var(--{name})")
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -32,14 +32,9 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        inline=lambda name: "data:image/jpeg;base64," + b64encode((folder / name).read_bytes()).decode(),
-        percent=formats.percent,
-        number=formats.number,
-        duration=formats.duration,
-        listing=formats.listing,
-    )
-    environment.globals.update(spread=formats.spread, points=formats.points)
+    environment.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
+    environment.filters |= {f.__name__: f for f in (formats.percent, formats.number, formats.duration, formats.listing)}
+    environment.globals |= {f.__name__: f for f in (formats.spread, formats.points)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
     ranking = every_key["ranking"]
     return environment.get_template("report.html").render(
@@ -47,12 +42,12 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         charts=_charts(every_key),
         added=sum(sum(entry["added"].values()) for entry in metrics.get("rounds") or []),
         subsets=tables.subsets_best_first(metrics),
-        faces_and_frames=tables.trained_on(metrics, "image", "video"),
+        faces_and_frames=next(iter(tables.trained_on(metrics, "image", "video")), None),
         best_single=tables.best_single(metrics),
         chance_margin=tables.chance_margin,
         problem_groups=tables.problem_groups(metrics.get("problems") or []),
         ranking_failures=tables.problem_groups(ranking["failures"]) if ranking else [],
-        text_rows=tables.text_rows(metrics),
+        text_rows=tables.trained_on(metrics, "text"),
         table_1=tables.table_1(metrics),
         table_2=tables.table_2(metrics),
     )

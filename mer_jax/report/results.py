@@ -9,7 +9,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
-from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import expected_calibration_error, waf
 from mer_jax.text.rankings import Rankings
 
@@ -19,11 +18,9 @@ def fusion_sections(
 ) -> dict[str, Any]:
     """Every section that the fusion of all modalities fills.
 
-    Args:
-        run: the run's own setting after the last round.
-        rounds: of that setting, as self-training saved them.
+    run: the run's own setting after the last round. rounds: of that setting, as self-training saved them.
     """
-    labels, modalities = dataset.labels, fusion.data.modalities
+    data, labels, modalities = fusion.data, dataset.labels, fusion.data.modalities
     held_out = fusion.held_out(run)
     pseudo = len(rounds[-1]["pseudo"]["labels"]) if rounds else 0
     return {
@@ -34,21 +31,27 @@ def fusion_sections(
             "counts": dataset.counts(),
             "classes": dataset.classes(),
         },
-        "cv": cv_section(fusion, run, held_out, labels),
+        "cv": {
+            **scores(data.labels, held_out, labels),
+            "waf": float(run.cv_waf.mean()),
+            "std": float(run.cv_waf.std()),
+        },
         "folds": fold_sections(fusion, run, held_out, pseudo),
         "test": test_section(fusion, run, labels),
-        "rounds": round_sections(rounds, fusion.data.unlabelled_truth, labels),
-        "modality_subsets": subset_sections(fusion, run),
+        "rounds": round_sections(rounds, data.unlabelled_truth, labels),
+        "modality_subsets": [
+            {"modalities": list(subset), **fusion.waf_given(run, subset)}
+            for size in range(1, len(modalities) + 1)
+            for subset in combinations(modalities, size)
+        ],
         "attention": attention_section(fusion, run, labels),
     }
 
 
 def curves_section(run: TrainedSetting, tune: Mapping[str, Any] | None) -> dict[str, Any]:
     """Losses and scores over epochs: of the final training, and of the prompts where they were tuned."""
-    fusion = {
-        "loss": np.asarray(run.fitted.train_loss).tolist(),
-        "waf": np.asarray(run.fitted.validation_waf).tolist(),
-    }
+    fitted = run.fitted
+    fusion = {"loss": np.asarray(fitted.train_loss).tolist(), "waf": np.asarray(fitted.validation_waf).tolist()}
     return {"fusion": fusion, "tune": tune}
 
 
@@ -94,27 +97,14 @@ def ablation_sections(rounds: Sequence[Mapping[str, Any]], final: Mapping[str, T
     """Each setting without self-training (before the first round adds anything) and with it."""
     sections = []
     for name, trained in final.items():
-        setting: Setting = trained.setting
-        row = {
-            "name": name,
-            "modalities": list(setting.modalities),
-            "modality_dropout": float(setting.hyperparameters.modality_dropout),
-        }
-        last = waf_section(trained.cv_waf, trained.test_waf)
+        dropout = float(trained.setting.hyperparameters.modality_dropout)
+        row = {"name": name, "modalities": list(trained.setting.modalities), "modality_dropout": dropout}
         if rounds:
-            first = waf_section(rounds[0][name]["cv_waf"], rounds[0][name]["test_waf"])
-            sections += [{**row, "self_training": False, **first}, {**row, "self_training": True, **last}]
-        else:
-            sections.append({**row, "self_training": False, **last})
+            first = rounds[0][name]
+            sections.append({**row, "self_training": False, **waf_section(first["cv_waf"], first["test_waf"])})
+        last = waf_section(trained.cv_waf, trained.test_waf)
+        sections.append({**row, "self_training": bool(rounds), **last})
     return sections
-
-
-def cv_section(
-    fusion: CrossValidation, run: TrainedSetting, held_out: np.ndarray, labels: Sequence[str]
-) -> dict[str, Any]:
-    """Held-out scores: WAF is the mean over folds, the rest is over all clips at once."""
-    overall = scores(fusion.data.labels, held_out, labels)
-    return {**overall, "waf": float(run.cv_waf.mean()), "std": float(run.cv_waf.std())}
 
 
 def fold_sections(
@@ -159,9 +149,7 @@ def round_sections(
         sections.append(
             {
                 "round": number,
-                "cv_waf": float(np.mean(entry["cv_waf"])),
-                "cv_std": float(np.std(entry["cv_waf"])),
-                "test_waf": entry["test_waf"],
+                **waf_section(entry["cv_waf"], entry["test_waf"]),
                 "added": {label: int((given == i).sum()) for i, label in enumerate(labels)},
                 "confidence": {
                     label: float(confidence[given == i].mean()) for i, label in enumerate(labels) if (given == i).any()
@@ -174,16 +162,6 @@ def round_sections(
             }
         )
     return sections
-
-
-def subset_sections(fusion: CrossValidation, run: TrainedSetting) -> list[dict[str, Any]]:
-    """WAF of the ensemble when only some modalities are present, for every subset."""
-    modalities = fusion.data.modalities
-    return [
-        {"modalities": list(subset), **fusion.waf_given(run, subset)}
-        for size in range(1, len(modalities) + 1)
-        for subset in combinations(modalities, size)
-    ]
 
 
 def attention_section(

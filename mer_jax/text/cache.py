@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mer_jax.text.answers import Annotator, Answer, Usage
 
@@ -43,9 +42,7 @@ class AnswerCache:
         self._load()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.file.close()
 
     def append(self, answer: Answer) -> None:
@@ -62,7 +59,8 @@ class AnswerCache:
                 try:
                     entry = json.loads(line)
                     identity = {key: entry.pop(key) for key in self.identity}
-                    answer = read(entry)
+                    ranking, usage = entry.pop("ranking"), Usage(**entry.pop("usage"))
+                    answer = Answer(ranking=None if ranking is None else tuple(ranking), usage=usage, **entry)
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
                 if identity == self.identity:
@@ -75,10 +73,3 @@ class AnswerCache:
     def _note(self, answer: Answer) -> None:
         self.answers[answer.transcript] = replace(answer, reply="")
         self.spent.add(answer.usage)
-
-
-def read(entry: dict[str, Any]) -> Answer:
-    """An answer from its JSON object."""
-    ranking = entry["ranking"]
-    fields = {"ranking": None if ranking is None else tuple(ranking), "usage": Usage(**entry["usage"])}
-    return Answer(**{**entry, **fields})

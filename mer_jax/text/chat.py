@@ -18,9 +18,9 @@ from typing import Any
 import openai
 
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
-from mer_jax.text.prompts import ask, repair
+from mer_jax.text.rankings import ChatSettings
+from mer_jax.text.templates import ask, repair
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds

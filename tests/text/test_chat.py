@@ -11,11 +11,10 @@ from dataclasses import replace
 import pytest
 
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
-from mer_jax.text.rankings import rank_all
+from mer_jax.text.rankings import ChatSettings, rank_all
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"
@@ -91,7 +90,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from mer_jax.data.dataset import LABELS
-from mer_jax.text.annotators import ChatSettings
+from mer_jax.text.rankings import ChatSettings
 from mer_jax.text.chat import ChatAnnotator
 from mer_jax.text.rankings import rank_all
 annotator = ChatAnnotator(ChatSettings(base_url=sys.argv[1], concurrency=8))
