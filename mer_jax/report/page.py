@@ -55,16 +55,17 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
 
 def _charts(metrics: Metrics) -> dict[str, list[str]]:
     """Section -> SVGs; a section without data has none."""
-    curves, rounds = metrics["curves"], metrics["rounds"]
-    fusion, tune = (curves["fusion"], curves["tune"]) if curves else (None, None)
+    curves, rounds = metrics["curves"] or {}, metrics["rounds"]
     return {
-        "fusion": _fold_charts("Fusion", fusion, metrics["folds"] or ()) if fusion else [],
-        "tune": _fold_charts("EmoVCLIP", tune) if tune else [],
+        "fusion": _fold_charts("Fusion", curves.get("fusion"), metrics["folds"] or ()),
+        "tune": _fold_charts("EmoVCLIP", curves.get("tune")),
         "rounds": [figures.round_chart(rounds, metrics["cv"], metrics["test"])] if rounds else [],
     }
 
 
-def _fold_charts(name: str, curves: FoldCurves, folds: Sequence[Fold] = ()) -> list[str]:
+def _fold_charts(name: str, curves: FoldCurves | None, folds: Sequence[Fold] = ()) -> list[str]:
+    if not curves:
+        return []
     waf = [[100 * value for value in fold] for fold in curves["waf"]]
     return [
         figures.fold_chart(curves["loss"], f"{name}: training loss"),

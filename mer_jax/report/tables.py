@@ -36,7 +36,7 @@ def trained_on(metrics: Metrics, *modalities: str) -> list[SingleModality]:
     return [entry for entry in metrics.get("single_modality") or [] if tuple(entry["modalities"]) == modalities]
 
 
-def _score(entry: Subset | SingleModality) -> float:
+def _score(entry: Subset) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
 
 

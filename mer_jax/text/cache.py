@@ -39,20 +39,6 @@ class AnswerCache:
         except BlockingIOError:
             print(f"  waiting for another process that uses {self.path}", file=sys.stderr, flush=True)
             fcntl.flock(self.file, fcntl.LOCK_EX)
-        self._load()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def append(self, answer: Answer) -> None:
-        """Keeps an answer. Once this returns, it outlives the process."""
-        line = json.dumps({**self.identity, **asdict(answer)}, ensure_ascii=False)
-        # A reply may hold half a surrogate pair: backslashreplace writes the JSON escape of it.
-        self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        self._note(answer)
-
-    def _load(self) -> None:
         line = b"\n"
         with open(self.path, "rb") as lines:
             for line in lines:
@@ -69,6 +55,17 @@ class AnswerCache:
                     self.spent.add(answer.usage)
         if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
             self.file.write(b"\n")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def append(self, answer: Answer) -> None:
+        """Keeps an answer. Once this returns, it outlives the process."""
+        line = json.dumps({**self.identity, **asdict(answer)}, ensure_ascii=False)
+        # A reply may hold half a surrogate pair: backslashreplace writes the JSON escape of it.
+        self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._note(answer)
 
     def _note(self, answer: Answer) -> None:
         self.answers[answer.transcript] = replace(answer, reply="")

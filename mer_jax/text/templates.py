@@ -6,11 +6,10 @@ neither cached features nor cached answers mix two wordings.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """What Baichuan reads. text: with the fields {ranking} and {transcript}; names: what each label is called in it.
 
     first: how many labels of a ranking it names; None names them all.
@@ -46,8 +45,7 @@ def join(ranking: Sequence[str] | None, transcript: str, template: str) -> str:
     return chosen.text.format(ranking=ranked, transcript=transcript)
 
 
-@dataclass(frozen=True)
-class ClassPrompts:
+class ClassPrompts(NamedTuple):
     """What CLIP's text tower reads of a class (spec: Video).
 
     context: words that the learned tokens start from, or that stand in their place.
@@ -71,8 +69,7 @@ CLASS_PROMPTS = {
 }
 
 
-@dataclass(frozen=True)
-class Prompt:
+class Prompt(NamedTuple):
     """How a chat model is asked for a ranking. instruction: with the field {labels}; repair: with {reason}."""
 
     instruction: str
