@@ -23,7 +23,7 @@ from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.tuning.batches import Batch, FoldBatches
 
 

@@ -12,8 +12,7 @@ from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
 from mer_jax.runtime.errors import DataError
-from mer_jax.text.annotators import RankingSettings
-from mer_jax.text.rankings import Rankings
+from mer_jax.text.rankings import Rankings, RankingSettings
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),

@@ -8,10 +8,9 @@ import pytest
 from mer_jax.data.dataset import LABELS
 from mer_jax.data.sample.sentences import sentence
 from mer_jax.models.baichuan import Baichuan
-from mer_jax.text.annotators import LocalSettings
 from mer_jax.text.answers import Usage
 from mer_jax.text.local import LocalAnnotator
-from mer_jax.text.rankings import rank_all
+from mer_jax.text.rankings import LocalSettings, rank_all
 from mer_jax.text.templates import TEMPLATES, join
 
 
