@@ -117,10 +117,7 @@ class Training:
     def run(self) -> Fitted:
         """All epochs."""
         best = Best(
-            self.params,
-            jnp.zeros((len(self.trial.validation), self.num_classes)),
-            jnp.float32(-1),
-            jnp.int32(0),
+            self.params, jnp.zeros((len(self.trial.validation), self.num_classes)), jnp.float32(-1), jnp.int32(0)
         )
         start = (self.params, Moments.zeros(self.params), best)
         (_, _, best), (losses, wafs) = jax.lax.scan(self.epoch, start, jnp.arange(self.epochs))
