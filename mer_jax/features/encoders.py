@@ -91,20 +91,15 @@ Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> 
 
 @dataclass(frozen=True)
 class Encoder:
-    """One modality's encoder.
-
-    load: builds the device program; called only when something is not in the store yet.
-    buckets: the lengths that chunks are padded to. model_parallel: local devices that share one copy of the weights.
-    budget: padded elements in the part of a batch that goes to one copy.
-    """
+    """One modality's encoder."""
 
     modality: str
-    reader: Any  # Clip -> list[Chunk], with identity(clip)
+    reader: Any  # see mer_jax/features/readers.py
     fingerprint: str
-    load: Callable[[], Embed]
-    buckets: tuple[int, ...]
-    budget: int
-    model_parallel: int = 1
+    load: Callable[[], Embed]  # builds the device program; called only when something is not in the store yet
+    buckets: tuple[int, ...]  # the lengths that chunks are padded to
+    budget: int  # padded elements in the part of a batch that goes to one copy of the weights
+    model_parallel: int = 1  # local devices that share one copy of the weights
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""
@@ -191,19 +186,21 @@ def embed_text(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
+def resized(program: Callable[..., Any]) -> Embed:
+    """Takes frames uint8 and the weights that resize them to a program that takes pixels."""
+    resize = jax.jit(clip_pixels)
+    return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
+
+
 def speech_encoder(settings: SpeechSettings) -> Encoder:
     """HuBERT on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
-
-    def load() -> Embed:
-        model = Hubert.from_pretrained(settings.source, settings.dtype, local_mesh())
-        return frozen_program(model, partial(embed_speech, keep_layers=layers))
-
+    embed = partial(embed_speech, keep_layers=layers)
     return Encoder(
         modality="speech",
         reader=SpeechReader(rate, seconds),
         fingerprint=identify(settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers),
-        load=load,
+        load=lambda: frozen_program(Hubert.from_pretrained(settings.source, settings.dtype, local_mesh()), embed),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
@@ -213,9 +210,8 @@ def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
 
     def load() -> Embed:
-        resize = jax.jit(clip_pixels)
-        program = frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
-        return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
+        model = CLIP.from_pretrained(settings.source, settings.dtype, local_mesh())
+        return resized(frozen_program(model, embed_images))
 
     return Encoder(
         modality="image",
@@ -232,8 +228,7 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
 
     def load() -> Embed:
-        mesh = local_mesh(settings.model_parallel)
-        model = Baichuan.from_pretrained(settings.source, settings.dtype, mesh)
+        model = Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel))
         return frozen_program(model, partial(embed_text, keep_layers=layers))
 
     return Encoder(
@@ -254,12 +249,9 @@ def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Enc
     """
 
     def load() -> Embed:
-        resize = jax.jit(clip_pixels)
-        copies = NamedSharding(local_mesh(), PartitionSpec())
         graphdef, state = nnx.split(model)
-        program = frozen_program(nnx.merge(graphdef, jax.device_put(state, copies)), embed_video)
-        sets = jax.device_put(prompts, copies)
-        return lambda frames, lengths, rows, columns: program(sets, resize(frames, rows, columns), lengths)
+        weights, sets = jax.device_put((state, prompts), NamedSharding(local_mesh(), PartitionSpec()))
+        return resized(partial(frozen_program(nnx.merge(graphdef, weights), embed_video), sets))
 
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(prompts):

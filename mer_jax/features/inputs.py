@@ -53,26 +53,18 @@ class InputSettings:
         return "video" in self.encoded
 
 
+@dataclass
 class Inputs:
     """A run's clips, their corrupted copies and rankings, and the features of both.
 
-    Args:
-        workdir: of the run, where crops and features are kept.
-        tuned_encoder: gives the video encoder, whose prompts are trained on the labelled clips; called only when video
-            features are asked for. None where they are not.
+    `tuned_encoder` gives the video encoder, whose prompts are trained on the labelled clips; it is called only when
+    video features are asked for. None where they are not.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        settings: InputSettings,
-        workdir: Path,
-        tuned_encoder: Callable[[], Encoder] | None = None,
-    ):
-        self.dataset = dataset
-        self.settings = settings
-        self.workdir = workdir
-        self.tuned_encoder = tuned_encoder
+    dataset: Dataset
+    settings: InputSettings
+    workdir: Path  # of the run, where crops and features are kept
+    tuned_encoder: Callable[[], Encoder] | None = None
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -107,16 +99,17 @@ class Inputs:
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""
-        settings = self.settings.encoders
-        if modality == "video":
-            assert self.tuned_encoder, "video features need trained prompts"
-            return self.tuned_encoder()
-        if modality == "speech":
-            return speech_encoder(settings.speech)
-        if modality == "image":
-            return image_encoder(settings.image)
-        ranked = self.rankings.ranked if with_rankings else {}
-        return text_encoder(settings.text, ranked, self.settings.ranking.template)
+        encoders = self.settings.encoders
+        match modality:
+            case "speech":
+                return speech_encoder(encoders.speech)
+            case "image":
+                return image_encoder(encoders.image)
+            case "text":
+                ranked = self.rankings.ranked if with_rankings else {}
+                return text_encoder(encoders.text, ranked, self.settings.ranking.template)
+        assert self.tuned_encoder, "video features need trained prompts"
+        return self.tuned_encoder()
 
     def problems(self, features: Mapping[str, Features]) -> list[Problem]:
         """All that was skipped or degraded, by clip: the data set's problems, and every absence of a modality."""

@@ -16,14 +16,8 @@ import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import (
-    ExtractionSettings,
-    clip_faces,
-    clip_frames,
-    clip_sound,
-    identity,
-    time_limit,
-)
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound, time_limit
+from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import resize_and_crop_weights
@@ -42,16 +36,21 @@ class Chunk:
     side: tuple[Any, ...] = ()  # arrays of one shape for all chunks
 
 
+class MediaReader:
+    """Reads what has to be decoded from a clip's media file, unless the clip is prepared."""
+
+    decodes: ClassVar[bool] = True
+
+    def identity(self, clip: Clip) -> str:
+        return clip.prepared.identity() if clip.prepared else file_identity(clip.media)
+
+
 @dataclass(frozen=True)
-class SpeechReader:
+class SpeechReader(MediaReader):
     """Sound as int16 chunks [S]; beside each the whole clip's mean and 1 / standard deviation (spec: Speech)."""
 
     sample_rate: int
     chunk_seconds: float
-    decodes: ClassVar[bool] = True
-
-    def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -79,7 +78,7 @@ class FaceReader:
     decodes: ClassVar[bool] = False
 
     def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.faces)
+        return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -92,7 +91,7 @@ class FaceReader:
 
 
 @dataclass(frozen=True)
-class VideoReader:
+class VideoReader(MediaReader):
     """`num_frames` whole frames of a clip as one uint8 RGB chunk [T, H, W, 3] (spec: Video).
 
     choose: (num_frames, frames in the clip) -> positions; the segment centres unless training draws them.
@@ -101,10 +100,6 @@ class VideoReader:
     image_size: int
     num_frames: int
     choose: Callable[[int, int], np.ndarray] = segment_centres
-    decodes: ClassVar[bool] = True
-
-    def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -125,10 +120,9 @@ def frame_chunk(frames: np.ndarray, image_size: int) -> Chunk:
 
 def next_side(side: int) -> int:
     """The smallest of SIDES that holds `side` pixels."""
-    fitting = [allowed for allowed in SIDES if allowed >= side]
-    if not fitting:
+    if side > SIDES[-1]:
         raise Absent(f"frames of {side} px are larger than the {SIDES[-1]} px that are supported")
-    return fitting[0]
+    return next(allowed for allowed in SIDES if allowed >= side)
 
 
 @dataclass(frozen=True)
@@ -141,18 +135,15 @@ class TextReader:
     max_tokens: int
     decodes: ClassVar[bool] = False
 
-    def text(self, clip: Clip) -> str:
-        return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
-
     def identity(self, clip: Clip) -> str:
-        return self.text(clip)
+        return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
 
     def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
             raise Absent("no transcript")
         if clip.corruption:
             clip.corruption.check("text")
-        (tokens,) = self.tokenize([self.text(clip)])
+        (tokens,) = self.tokenize([self.identity(clip)])
         return np.array(tokens[: self.max_tokens], np.int32)
 
     def chunks(self, tokens: np.ndarray) -> list[Chunk]:

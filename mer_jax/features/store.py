@@ -32,7 +32,6 @@ class FeatureStore:
     """Appends shards of rows to a folder and finds rows by key."""
 
     def __init__(self, folder: Path):
-        """Opens the store, creating the folder when needed."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards = sorted(folder.glob("*.safetensors"))
@@ -74,7 +73,7 @@ class FeatureStore:
         self.shards.append(path)
 
     def rows(self, keys: Sequence[str]) -> tuple[Rows, np.ndarray]:
-        """Embeddings and presence [N] bool, in the order of `keys`. Absent rows are zeros.
+        """Embeddings, zeros where absent, and presence [N] bool, in the order of `keys`.
 
         Rows of [D] are [N, D]; rows of [F, D], one for each fold, are [F, N, D], or [N, D] if F is 1.
         """

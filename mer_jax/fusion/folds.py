@@ -55,8 +55,6 @@ def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray
 
     Args:
         labels: [N] int.
-        num_folds: at least 2.
-        seed: of the order among equal groups.
         groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own group.
 
     Returns:

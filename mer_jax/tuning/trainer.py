@@ -82,13 +82,7 @@ def micro_batches(clips: Any, size: int) -> Any:
 
 
 class Tuner:
-    """Trains R sets of prompts side by side.
-
-    Args:
-        model: whose backbone all sets share.
-        num_folds: of the labelled clips.
-        seed: of everything random.
-    """
+    """Trains R sets of prompts side by side on the backbone of `model`."""
 
     def __init__(self, model: EmoVCLIP, settings: TuneSettings, num_folds: int, seed: int, steps_per_epoch: int):
         self.settings = settings
@@ -99,9 +93,7 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
-        self.graphdef: Any = graphdef
-        self.backbone: Any = backbone
+        self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
@@ -177,11 +169,10 @@ class Tuner:
             logits.append(self.score((prompts, self.validation_folds), batch, self.backbone))  # [R, v, b, C]
             labels.append(batch.labels[self.validation_folds])  # [R, v, b]
             real.append(batch.real[self.validation_folds])
-        sets = len(self.validation_folds)
-        flat = [jnp.concatenate(parts, axis=2).reshape(sets, -1) for parts in (labels, real)]
-        predictions = jnp.concatenate(logits, axis=2).argmax(-1).reshape(sets, -1)
+        predictions = jnp.concatenate(logits, axis=2).argmax(-1)
+        flat = [x.reshape(len(x), -1) for x in (jnp.concatenate(labels, 2), predictions, jnp.concatenate(real, 2))]
         num_classes = logits[0].shape[-1]
-        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, num_classes, real))(flat[0], predictions, flat[1])
+        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, num_classes, real))(*flat)
         better = waf > state.best_waf
         trees = prompts, state.best_prompts
         best = jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), *trees)
