@@ -93,6 +93,8 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
+        self.graphdef: Any
+        self.backbone: Any
         self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
