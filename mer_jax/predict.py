@@ -74,7 +74,9 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
         features = {modality: inputs.features(modality) for modality in ensemble.shape.dims}
         present = {modality: x.present for modality, x in features.items()}
         embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's
-            modality: x.embeddings if x.present.any() else np.zeros((len(paths), ensemble.shape.dims[modality]), "f4")
+            modality: x.embeddings
+            if x.present.any()
+            else np.zeros((len(paths), ensemble.shape.dims[modality]), np.float32)
             for modality, x in features.items()
         }
         probs, attention = ensemble(embeddings, present)

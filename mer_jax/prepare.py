@@ -17,7 +17,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from mer_jax.data import check
-from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import cut_faces
 from mer_jax.data.dataset import RootData, open_dataset
 from mer_jax.data.faces import FACE_SIZE
@@ -57,19 +56,14 @@ def main() -> None:
         contact_sheet(Path(PREVIEW.value), rows, FACE_SIZE)
         print("\n".join(caption for caption, _ in rows))
     if OUTPUT.value:
-        prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)
+        from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
-
-def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str | None) -> None:
-    """Clips -> TFDS; prints the folder to train from."""
-    from mer_jax.data.builder import Mer  # brings tensorflow_datasets
-
-    print("\n".join(check.overview(dataset)), file=sys.stderr)
-    name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
-    root = settings.data.root if isinstance(settings.data, RootData) else "."
-    with progress("prepared", len(dataset.clips), "clip") as bar:
-        records = RecordSettings(settings.prepare, settings.extraction)
-        print(Mer(name, dataset, records, output, bar.update).build(Path(root), beam_runner))
+        print("\n".join(check.overview(dataset)), file=sys.stderr)
+        name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
+        root = settings.data.root if isinstance(settings.data, RootData) else "."
+        with progress("prepared", len(dataset.clips), "clip") as bar:
+            records, output = RecordSettings(settings.prepare, extraction), Path(OUTPUT.value).expanduser()
+            print(Mer(name, dataset, records, output, bar.update).build(Path(root), BEAM.value))
 
 
 if __name__ == "__main__":

@@ -149,11 +149,11 @@ def self_train(
 ) -> tuple[list[dict[str, Any]], Outcome]:
     """All rounds, each of them as it is saved (setting -> scores and choices), and the final training.
 
-    A round that `folder` holds already is not computed again. A clip without any modality is never chosen.
+    Each setting chooses for itself. A round that `folder` holds already is not computed again. A clip without any
+    modality is never chosen.
 
     Args:
         train: (setting -> its pseudo-labels, number of the training) -> setting -> `Trained`.
-        names: of the settings, each of which chooses for itself.
         present: [M, U] bool, the unlabelled clips' modalities.
         unimodal: [M, U, C] probabilities of classifiers that see one modality, for the agreement filter.
         advance: called with trainings done.

@@ -122,9 +122,8 @@ def sweep(
     settings: Settings, plan: SweepSettings, rows: Sequence[Row], data: FusionData, num_classes: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Trains every row with every seed: WAF in [0, 1], over the seeds. Rows of one `hidden` share a program."""
-    self_training = settings.self_training
-    if not (plan.self_training and len(data.unlabelled_truth)):
-        self_training = replace(self_training, rounds=0)
+    self_trains = plan.self_training and len(data.unlabelled_truth)
+    self_training = settings.self_training if self_trains else replace(settings.self_training, rounds=0)
     fusion_of = {row.name: changed(settings.fusion, row.changes) for row in rows}
     entries: dict[str, dict[str, Any]] = {}
     for hidden in sorted({fusion.hidden for fusion in fusion_of.values()}):
@@ -162,9 +161,9 @@ def changed(fusion: FusionSettings, changes: Mapping[str, Any]) -> FusionSetting
     Raises:
         UsageError: there is no such field, its value is out of range, or rows of a sweep share it.
     """
-    fixed = [key for key in FIXED if key in changes]
-    if fixed:
-        raise UsageError(f"{fixed[0]} cannot differ between the rows of a sweep: set it in the run")
+    for key in FIXED:
+        if key in changes:
+            raise UsageError(f"{key} cannot differ between the rows of a sweep: set it in the run")
     return read_settings(FusionSettings, as_dict(fusion) | dict(changes))
 
 
