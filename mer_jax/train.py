@@ -92,7 +92,7 @@ def train(run: Run[Settings]) -> None:
         write_candidates(dataset, trained, workdir / "predictions")
 
     with run.stage("report"):
-        video = tuned() if settings.tunes_prompts else None
+        video = tuned() if "video" in settings.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,
@@ -120,9 +120,7 @@ def fuse(
     for modality in features:
         if modality not in data.modalities:
             print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
-    self_training = settings.self_training
-    if not len(data.unlabelled_truth):
-        self_training = replace(self_training, rounds=0)
+    self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
     table = run_table(settings.fusion, settings.ablations, data.modalities)
     most = max(1 + len(table.ablations), len(table.singles))
     room = min(self_training.slots(len(dataset.labels)), len(data.unlabelled_truth))

@@ -208,16 +208,13 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
-
-    def load() -> Embed:
-        model = CLIP.from_pretrained(settings.source, settings.dtype, local_mesh())
-        return resized(frozen_program(model, embed_images))
-
     return Encoder(
         modality="image",
         reader=FaceReader(clip_image_size(settings.source), max(settings.buckets_frames)),
         fingerprint=identify(settings.source, dtype=settings.dtype),
-        load=load,
+        load=lambda: resized(
+            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
+        ),
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
     )
@@ -226,16 +223,14 @@ def image_encoder(settings: ImageSettings) -> Encoder:
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """Baichuan on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-
-    def load() -> Embed:
-        model = Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel))
-        return frozen_program(model, partial(embed_text, keep_layers=layers))
-
+    embed = partial(embed_text, keep_layers=layers)
     return Encoder(
         modality="text",
         reader=TextReader(Tokenizer(fetch(settings.source)).encode, rankings, template, longest),
         fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers),
-        load=load,
+        load=lambda: frozen_program(
+            Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
+        ),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,
         model_parallel=settings.model_parallel,
@@ -243,10 +238,7 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
 
 
 def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
-    """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P], one row per set.
-
-    model: gives the backbone. prompts: its Prompt state with a leading axis R.
-    """
+    """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P]. Arguments as of `embed_video`."""
 
     def load() -> Embed:
         graphdef, state = nnx.split(model)

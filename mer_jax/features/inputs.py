@@ -47,11 +47,6 @@ class InputSettings:
         """Whether anything does."""
         return "text" in self.encoded
 
-    @property
-    def tunes_prompts(self) -> bool:
-        """Whether the video encoder is asked for."""
-        return "video" in self.encoded
-
 
 @dataclass
 class Inputs:

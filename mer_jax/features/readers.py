@@ -76,13 +76,10 @@ class FaceReader:
     image_size: int
     chunk_frames: int
     decodes: ClassVar[bool] = False
+    read = staticmethod(clip_faces)
 
     def identity(self, clip: Clip) -> str:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
-
-    @property
-    def read(self) -> Callable[[Clip], np.ndarray]:
-        return clip_faces
 
     def chunks(self, crops: np.ndarray) -> list[Chunk]:
         chunk = frame_chunk(crops, self.image_size)

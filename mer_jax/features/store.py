@@ -8,6 +8,7 @@ the folder number their shards apart.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,9 @@ class FeatureStore:
             self._index(number, rows)
 
     def _index(self, number: int, rows: Sequence[tuple[str, str | None]]) -> None:
-        position = 0
-        for key, reason in rows:
-            if reason is None:
-                self.where[key] = (number, position)
-                position += 1
-            else:
-                self.where[key] = (number, -1)
-                self.reasons[key] = reason
+        positions = count()
+        self.where |= {key: (number, next(positions) if reason is None else -1) for key, reason in rows}
+        self.reasons |= {key: reason for key, reason in rows if reason is not None}
 
     def __contains__(self, key: str) -> bool:
         return key in self.where

@@ -139,10 +139,7 @@ def make_training_set(
 ) -> TrainingSet:
     """Puts L labelled clips on the device, with `slots` free positions behind them.
 
-    Args:
-        features: [L, D] per modality, or [F, L, D] where each fold has its own.
-        present: [L] bool per modality.
-        labels: [L] int.
+    features: [L, D] per modality, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int.
     """
 
     def place(x: np.ndarray, dtype: type) -> jax.Array:

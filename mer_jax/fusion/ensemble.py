@@ -39,10 +39,7 @@ class MemberOutputs(NamedTuple):
 class Scorer:
     """Scores clips in batches of a fixed size: one compilation for all calls with as many members.
 
-    Args:
-        dims, num_classes, hidden: see `AttentionFusion`.
-        batch_size: clips per step on each device.
-        devices: share every batch; default all local ones.
+    batch_size: clips per step on each of the devices, by default all local ones. The rest as of `AttentionFusion`.
     """
 
     def __init__(
@@ -66,9 +63,7 @@ class Scorer:
     ) -> MemberOutputs:
         """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
-        Args:
-            features: [N, D] per modality, or [F, N, D] where each fold has its own.
-            present: [N] bool per modality.
+        features: [N, D] per modality, or [F, N, D] where each fold has its own. present: [N] bool per modality.
         """
         members = jax.device_put(members, NamedSharding(self._mesh, PartitionSpec()))
         total = len(next(iter(present.values())))

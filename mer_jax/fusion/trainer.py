@@ -1,8 +1,7 @@
 """Trains every fold, seed and setting at once: one compiled program for all epochs, rounds and grids.
 
-A *trial* is one training of one `AttentionFusion`. Trials share the clips of a `TrainingSet`, which stays on the
-device, and differ in which of them they train on and in traced hyperparameters, so that only new shapes cause a
-compilation.
+Trials share the clips of a `TrainingSet`, which stays on the device, and differ in which of them they train on and in
+traced hyperparameters, so that only new shapes cause a compilation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,10 +37,8 @@ class Fitted(NamedTuple):
 class FoldTrainer:
     """Trains trials of one architecture; calls with equal shapes share one compilation.
 
-    Args:
-        dims, num_classes: see `AttentionFusion`.
-        settings: of which `hidden`, `keep_one`, `batch_size` and `epochs` count, which all trials share.
-        devices: default all local ones.
+    Of `settings`, `hidden`, `keep_one`, `batch_size` and `epochs` count, which all trials share. dims, num_classes: see
+    `AttentionFusion`. devices: default all local ones.
     """
 
     def __init__(

@@ -108,10 +108,11 @@ class PromptTuning:
         examples = np.sort(np.unique(labels, return_index=True)[1]).tolist()  # the first clip of every class
         example_prompts = [jax.tree.map(lambda leaf, i=i: leaf[set_of[i]], state.best_prompts) for i in examples]
         example_clips, pictures = [clips[i] for i in examples], self.workdir / "report" / "frames"
+        folds = [fold_of == fold for fold in np.unique(fold_of)]
         scores = {
             "mode": self.settings.mode,
-            "zero_shot": float(np.mean([waf(labels[fold], zero_shot[fold]) for fold in held_out(fold_of)])),
-            "linear_probe": linear_probe(embeddings, labels, fold_of),
+            "zero_shot": float(np.mean([waf(labels[fold], zero_shot[fold]) for fold in folds])),
+            "linear_probe": linear_probe(embeddings, labels, folds),
             "tuned": float(state.best_waf.mean()),
             "tuned_last": float(state.waf[:, -1].mean()),
             "strips": write_strips(model, plain, example_prompts, example_clips, encoder.reader, pictures),
@@ -120,15 +121,10 @@ class PromptTuning:
         return TunedPrompts(video_encoder(self.inputs.encoders.video, model, state.best_prompts), scores, curves)
 
 
-def held_out(fold_of: np.ndarray) -> list[np.ndarray]:
-    """Of each fold that has clips, which they are: bool [N]."""
-    return [fold_of == fold for fold in np.unique(fold_of)]
-
-
-def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
-    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
+def linear_probe(embeddings: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray]) -> float:
+    """Mean WAF over folds, each bool [N], of logistic regression on frozen embeddings [N, P]."""
     scores = []
-    for fold in held_out(fold_of):
+    for fold in folds:
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         predictions = probe.fit(embeddings[~fold], labels[~fold]).predict(embeddings[fold])
         scores.append(float(weighted_f1(labels[fold], predictions, int(labels.max()) + 1)))

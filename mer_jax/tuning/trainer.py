@@ -114,16 +114,12 @@ class Tuner:
         return nnx.merge(self.graphdef, prompts, backbone)
 
     def training_step(self, prompt_set: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
-        """One update of one set of prompts on its share of a batch; not compiled, `step` is.
+        """One set's prompts and optimizer state after an update, and the mean loss before it; `step` is compiled.
 
         Args:
             prompt_set: prompts, their optimizer state, and the folds to train on [G - 1].
             batch: as many clips of every fold, leaves [G, b, ...].
             flips: [G, b] bool, clips that are mirrored.
-            backbone: the frozen part of the model.
-
-        Returns:
-            Prompts and optimizer state after the step, and the mean loss before it.
         """
         prompts, state, folds = prompt_set
         clips = jax.tree.map(lambda x: x[folds].reshape(-1, *x.shape[2:]), (batch, flips))  # [(G - 1) b, ...]
@@ -166,15 +162,14 @@ class Tuner:
             flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
             prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
             losses.append(loss)
-        logits, labels, real = [], [], []
-        for batch in validation:
-            logits.append(self.score((prompts, self.validation_folds), batch, self.backbone))  # [R, v, b, C]
-            labels.append(batch.labels[self.validation_folds])  # [R, v, b]
-            real.append(batch.real[self.validation_folds])
-        predictions = jnp.concatenate(logits, axis=2).argmax(-1)
-        flat = [x.reshape(len(x), -1) for x in (jnp.concatenate(labels, 2), predictions, jnp.concatenate(real, 2))]
-        num_classes = logits[0].shape[-1]
-        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, num_classes, real))(*flat)
+        folds = self.validation_folds
+        scored = [
+            (self.score((prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
+            for batch in validation
+        ]
+        logits, labels, real = (jnp.concatenate(parts, axis=2) for parts in zip(*scored, strict=True))  # [R, v, N, ...]
+        flat = [x.reshape(len(x), -1) for x in (labels, logits.argmax(-1), real)]
+        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, logits.shape[-1], real))(*flat)
         better = waf > state.best_waf
         trees = prompts, state.best_prompts
         best = jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), *trees)
@@ -194,7 +189,6 @@ def tune(
 
     Args:
         build: key -> the network with fresh prompts.
-        batches: of the labelled clips.
         folder: of the checkpoints, one per epoch, of which the last is kept.
         advance: called with clips done.
     """

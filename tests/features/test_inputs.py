@@ -159,10 +159,10 @@ def test_the_trained_encoder_is_asked_for_when_video_is_and_not_before(tmp_path,
     inputs = Inputs(DATASET, settings(), tmp_path, lambda: asked.append("tuned") or "tuned encoder")
     for modality in ("speech", "text"):
         inputs.features(modality)
-    assert not asked and inputs.settings.tunes_prompts
+    assert not asked and "video" in inputs.settings.encoded
     inputs.features("video")
     assert asked == ["tuned"] and encoded[-1] == (["u", "b", "a", "t"], "tuned encoder")
-    assert not settings(video_feature="clip").tunes_prompts and not settings(modalities="text").tunes_prompts
+    assert "video" not in settings(video_feature="clip").encoded + settings(modalities="text").encoded
 
 
 def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
