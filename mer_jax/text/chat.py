@@ -216,10 +216,7 @@ class Session:
         usage.requests += 1
         self.reserved += cost(most)
         try:
-            form = {
-                "type": "json_schema",
-                "json_schema": {"name": "ranking", "strict": True, "schema": self.schema},
-            }
+            form = {"type": "json_schema", "json_schema": {"name": "ranking", "strict": True, "schema": self.schema}}
             response = await self.client.chat.completions.with_raw_response.create(
                 model=settings.model,
                 messages=messages,  # type: ignore[arg-type]

@@ -140,9 +140,7 @@ def test_plain_clip_bit_for_bit_without_prompts(pair):
         one_frame_clips = jax.jit(EmoVCLIP.encode_video)(model, pixels[:, None])
         np.testing.assert_array_equal(one_frame_clips, expected)
         assert_close(
-            jax.jit(EmoVCLIP.class_features)(model),
-            classes / np.linalg.norm(classes, axis=1, keepdims=True),
-            1e-5,
+            jax.jit(EmoVCLIP.class_features)(model), classes / np.linalg.norm(classes, axis=1, keepdims=True), 1e-5
         )
 
 
