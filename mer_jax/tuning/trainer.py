@@ -93,7 +93,9 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
+        self.graphdef: Any = graphdef
+        self.backbone: Any = backbone
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
