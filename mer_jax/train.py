@@ -128,9 +128,8 @@ def fuse(
     fusion = CrossValidation(data, networks, settings.seed, most, room)
 
     singles = fusion.train(table.singles, {}, 0) if table.singles else {}
-    unimodal = None
-    if singles and self_training.agreement:
-        unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities])
+    agree = singles and self_training.agreement
+    unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities]) if agree else None
     bare_text = None
     if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
         bare = {**features, "text": inputs.features("text", with_rankings=False)}

@@ -38,9 +38,8 @@ class SpeechSettings:
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, least=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
-    buckets_seconds: tuple[float, ...] = setting(  # 8n frames, a TPU's tiles
-        (1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485)
-    )
+    # Of 8n frames, a TPU's tiles.
+    buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485))
     batch_seconds: float = setting(65.0, least=0)  # of a device's batch, padding included; what fits on the chip
 
 

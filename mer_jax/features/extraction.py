@@ -77,11 +77,10 @@ def dispatch(
     batches: list[EmbeddedBatch] = []
     reasons: dict[int, str] = {}
     waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
-    sharding = encoder.sharding()
 
     def flush(shape: tuple[int, ...]) -> None:
         positions, chunks = zip(*waiting.pop(shape), strict=True)
-        batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), sharding)
+        batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), encoder.sharding())
         batches.append((positions, *embed(*batch)))
         if len(batches) >= IN_FLIGHT:
             jax.block_until_ready(batches[-IN_FLIGHT])  # or inputs would pile up on the device

@@ -1,6 +1,5 @@
 """Which frames the prompts moved most: strips of a few clips' frames."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,7 @@ def write_strips(
         seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
         strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))
         strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))
-        jpeg = io.BytesIO()
-        strip.save(jpeg, format="JPEG", quality=80)
         with write_whole(folder / f"{clip.name}.jpg", mode="wb") as file:
-            file.write(jpeg.getvalue())
+            strip.save(file, format="JPEG", quality=80)
         strips.append({"clip": clip.name, "label": clip.label, "moved": np.asarray(shift).round(4).tolist()})
     return strips
