@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mer_jax.text.annotators import RankingSettings
 
 from configs import sweep as sweep_config
 from configs import table1, table2
@@ -18,6 +17,7 @@ from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.self_training import SelfTrainingSettings
 from mer_jax.settings import Settings
 from mer_jax.text import rankings
+from mer_jax.text.rankings import RankingSettings
 from tests.commands import import_command
 
 module = import_command("sweep")

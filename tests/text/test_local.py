@@ -1,6 +1,7 @@
 """The local annotator, on the bundled checkpoint."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,8 +24,7 @@ def settings():
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_label_scores_by_its_log_likelihood_with_and_without_the_transcript(settings, template):
-    settings.template = template
-    annotator = LocalAnnotator(settings)
+    annotator = LocalAnnotator(replace(settings, template=template))
     transcript = "我好担心，怎么办？"
     (answer,) = annotator.rank([transcript], LABELS, Usage())
     model = Baichuan.from_pretrained(settings.source, lm_head=True)
