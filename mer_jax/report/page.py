@@ -18,9 +18,8 @@ def write_report(metrics: Metrics, path: str | Path) -> None:
     The strips of `metrics["video"]` are read from `frames/` beside the page.
     """
     path = Path(path)
-    page = render(metrics, path.parent)
     with write_whole(path) as file:
-        file.write(page)
+        file.write(render(metrics, path.parent))
 
 
 def render(metrics: Metrics, folder: Path = Path()) -> str:

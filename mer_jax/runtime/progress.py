@@ -4,8 +4,6 @@ import sys
 
 from tqdm import tqdm
 
-PLAIN_INTERVAL = 10.0  # seconds between lines when standard error is no terminal
-
 
 def progress(stage: str, total: int, unit: str) -> tqdm:
     """A tqdm bar (a context, `.update(n)`) with rate and time left, on standard error."""
@@ -16,7 +14,7 @@ def progress(stage: str, total: int, unit: str) -> tqdm:
         unit=unit,
         dynamic_ncols=True,
         file=sys.stderr if terminal else PlainLines(),
-        mininterval=0.1 if terminal else PLAIN_INTERVAL,
+        mininterval=0.1 if terminal else 10.0,  # seconds
         ascii=not terminal,
     )
 
