@@ -103,6 +103,7 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
     assert [entry["name"] for entry in entries] == ["both", "narrow", "text"]
     both, narrow, text = entries
     assert both["cv_waf"] > 0.9 and narrow["test_waf"] > 0.9 > text["test_waf"]
+    assert text["cv_std"] > 0  # seeds differ
     assert list(both["subsets"]) == ["speech", "text", "speech+text"] and list(text["subsets"]) == ["text"]
     assert both["subsets"]["speech"]["test_waf"] > both["subsets"]["text"]["test_waf"]
     assert both["subsets"]["speech+text"]["test_waf"] == pytest.approx(both["test_waf"])
