@@ -7,6 +7,7 @@ import pytest
 
 from configs import sweep as sweep_config
 from configs import table1, table2
+from mer_jax.data.corruptions import CorruptionsSettings, TrainingCorruptionSettings
 from mer_jax.data.dataset import FolderData
 from mer_jax.fusion.data import Embeddings, FusionData
 from mer_jax.fusion.folds import FoldSettings, make_folds
@@ -102,6 +103,7 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
     assert [entry["name"] for entry in entries] == ["both", "narrow", "text"]
     both, narrow, text = entries
     assert both["cv_waf"] > 0.9 and narrow["test_waf"] > 0.9 > text["test_waf"]
+    assert text["cv_std"] > 0  # seeds differ
     assert list(both["subsets"]) == ["speech", "text", "speech+text"] and list(text["subsets"]) == ["text"]
     assert both["subsets"]["speech"]["test_waf"] > both["subsets"]["text"]["test_waf"]
     assert both["subsets"]["speech+text"]["test_waf"] == pytest.approx(both["test_waf"])
@@ -161,11 +163,13 @@ def test_features_of_a_run_are_loaded_without_asking_a_paid_annotator(tmp_path, 
         cv=FoldSettings(folds=2),
         fusion=FusionSettings(standardise=False),
         ranking=RankingSettings(annotator="openai"),
+        corruptions=CorruptionsSettings(training=TrainingCorruptionSettings(probability=1.0)),
     )
     data, num_classes = module.run_data(settings, tmp_path / "run")
     assert num_classes == 2 and data.modalities == ("text",) and data.num_folds == 2
     np.testing.assert_array_equal(data.unlabelled.features["text"], [[2, 4], [5, 25], [8, 64]])
     np.testing.assert_array_equal(data.labels, [0, 1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(data.copy_of, np.arange(6))  # each has a copy
     encoded = replace(settings, data=FolderData(root=str(root), modalities="text"))
     with pytest.raises(AssertionError, match="an annotator was made: openai"):
         module.run_data(encoded, tmp_path / "other")
