@@ -36,7 +36,7 @@ from mer_jax.fusion.trials import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.annotators import LocalSettings, RankingSettings
+from mer_jax.text.rankings import LocalSettings, RankingSettings
 from mer_jax.tuning.trainer import PerTower, TuneSettings
 
 

@@ -52,10 +52,10 @@ def media(inputs: Sequence[str]) -> Iterator[Path]:
     """The media files that the inputs name."""
     for entry in map(Path, inputs):
         if entry.is_dir():
-            found = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
-            if not found:
+            files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
+            if not files:
                 raise DataError(f"{entry}: no media file in it (looked for {' '.join(MEDIA_SUFFIXES)})")
-            yield from found
+            yield from files
         elif entry.exists():
             yield entry
         else:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from flax.traverse_util import flatten_dict
 from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
@@ -32,7 +33,7 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.run import Run, environment, flatten, peak_memory_gib
+from mer_jax.runtime.run import Run, environment, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
@@ -100,7 +101,7 @@ def train(run: Run[Settings]) -> None:
             "ranking": ranked,
             "faces": faces_section(clips),
             "problems": [vars(problem) for problem in inputs.problems(features)],
-            "settings": flatten(as_dict(settings)),
+            "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
         }
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}

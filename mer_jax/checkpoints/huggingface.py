@@ -48,8 +48,7 @@ IDENTITY = Transform(lambda x: [x], lambda x: x)
 TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)  # torch Linear [out, in] <-> kernel [in, out]
 # torch Conv [out, in, *window] <-> kernel [*window, in, out]
 CONV = Transform(
-    lambda x: [x.transpose(*range(2, x.ndim), 1, 0)],
-    lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)),
+    lambda x: [x.transpose(*range(2, x.ndim), 1, 0)], lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
 )
 # torch Linear [3 out, in], three layers in one <-> three kernels [in, out]
 SPLIT3 = Transform(lambda x: np.split(x.T, 3, axis=1), lambda *x: np.concatenate(x, axis=1).T)
@@ -298,12 +297,8 @@ def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Ca
         raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
-    for name, tensor in tensors.items():
-        yield name.removeprefix(prefix), tuple(tensor.shape), partial(_to_numpy, tensor)
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    return tensor.float().numpy()  # torch gives numpy no bfloat16
+    for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
+        yield name.removeprefix(prefix), tuple(tensor.shape), partial(lambda x: x.float().numpy(), tensor)
 
 
 def _check(

@@ -91,11 +91,7 @@ class Tables:
 
 
 def read_mer(
-    root: Path,
-    layout: str,
-    labels: tuple[str, ...],
-    features: Mapping[str, str] | None = None,
-    name: str | None = None,
+    root: Path, layout: str, labels: tuple[str, ...], features: Mapping[str, str] | None = None, name: str | None = None
 ) -> Dataset:
     """Reads a challenge's folder.
 

@@ -104,9 +104,3 @@ def read_images(folder: Path) -> np.ndarray:
         return np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
     except Exception as error:  # Pillow's decoders raise more than OSError
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
-
-
-def read_with(job: tuple[Callable[[Clip], np.ndarray], Clip]) -> np.ndarray:
-    """(one of the functions above, clip) -> what it gives: a worker's job."""
-    read, clip = job
-    return read(clip)

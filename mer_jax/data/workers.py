@@ -128,8 +128,8 @@ def map_in_workers(
     At most two items per process are under way or waiting to be taken.
 
     Args:
-        function: importable by name. It returns the result, or is a generator that yields questions, is sent
-            what `answer` makes of each in this process, and returns the result.
+        function: importable by name, or a partial of such. It returns the result, or is a generator that yields
+            questions, is sent what `answer` makes of each in this process, and returns the result.
         seconds: how long an item may take, or a generator between two questions.
         count: processes; 0 for one per core.
     """

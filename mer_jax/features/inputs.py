@@ -22,8 +22,7 @@ from mer_jax.features.extraction import encode
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.annotators import RankingSettings
-from mer_jax.text.rankings import Rankings, rank_transcripts
+from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound, read_with, time_limit
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound, time_limit
 from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
@@ -161,7 +161,7 @@ def read_all(
         try:
             if reader.decodes and not clip.prepared:
                 limit = time_limit(clip, settings.time_limit)
-                (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
+                (array,) = map_in_workers(reader.read, [clip], lambda clip: limit, count=1)
             else:
                 array = reader.read(clip)
             return array if isinstance(array, Absent) else reader.chunks(array)

@@ -113,7 +113,8 @@ class TrainedEnsemble:
     """The folds' networks of a finished run, whose `checkpoints` are in `folder`."""
 
     def __init__(self, folder: Path):
-        self.shape = Shape(**load_json(folder / "ensemble.json"))
+        saved = load_json(folder / "ensemble.json")
+        self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
         labels, dims, hidden, folds = self.shape.labels, self.shape.dims, self.shape.hidden, self.shape.num_folds
         network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0))
         one = nnx.split(network, nnx.Param, ...)[1]

@@ -48,12 +48,10 @@ def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"]
     Raises:
         DataError: the config asks for a scaling other than LLaMA 3's.
     """
-    if isinstance(config, BaichuanConfig):
-        if config.max_position_embeddings is None:
-            return None
-        rope = {"rope_theta": 10_000.0}
-    else:
-        rope = config.rope_parameters
+    is_baichuan = isinstance(config, BaichuanConfig)
+    if is_baichuan and config.max_position_embeddings is None:
+        return None
+    rope = {"rope_theta": 10_000.0} if is_baichuan else config.rope_parameters
     width = head_dim(config)
     frequencies = rope["rope_theta"] ** (-np.arange(0, width, 2) / width)
     kind = rope.get("rope_type", "default")
@@ -89,9 +87,8 @@ class SelfAttention(nnx.Module):
         self.query, self.key, self.value = linear(query_width), linear(key_width), linear(key_width)
         self.out = nnx.Linear(query_width, width, use_bias=bias, rngs=rngs)
         norm = partial(nnx.RMSNorm, self.head_dim, epsilon=config.rms_norm_eps, rngs=rngs)
-        normed = config.model_type == "qwen3"
-        self.query_norm = norm() if normed else None
-        self.key_norm = norm() if normed else None
+        self.query_norm = norm() if config.model_type == "qwen3" else None
+        self.key_norm = norm() if config.model_type == "qwen3" else None
 
     def __call__(
         self,

@@ -17,9 +17,6 @@ from mer_jax.models import prompted_clip
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import UsageError
 
-Tokenizer = Callable[[list[str]], Mapping[str, Any]]
-
-PROMPT_STD = 0.02
 NUM_PROMPTS, DEPTH = 4, 12  # the paper's: tokens per layer, layers with tokens of their own
 
 
@@ -57,7 +54,7 @@ class EmoVCLIP(nnx.Module):
         num_prompts: int | tuple[int, int] = NUM_PROMPTS,
         depth: int | tuple[int, int] = DEPTH,
         *,
-        tokenizer: Tokenizer,
+        tokenizer: Callable[[list[str]], Mapping[str, Any]],
         context: str = "a photo of a",
         template: str = "{}.",
         remat: bool = False,
@@ -66,7 +63,7 @@ class EmoVCLIP(nnx.Module):
     ):
         self.clip, self.remat, self.images_at_once = clip, remat, images_at_once
         vision_shape, text_shape = _prompt_shapes(clip, num_prompts, depth)
-        normal = nnx.initializers.normal(PROMPT_STD)
+        normal = nnx.initializers.normal(0.02)
         self.vision_prompts = Prompt(normal(rngs.params(), vision_shape))
         text_prompts = normal(rngs.params(), text_shape)
 

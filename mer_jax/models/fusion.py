@@ -100,10 +100,8 @@ class AttentionFusion(nnx.Module):
             rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
         """
         batch, count = len(embeddings[self.modalities[0]]), len(self.modalities)
-        if present is None:
-            seen = jnp.ones((batch, count), bool)
-        else:
-            seen = jnp.stack([present[name] for name in self.modalities], axis=-1)  # [B, M]
+        present = dict.fromkeys(self.modalities, jnp.ones(batch, bool)) if present is None else present
+        seen = jnp.stack([present[name] for name in self.modalities], axis=-1)  # [B, M]
         if deterministic:
             keep = {}
         elif rngs is None:

@@ -26,7 +26,7 @@ class PReLU(nnx.Module):
         return jnp.where(x > 0, x, self.slope[...] * x)
 
 
-def blocks(x: Float[Array, "B H W ..."], rows: int, columns: int) -> Float[Array, "B H//rows W//columns channels"]:
+def blocks(x: Float[Array, "B H W ..."], rows: int, columns: int) -> Float[Array, "B H//{rows} W//{columns} channels"]:
     """Each block of `rows` x `columns` pixels as one pixel of that many times the channels."""
     batch, height, width, *_ = x.shape
     x = x.reshape(batch, height // rows, rows, width // columns, columns, -1).swapaxes(2, 3)

@@ -10,8 +10,6 @@ from ml_collections import ConfigDict, config_flags
 
 from mer_jax.runtime.errors import DataError, UsageError
 
-INTERRUPTED = 130  # exit code: 128 + SIGINT
-
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`. Exit code 2 for usage errors, 1 for data errors."""
@@ -25,7 +23,7 @@ def run(main: Callable[[], None]) -> None:
         except (UsageError, DataError) as error:
             fail(error, error.exit_code)
         except KeyboardInterrupt:
-            fail("interrupted; the same command goes on where this one has ended", INTERRUPTED)
+            fail("interrupted; the same command goes on where this one has ended", 130)  # 128 + SIGINT
 
     app.run(guarded, flags_parser=parse)
 

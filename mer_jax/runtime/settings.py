@@ -25,9 +25,7 @@ def setting(
 ) -> Any:
     """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it."""
     checks = {"least": least, "most": most, "choices": choices, "wrong": wrong}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: default, metadata=checks)
-    return dataclasses.field(default=default, metadata=checks)
+    return dataclasses.field(default_factory=lambda: default, metadata=checks)
 
 
 def section(settings_class: Callable[[], Any]) -> Any:
@@ -43,8 +41,7 @@ def as_dict(settings: Any) -> dict[str, Any]:
 def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[str, Any]) -> Settings:
     """The settings that nested dictionaries (a config, or a run's `config.json`) hold; what is missing has its default.
 
-    Raises:
-        UsageError: keys that the class does not know, and values of another type or out of range; all of them.
+    Raises UsageError with all keys that the class does not know, and all values of another type or out of range.
     """
     problems: list[str] = []
     plain = values.to_dict() if isinstance(values, ConfigDict) else values
@@ -57,11 +54,10 @@ def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[s
 def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
     hints = get_type_hints(settings_class)
     fields = {field.name: field for field in dataclasses.fields(settings_class)}
-    unknown = [key for key in values if key not in fields]
-    problems += [f"{prefix}{key}: unknown; known: {', '.join(fields)}" for key in unknown]
+    problems += [f"{prefix}{key}: unknown; known: {', '.join(fields)}" for key in values if key not in fields]
     chosen = {}
     for name, value in values.items():
-        if name in unknown:
+        if name not in fields:
             continue
         if dataclasses.is_dataclass(hints[name]):
             if isinstance(value, Mapping):

@@ -26,7 +26,7 @@ from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.random import named_key
-from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.tuning.batches import FoldBatches
 from mer_jax.tuning.strips import write_strips
 from mer_jax.tuning.trainer import TuneSettings, prompt_sets, tune

@@ -23,7 +23,7 @@ from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.tuning.batches import Batch, FoldBatches
 
 
@@ -93,9 +93,9 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
-        self.graphdef: Any = graphdef
-        self.backbone: Any = backbone
+        self.graphdef: Any
+        self.backbone: Any
+        self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)

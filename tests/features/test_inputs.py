@@ -12,8 +12,7 @@ from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
 from mer_jax.runtime.errors import DataError
-from mer_jax.text.annotators import RankingSettings
-from mer_jax.text.rankings import Rankings
+from mer_jax.text.rankings import Rankings, RankingSettings
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),
@@ -25,10 +24,15 @@ DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
 RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
 
 
-def settings(ranking=None, training=None, **data):
-    corruptions = CorruptionsSettings(training=training or TrainingCorruptionSettings())
-    ranking = ranking or RankingSettings()
-    return InputSettings(variant="folder", data=FolderData(**data), ranking=ranking, corruptions=corruptions)
+def settings(copies=0, template="zh-1", **data):
+    """Of a folder; with so many corrupted copies of each labelled clip."""
+    training = TrainingCorruptionSettings(probability=1.0, copies=copies)
+    return InputSettings(
+        variant="folder",
+        data=FolderData(**data),
+        ranking=RankingSettings(template=template),
+        corruptions=CorruptionsSettings(training=training),
+    )
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, 
 
 
 def test_every_modality_has_the_encoder_of_its_settings(tmp_path, encoded, rankings_asked):
-    own = settings(ranking=RankingSettings(template="en-1"))
+    own = settings(template="en-1")
     inputs = Inputs(DATASET, own, tmp_path)
     for modality in ("speech", "image", "text"):
         inputs.features(modality)
@@ -134,11 +138,8 @@ def test_faces_are_searched_only_where_images_are_encoded(tmp_path, monkeypatch,
     assert folders == [tmp_path / "faces"] * searched
 
 
-CORRUPTED = TrainingCorruptionSettings(probability=1.0, copies=2)
-
-
 def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, encoded):
-    inputs = Inputs(DATASET, settings(training=CORRUPTED), tmp_path)
+    inputs = Inputs(DATASET, settings(copies=2), tmp_path)
     copies, originals = inputs.copies
     assert [clip.name for clip in copies] == ["b", "b", "a", "a"] and originals.tolist() == [0, 0, 1, 1]
     assert all(clip.corruption for clip in copies) and not any(clip.corruption for clip in inputs.clips)
@@ -149,7 +150,7 @@ def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, enco
 def test_copies_have_the_crops_of_their_originals(tmp_path, monkeypatch):
     crops = lambda clips, *rest: [replace(clip, faces=tmp_path / clip.name) for clip in clips]  # noqa: E731
     monkeypatch.setattr(module, "find_faces", crops)
-    copies, _ = Inputs(DATASET, settings(training=CORRUPTED), tmp_path).copies
+    copies, _ = Inputs(DATASET, settings(copies=2), tmp_path).copies
     assert [copy.faces.name for copy in copies] == ["b", "b", "a", "a"]
 
 
@@ -167,7 +168,7 @@ def test_the_trained_encoder_is_asked_for_when_video_is_and_not_before(tmp_path,
 def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
     """Positions 4 and up are copies."""
     earlier = (Problem("t", "test", None, "two files"), Problem("a", "train", "text", "no transcript"))
-    inputs = Inputs(replace(DATASET, problems=earlier), settings(training=CORRUPTED), tmp_path)
+    inputs = Inputs(replace(DATASET, problems=earlier), settings(copies=2), tmp_path)
     rows, present = np.zeros((8, 2), np.float32), np.ones(8, bool)
     features = {
         "speech": Features(rows, present, {3: "silent", 5: "dropped on purpose"}),
@@ -182,12 +183,14 @@ def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
     ]
 
 
+TABLE = "name,label,split,text,group\na,happy,train,好,g\nb,sad,train,坏,h\nc,happy,test,坏,h\nd,,unlabeled,好,h\n"
+
+
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
-    table = "name,label,split,text\na,happy,train,好\nb,sad,train,坏\nc,sad,test,坏\nd,,unlabeled,好\n"
-    (root / "clips.csv").write_text(table, "utf-8")
+    (root / "clips.csv").write_text(TABLE, "utf-8")
     return root
 
 
@@ -200,11 +203,14 @@ def test_a_runs_test_clips_alone_are_corrupted_alike_at_every_stage(folder, tmp_
     assert run_dataset(own, tmp_path / "run") == dataset != run_dataset(replace(own, seed=1), tmp_path / "run")
 
 
-def test_a_run_refuses_other_clips_than_it_began_with(folder, tmp_path):
+@pytest.mark.parametrize(
+    "change", ["a,sad,train,好,g", "a,,unlabeled,好,g", "e,happy,train,好,g", "a,happy,train,好,h"]
+)
+def test_a_run_refuses_other_clips_labels_splits_and_groups_than_it_began_with(folder, tmp_path, change):
     own, workdir = settings(root=str(folder), modalities="text"), tmp_path / "run"
     run_dataset(own, workdir)
     (workdir / "config.json").touch()
     run_dataset(own, workdir)
-    (folder / "clips.csv").write_text("name,label\na,happy\nb,sad\n", "utf-8")
+    (folder / "clips.csv").write_text(TABLE.replace("a,happy,train,好,g", change), "utf-8")
     with pytest.raises(DataError, match="began with other clips"):
         run_dataset(own, workdir)

@@ -180,15 +180,14 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
     settings = [setting(seen, seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
-    trials = make_trials(
-        fold_of, KEY, settings, room=4, extra=[np.array(clips) for clips in ([7, 8], [7, 8], [9], [9])]
-    )
+    extra = [np.array(clips) for clips in ([7, 8], [7, 8], [9], [9])]
+    trials = make_trials(fold_of, KEY, settings, room=4, extra=extra)
     np.testing.assert_array_equal(trials.fold, [0, 1, 2] * 4)
     assert trials.train.shape == (12, 9)
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *trials[1:4], strict=True):
         np.testing.assert_array_equal(validation[validation >= 0], np.flatnonzero(fold_of == fold))
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *extra])
-    np.testing.assert_array_equal(trials.sees[np.array([0, -1])], [[True] * 4, [False, True, False, False]])
+    np.testing.assert_array_equal(np.asarray(trials.sees)[[0, -1]], [[True] * 4, [False, True, False, False]])
     keys = jax.random.key_data(trials.key)
     np.testing.assert_array_equal(keys[:6], keys[6:])  # settings share draws
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
