@@ -10,7 +10,7 @@ from mer_jax.data.corruptions import CorruptionSettings
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import Chunk, VideoReader
 from mer_jax.models.preprocess import MEAN, STD
-from mer_jax.tuning.batches import drawing_reader, stack_chunks
+from mer_jax.tuning.batches import FoldBatches, drawing_reader, stack_chunks
 
 READER = VideoReader(8, 3)
 
