@@ -27,6 +27,7 @@ from benchmarks.memory import Memory
 from benchmarks.timing import seconds_of, show
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.dataset import open_dataset
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.inputs import Inputs
@@ -86,13 +87,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp())
         clock.busy, start = 0.0, time.perf_counter()
         with Memory() as memory:
-            extract(
-                clips,
-                clock.encoder,
-                FeatureStore(folder),
-                shard_size=settings.extraction.shard_clips,
-                workers=settings.extraction.workers,
-            )
+            extract(clips, clock.encoder, FeatureStore(folder), settings.extraction)
         seconds = time.perf_counter() - start
         shutil.rmtree(folder)
         rows.append(
@@ -103,18 +98,18 @@ def main() -> None:
                 "resident, MiB": round(memory.resident.max()),
             }
         )
-    in_memory = rate_in_memory(clips[: settings.extraction.shard_clips], clock.encoder, settings.extraction.workers)
+    in_memory = rate_in_memory(clips[: settings.extraction.shard_clips], clock.encoder, settings.extraction)
     for row in rows:
         row["of the device's rate"] = f"{row['clips/s'] / in_memory:.0%}"
     show(rows[1:], modality=MODALITY.value, workers=settings.extraction.workers, in_memory=round(in_memory, 1))
 
 
-def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, workers: int) -> float:
+def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, extraction: ExtractionSettings) -> float:
     """Clips/s without any decoding, the median of three rounds."""
-    contents = list(read_all([(encoder.reader, clip) for clip in clips], workers))
+    contents = list(read_all([(encoder.reader, clip) for clip in clips], extraction))
     embed = encoder.load()
     call = partial(dispatch, contents, encoder, embed, lambda done: None)
-    return len(clips) / median(seconds_of(lambda: call().batches) for _ in range(3))
+    return len(clips) / median(seconds_of(lambda: call()[0]) for _ in range(3))
 
 
 if __name__ == "__main__":

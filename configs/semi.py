@@ -1,10 +1,25 @@
 """The MER2024-SEMI system: four modalities, five folds, ten rounds of self-training.
 
-    python -m mer_jax.train --config=configs/semi.py                        the bundled sample
-    python -m mer_jax.train --config=configs/semi.py:mer2024,root=DIR      also mer2025, mer2026
-    python -m mer_jax.train --config=configs/semi.py:processed,root=DIR    what the challenge's baseline makes of them
-    python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR     what mer_jax.prepare has made of any of these
-    python -m mer_jax.train --config=configs/semi.py:folder,root=DIR       any folder with clips.csv
+The bundled sample: 1 min 40 s to 3 min on two cores, with the sample written before. Expected: test WAF 85.1 (of 300
+clips, so uncertain by about 4 points), cross-validated 88.4; one seed.
+
+    python -m mer_jax.train --config=configs/semi.py
+
+A challenge as distributed; also mer2025 and mer2026. Not run here; the paper reports a test WAF of 90.15 on MER2024.
+The time is that of decoding the candidates and of the paper's encoders.
+
+    python -m mer_jax.train --config=configs/semi.py:mer2024,root=DIR
+
+What the challenge's baseline makes of them, and what mer_jax.prepare makes of any of these: scores as for the data that
+they were made of. Prepared clips need not be decoded, ready-made features not be encoded.
+
+    python -m mer_jax.train --config=configs/semi.py:processed,root=DIR
+    python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR
+
+Any folder with clips.csv. Score and time depend on what it holds; the bundled encoders know drawings and synthetic
+voices alone.
+
+    python -m mer_jax.train --config=configs/semi.py:folder,root=DIR
 
 Arguments of every variant but the sample: `encoders=paper` (the default for the challenges) takes the paper's
 encoders from the hub, `encoders=bundled` (the default for folders) the small ones that come with the package.
@@ -21,7 +36,7 @@ from mer_jax.fusion.trials import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.annotators import LocalSettings, RankingSettings
+from mer_jax.text.rankings import LocalSettings, RankingSettings
 from mer_jax.tuning.trainer import PerTower, TuneSettings
 
 

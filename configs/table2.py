@@ -4,6 +4,17 @@
 
 Needs the finished run in the workdir, whose features it shares. Also scores every subset of present modalities, which
 shows what modality dropout buys.
+
+Time: not measured. Nothing is encoded; rows x 5 seeds x 5 folds are the trials of one program, trained once for each of
+the run's rounds of self-training and once more.
+Expected on the sample: test WAF (cross-validated), mean ± standard deviation over the seeds. The table's columns of the
+paper are the paper's, on MER2024.
+
+    without EmoVCLIP, modality dropout 0    79.2 ± 1.3 (87.6 ± 0.8)
+    with EmoVCLIP, 0                        81.6 ± 1.0 (88.1 ± 0.7)
+    0.15                                    84.2 ± 1.3 (89.3 ± 0.5)
+    0.3                                     84.4 ± 0.6 (89.1 ± 0.5)
+    0.5                                     84.9 ± 0.6 (88.2 ± 0.6)
 """
 
 from ml_collections import ConfigDict

@@ -18,7 +18,7 @@ from mer_jax.data.dataset import open_dataset
 from mer_jax.runtime import cli
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import Rankings, added_tokens, rank_transcripts, write_rankings
+from mer_jax.text.rankings import added_tokens, rank_transcripts, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
 
 DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
@@ -34,21 +34,17 @@ def main(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "rankings.csv"
     write_rankings(path, dataset.clips, rankings)
     tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
-    print(outcome(rankings, added_tokens(rankings.ranked, tokenizer, settings.ranking.template)))
-    print(f"{path}")
-
-
-def outcome(rankings: Rankings, tokens: dict[str, float]) -> str:
-    """What came of it, in a few lines."""
     total = len(rankings.ranked) + len(rankings.failures)
-    lines = [f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}"]
-    lines += [f"  {count:,} without: {reason}" for reason, count in Counter(rankings.failures.values()).most_common()]
+    print(f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}")
+    for reason, count in Counter(rankings.failures.values()).most_common():
+        print(f"  {count:,} without: {reason}")
     if rankings.ranked:
-        lines.append(
+        tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
+        print(
             f"a ranking adds {tokens['added']:.1f} tokens on average, at most {tokens['most']}, "
             f"to a transcript of {tokens['transcript']:.1f}"
         )
-    return "\n".join(lines)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,11 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    """The command."""
+    """The data set, its faces, and a stage per modality; prints what each modality has."""
     if DISTRIBUTED.value:
         join_hosts()
-    extract_features(Run(workdir, read_settings(Settings, config)))
-
-
-def extract_features(run: Run[Settings]) -> None:
-    """The data set, its faces, and a stage per modality; prints what each modality has."""
-    settings, workdir = run.settings, run.workdir
+    settings = read_settings(Settings, config)
+    run = Run(workdir, settings)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
     run.announce(["data", "faces", *modalities])
     with run.stage("data"):

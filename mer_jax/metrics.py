@@ -1,4 +1,4 @@
-"""Scores of predictions. `weighted_f1` runs inside compiled training; the others are for reports."""
+"""Scores that scikit-learn lacks, or that run inside compiled training."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,8 @@ def weighted_f1(labels: Array, predictions: Array, num_classes: int, mask: Array
     Equals scikit-learn's `f1_score(average="weighted", zero_division=0)`. Can be compiled and batched.
 
     Args:
-      labels: [N] int in [0, num_classes).
-      predictions: [N] int in [0, num_classes).
-      num_classes: number of labels.
-      mask: [N] bool, the entries that count; None counts all.
+        labels, predictions: [N] int in [0, num_classes).
+        mask: [N] bool, the entries that count; None counts all.
     """
     counted = jnp.ones(labels.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
     true = jax.nn.one_hot(labels, num_classes) * counted[:, None]  # [N, C]
@@ -35,24 +33,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis."""
     raised = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """[C, C] int64 counts, rows the true class, columns the predicted one."""
-    matrix = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(matrix, (labels, predictions), 1)
-    return matrix
-
-
-def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Share of equal entries of two [N] int arrays."""
-    return float(np.mean(np.asarray(labels) == np.asarray(predictions)))
-
-
-def class_f1(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """[C] F1 of each class; 0 where a class neither occurs nor is predicted."""
-    matrix = confusion_matrix(labels, predictions, num_classes)
-    return 2 * np.diag(matrix) / np.maximum(matrix.sum(0) + matrix.sum(1), 1)
 
 
 def expected_calibration_error(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> float:

@@ -6,7 +6,6 @@ python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--tex
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from absl import flags
 from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.media import Unreadable, opened
-from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
@@ -54,10 +52,10 @@ def media(inputs: Sequence[str]) -> Iterator[Path]:
     """The media files that the inputs name."""
     for entry in map(Path, inputs):
         if entry.is_dir():
-            found = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
-            if not found:
+            files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
+            if not files:
                 raise DataError(f"{entry}: no media file in it (looked for {' '.join(MEDIA_SUFFIXES)})")
-            yield from found
+            yield from files
         elif entry.exists():
             yield entry
         else:
@@ -73,13 +71,15 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Inputs(Dataset("input", labels, clips, {}), settings, Path(scratch), prompts.trained_encoder)
-        features = {
-            modality: of_width(inputs.features(modality), width) for modality, width in ensemble.shape.dims.items()
+        features = {modality: inputs.features(modality) for modality in ensemble.shape.dims}
+        present = {modality: x.present for modality, x in features.items()}
+        embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's
+            modality: x.embeddings
+            if x.present.any()
+            else np.zeros((len(paths), ensemble.shape.dims[modality]), np.float32)
+            for modality, x in features.items()
         }
-        probs, attention = ensemble(
-            {modality: x.embeddings for modality, x in features.items()},
-            {modality: x.present for modality, x in features.items()},
-        )
+        probs, attention = ensemble(embeddings, present)
     for i, path in enumerate(paths):
         yield {
             "file": str(path),
@@ -89,13 +89,6 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
             "used": [modality for modality, x in features.items() if x.present[i]],
             "absent": {modality: x.reasons[i] for modality, x in features.items() if i in x.reasons},
         }
-
-
-def of_width(features: Features, width: int) -> Features:
-    """The features; where no clip has any, which tells no width, zeros of the ensemble's."""
-    if features.present.any():
-        return features
-    return replace(features, embeddings=np.zeros((len(features.present), width), np.float32))
 
 
 if __name__ == "__main__":

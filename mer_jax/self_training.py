@@ -1,7 +1,7 @@
 """Class-balanced self-training (Chen et al. 2023; paper, section 3.4): which clips to trust next, round by round."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,34 +11,28 @@ from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.settings import setting
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class SelfTrainingSettings:
     """How pseudo-labels are chosen: `config.self_training`.
 
-    Attributes:
-        rounds: selections.
-        k: clips per class and round.
-        cumulative: rounds add to the earlier ones, each clip at most once; False replaces the earlier ones, and all
-            clips may be chosen again.
-        relabel: clips of earlier rounds take the label that the newest ensemble predicts, and leave where that is
-            less confident than `min_confidence`; False keeps labels once given.
-        min_confidence: least probability of the predicted class.
-        agreement: choose only clips on which the unimodal classifiers agree with the multimodal one.
+    `cumulative` rounds add to the earlier ones, each clip at most once; others replace them, and all clips may be
+    chosen again. With `relabel`, clips of earlier rounds take the label that the newest ensemble predicts, and leave
+    where that is less confident than `min_confidence`.
     """
 
     rounds: int = setting(10, least=0)
-    k: int = setting(10, least=0)
+    k: int = setting(10, least=0)  # clips per class and round
     cumulative: bool = setting(True)
     relabel: bool = setting(False)
-    min_confidence: float = setting(0.0, least=0, most=1)
-    agreement: bool = setting(False)
+    min_confidence: float = setting(0.0, least=0, most=1)  # of the predicted class
+    agreement: bool = setting(False)  # only clips on which the unimodal classifiers agree with the multimodal one
 
     def slots(self, num_classes: int) -> int:
         """The most pseudo-labels there can be at any time."""
         return self.k * num_classes * (self.rounds if self.cumulative else min(self.rounds, 1))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class PseudoLabels:
     """n unlabelled clips with the labels they train under."""
 
@@ -55,23 +49,21 @@ class PseudoLabels:
 
     def as_json(self) -> dict[str, list]:
         """Lists by name, as JSON takes them."""
-        return {name: getattr(self, name).tolist() for name in ("indices", "labels", "confidences")}
+        return {name: array.tolist() for name, array in vars(self).items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, list]) -> "PseudoLabels":
         """What `as_json` gave."""
-        return cls(
-            np.array(saved["indices"], np.int64),
-            np.array(saved["labels"], np.int32),
-            np.array(saved["confidences"], np.float64),
-        )
+        return cls(**{name: np.array(saved[name], array.dtype) for name, array in vars(cls.none()).items()})
+
+    def __add__(self, other: "PseudoLabels") -> "PseudoLabels":
+        return PseudoLabels(*map(np.concatenate, zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Round:
-    """What one selection did: all that a resumed run needs."""
+    """What one selection did."""
 
-    number: int
     added: PseudoLabels
     shortfall: np.ndarray  # [C] int64, how many clips of each class were missing to k
     pseudo: PseudoLabels  # what the next training uses
@@ -83,10 +75,9 @@ def select_balanced(
     """For each class, the k most confident clips among those predicted as that class.
 
     Args:
-        probs: [N, C] class probabilities; float64 tells apart what float32 rounds to 1.
+        probs: [N, C]; float64 tells apart what float32 rounds to 1.
         taken: [N] bool, clips that may not be chosen.
         k: clips per class; a class with fewer candidates gives what it has.
-        min_confidence: candidates are at least this confident.
 
     Returns:
         indices [n] int64 and labels [n] int32, by class and then by falling confidence; equal confidences by index.
@@ -114,16 +105,11 @@ def all_agree(probs: np.ndarray, unimodal: np.ndarray, present: np.ndarray) -> n
 
 
 def select_round(
-    number: int,
-    pseudo: PseudoLabels,
-    probs: np.ndarray,
-    settings: SelfTrainingSettings,
-    eligible: np.ndarray | None = None,
+    pseudo: PseudoLabels, probs: np.ndarray, settings: SelfTrainingSettings, eligible: np.ndarray | None = None
 ) -> Round:
-    """Chooses the clips that join `pseudo` (or replace it) after round `number`.
+    """Chooses the clips that join `pseudo`, or replace it.
 
-    `probs` [N, C] are of the ensemble trained with `pseudo`; only clips that are `eligible` [N] bool may be
-    chosen.
+    `probs` [N, C] are of the ensemble trained with `pseudo`; only clips that are `eligible` [N] bool may be chosen.
     """
     taken = np.zeros(len(probs), bool) if eligible is None else ~np.asarray(eligible, bool)
     if settings.cumulative:
@@ -132,16 +118,12 @@ def select_round(
     added = PseudoLabels(indices, labels, probs[indices, labels].astype(np.float64))
     shortfall = settings.k - np.bincount(labels, minlength=probs.shape[1])
     if not settings.cumulative:
-        return Round(number, added, shortfall, added)
-
-    kept = pseudo
+        return Round(added, shortfall, added)
     if settings.relabel:
         confident = pseudo.indices[probs[pseudo.indices].max(axis=1) >= settings.min_confidence]
         newest = probs[confident]
-        kept = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
-    fields = [field.name for field in dataclasses.fields(PseudoLabels)]
-    both = PseudoLabels(*(np.concatenate([getattr(kept, name), getattr(added, name)]) for name in fields))
-    return Round(number, added, shortfall, both)
+        pseudo = PseudoLabels(confident, newest.argmax(axis=1).astype(np.int32), newest.max(axis=1).astype(np.float64))
+    return Round(added, shortfall, pseudo + added)
 
 
 class Trained(Protocol):
@@ -149,10 +131,7 @@ class Trained(Protocol):
 
     cv_waf: np.ndarray  # [F]
     test_waf: float | None
-
-    @property
-    def unlabelled(self) -> np.ndarray:
-        """Probabilities [U, C] of the ensemble."""
+    unlabelled: np.ndarray  # [U, C] probabilities of the ensemble
 
 
 Outcome = TypeVar("Outcome", bound=Mapping[str, Any])
@@ -170,14 +149,12 @@ def self_train(
 ) -> tuple[list[dict[str, Any]], Outcome]:
     """All rounds, each of them as it is saved (setting -> scores and choices), and the final training.
 
-    A round that `folder` holds already is not computed again. A clip without any modality is never chosen.
+    Each setting chooses for itself. A round that `folder` holds already is not computed again. A clip without any
+    modality is never chosen.
 
     Args:
         train: (setting -> its pseudo-labels, number of the training) -> setting -> `Trained`.
-        names: of the settings, each of which chooses for itself.
-        settings: how.
         present: [M, U] bool, the unlabelled clips' modalities.
-        folder: of the rounds.
         unimodal: [M, U, C] probabilities of classifiers that see one modality, for the agreement filter.
         advance: called with trainings done.
     """
@@ -187,8 +164,7 @@ def self_train(
         path = folder / f"round-{number:02d}.json"
         if not path.exists():
             outcome = train(pseudo, number)
-            chosen = {name: choose(number, pseudo[name], outcome[name], settings, present, unimodal) for name in names}
-            dump_json(path, chosen)
+            dump_json(path, {name: choose(pseudo[name], outcome[name], settings, present, unimodal) for name in names})
         rounds.append(load_json(path))
         pseudo = {name: PseudoLabels.from_json(rounds[-1][name]["pseudo"]) for name in names}
         advance(1)
@@ -198,18 +174,17 @@ def self_train(
 
 
 def choose(
-    number: int,
     pseudo: PseudoLabels,
     trained: Trained,
     settings: SelfTrainingSettings,
     present: np.ndarray,
     unimodal: np.ndarray | None,
 ) -> dict[str, Any]:
-    """A setting's scores before round `number` and the clips it adds in it, for JSON."""
+    """A setting's scores before a round and the clips it adds in it, for JSON."""
     eligible = np.any(present, axis=0)
     if unimodal is not None:
         eligible = eligible & all_agree(trained.unlabelled, unimodal, present)
-    chosen = select_round(number, pseudo, trained.unlabelled, settings, eligible)
+    chosen = select_round(pseudo, trained.unlabelled, settings, eligible)
     return {
         "cv_waf": trained.cv_waf.tolist(),
         "test_waf": trained.test_waf,

@@ -23,7 +23,7 @@ from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSe
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import run_folds
 from mer_jax.fusion.trials import FusionSettings, Setting
-from mer_jax.report.formats import spread
+from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, write_whole
@@ -103,10 +103,10 @@ def plan_rows(plan: SweepSettings, modalities: tuple[str, ...], seed: int) -> li
     """
     if plan.search:
         grid = [dict(zip(plan.search, values, strict=True)) for values in product(*plan.search.values())]
-        count = min(plan.settings or len(grid), len(grid))
-        chosen = np.random.default_rng(seed).permutation(len(grid))[:count] if count < len(grid) else range(count)
-        names = [", ".join(f"{key} {value:g}" for key, value in grid[i].items()) for i in chosen]
-        return [Row(name, modalities, grid[i]) for name, i in zip(names, chosen, strict=True)]
+        if 0 < plan.settings < len(grid):
+            grid = [grid[i] for i in np.random.default_rng(seed).permutation(len(grid))[: plan.settings]]
+        names = [", ".join(f"{key} {value:g}" for key, value in changes.items()) for changes in grid]
+        return [Row(name, modalities, changes) for name, changes in zip(names, grid, strict=True)]
     rows = []
     for row in plan.rows:
         changes = {key: value for key, value in row.items() if key not in ("name", "modalities", "paper")}
@@ -122,21 +122,17 @@ def sweep(
     settings: Settings, plan: SweepSettings, rows: Sequence[Row], data: FusionData, num_classes: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Trains every row with every seed: WAF in [0, 1], over the seeds. Rows of one `hidden` share a program."""
-    self_training = settings.self_training
-    if not (plan.self_training and len(data.unlabelled_truth)):
-        self_training = replace(self_training, rounds=0)
+    self_trains = plan.self_training and len(data.unlabelled_truth)
+    self_training = settings.self_training if self_trains else replace(settings.self_training, rounds=0)
     fusion_of = {row.name: changed(settings.fusion, row.changes) for row in rows}
     entries: dict[str, dict[str, Any]] = {}
     for hidden in sorted({fusion.hidden for fusion in fusion_of.values()}):
         alike = [row for row in rows if fusion_of[row.name].hidden == hidden]
-        grid = {
-            row.name: [
-                Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed)
-                for seed in range(plan.seeds)
-            ]
+        everything = [
+            Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed)
             for row in alike
-        }
-        everything = [each for seeds in grid.values() for each in seeds]
+            for seed in range(plan.seeds)
+        ]
         room = min(self_training.slots(num_classes), len(data.unlabelled_truth))
         networks = Networks(data.dims, num_classes, fusion_of[alike[0].name])
         fusion = CrossValidation(data, networks, settings.seed, len(everything), room)
@@ -147,7 +143,7 @@ def sweep(
             rounds = folder / f"rounds-{hidden}-{digest}"
             _, final = fusion.self_train(everything, self_training, rounds, advance=bar.update)
         for row in alike:
-            trained = [final[each.name] for each in grid[row.name]]
+            trained = [final[f"{row.name}, seed {seed}"] for seed in range(plan.seeds)]
             entries[row.name] = {
                 "name": row.name,
                 **mean_and_spread("cv", [float(each.cv_waf.mean()) for each in trained]),
@@ -165,9 +161,9 @@ def changed(fusion: FusionSettings, changes: Mapping[str, Any]) -> FusionSetting
     Raises:
         UsageError: there is no such field, its value is out of range, or rows of a sweep share it.
     """
-    fixed = [key for key in FIXED if key in changes]
-    if fixed:
-        raise UsageError(f"{fixed[0]} cannot differ between the rows of a sweep: set it in the run")
+    for key in FIXED:
+        if key in changes:
+            raise UsageError(f"{key} cannot differ between the rows of a sweep: set it in the run")
     return read_settings(FusionSettings, as_dict(fusion) | dict(changes))
 
 
@@ -200,7 +196,7 @@ def markdown(entries: list[dict[str, Any]]) -> str:
     heads = ["", "cross-validated", "test"] + ["paper, train & val", "paper, test"] * compared
     body = [
         [entry["name"], spread(entry["cv_waf"], entry["cv_std"]), spread(entry["test_waf"], entry["test_std"])]
-        + (entry["paper"] or ["–", "–"]) * compared
+        + (entry["paper"] or [MISSING, MISSING]) * compared
         for entry in entries
     ]
     lines += grid(heads, body)
@@ -217,7 +213,7 @@ def markdown(entries: list[dict[str, Any]]) -> str:
 
 def subset_cell(scores: Mapping[str, float | None] | None) -> str:
     if scores is None:
-        return "–"
+        return MISSING
     split = "cv" if scores["test_waf"] is None else "test"
     return spread(scores[f"{split}_waf"], scores[f"{split}_std"])
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from flax.traverse_util import flatten_dict
 from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
@@ -32,7 +33,7 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.run import Run, environment, flatten, peak_memory_gib
+from mer_jax.runtime.run import Run, environment, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
@@ -91,7 +92,7 @@ def train(run: Run[Settings]) -> None:
         write_candidates(dataset, trained, workdir / "predictions")
 
     with run.stage("report"):
-        video = tuned() if settings.tunes_prompts else None
+        video = tuned() if "video" in settings.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,
@@ -100,7 +101,7 @@ def train(run: Run[Settings]) -> None:
             "ranking": ranked,
             "faces": faces_section(clips),
             "problems": [vars(problem) for problem in inputs.problems(features)],
-            "settings": flatten(as_dict(settings)),
+            "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
         }
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
@@ -119,9 +120,7 @@ def fuse(
     for modality in features:
         if modality not in data.modalities:
             print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
-    self_training = settings.self_training
-    if not len(data.unlabelled_truth):
-        self_training = replace(self_training, rounds=0)
+    self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
     table = run_table(settings.fusion, settings.ablations, data.modalities)
     most = max(1 + len(table.ablations), len(table.singles))
     room = min(self_training.slots(len(dataset.labels)), len(data.unlabelled_truth))
@@ -129,9 +128,8 @@ def fuse(
     fusion = CrossValidation(data, networks, settings.seed, most, room)
 
     singles = fusion.train(table.singles, {}, 0) if table.singles else {}
-    unimodal = None
-    if singles and self_training.agreement:
-        unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities])
+    agree = singles and self_training.agreement
+    unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities]) if agree else None
     bare_text = None
     if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
         bare = {**features, "text": inputs.features("text", with_rankings=False)}

@@ -112,12 +112,7 @@ def main(output: Path, steps: int, seed: int) -> None:
     write_tokenizer(output / "tokenizer.model", config.vocab_size, seed)
     data = batches(Tokenizer(output), np.random.default_rng([seed, 1]))
     model = fit(
-        Baichuan(config, lm_head=True, rngs=nnx.Rngs(seed)),
-        next_token_loss,
-        data,
-        steps,
-        learning_rate=2e-3,
-        seed=seed,
+        Baichuan(config, lm_head=True, rngs=nnx.Rngs(seed)), next_token_loss, data, steps, learning_rate=2e-3, seed=seed
     )
     fresh = batches(Tokenizer(output), np.random.default_rng([seed, 2]))
     loss = np.mean([next_token_loss(model, next(fresh), jax.random.key(0)) for _ in range(8)])

@@ -155,11 +155,7 @@ def train_tokenizer(drawings: list[Drawing]) -> CLIPTokenizer:
     backend = CLIPTokenizer().backend_tokenizer
     # Pieces get their ids in the order of a hash map, and ids break ties among merges; special tokens come first.
     trainer = BpeTrainer(
-        vocab_size=1024,
-        special_tokens=final,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
+        vocab_size=1024, special_tokens=final, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
     backend.train_from_iterator(words, trainer)
     merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]

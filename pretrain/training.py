@@ -44,10 +44,7 @@ def fit(
         The trained module.
     """
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(max_norm),
-        optax.adamw(schedule, weight_decay=weight_decay),
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(max_norm), optax.adamw(schedule, weight_decay=weight_decay))
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     @partial(jax.jit, donate_argnums=(0, 1))

@@ -24,9 +24,10 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
     """Nothing is written to the user's own, also by processes that tests start."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MER_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+        patch.setenv("MER_JAX_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,18 +33,7 @@ from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PYTEST = [
-    "-m",
-    "pytest",
-    "-x",
-    "-q",
-    "-p",
-    "no:xdist",
-    "-p",
-    "no:cacheprovider",
-    "-o",
-    "addopts=--import-mode=importlib",
-]
+PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
 TIMEOUT = 900  # seconds; an edit whose tests hang is noticed, too
 MOST = 1 / 20  # share of edits that may survive
 
@@ -71,7 +60,7 @@ def failing(tree: Path, tests: list[str], timeout: float | None) -> str:
     No bytecode is kept: to Python's cache two edits of one length within a second are the same.
     """
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, *PYTEST, *tests]
+    command = [*PYTEST, "-o", "addopts=--import-mode=importlib", *tests]
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:

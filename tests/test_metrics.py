@@ -29,22 +29,6 @@ def test_weighted_f1_equals_scikit_learn_whatever_is_masked(pairs, seed):
     np.testing.assert_allclose(metrics.weighted_f1(labels, predictions, CLASSES), expected, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
-@given(PAIRS)
-def test_host_metrics_equal_scikit_learn(pairs):
-    labels, predictions = np.array(pairs).T
-    every = list(range(CLASSES))
-    np.testing.assert_array_equal(
-        metrics.confusion_matrix(labels, predictions, CLASSES),
-        sklearn.metrics.confusion_matrix(labels, predictions, labels=every),
-    )
-    assert metrics.accuracy(labels, predictions) == sklearn.metrics.accuracy_score(labels, predictions)
-    np.testing.assert_allclose(
-        metrics.class_f1(labels, predictions, CLASSES),
-        sklearn.metrics.f1_score(labels, predictions, labels=every, average=None, zero_division=0),
-    )
-
-
 def test_weighted_f1_of_nothing_is_zero():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -73,10 +73,9 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
     options = SelfTrainingSettings(rounds=3, k=2)
     rounds, pseudo = [], PseudoLabels.none()
     for number in range(3):
-        rounds.append(select_round(number, pseudo, random_probs(number), options))
+        rounds.append(select_round(pseudo, random_probs(number), options))
         pseudo = rounds[-1].pseudo
     first, second, third = rounds
-    assert third.number == 2
     assert len(third.pseudo) == 18 == len(set(third.pseudo.indices.tolist())) == options.slots(num_classes=3)
     np.testing.assert_array_equal(third.pseudo.labels[:6], first.added.labels)
     np.testing.assert_array_equal(second.pseudo.indices[6:], second.added.indices)
@@ -84,17 +83,17 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
 
 
 def test_shortfall_is_reported():
-    result = select_round(0, PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5))
+    result = select_round(PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5))
     np.testing.assert_array_equal(result.shortfall, [2, 2])
     np.testing.assert_array_equal(
-        select_round(1, result.pseudo, PROBS, SelfTrainingSettings(k=5)).shortfall, [5, 5]
+        select_round(result.pseudo, PROBS, SelfTrainingSettings(k=5)).shortfall, [5, 5]
     )  # nothing is left
 
 
 def test_replaced_rounds_choose_afresh():
     options = SelfTrainingSettings(k=1, cumulative=False)
-    first = select_round(0, PseudoLabels.none(), PROBS, options)
-    second = select_round(1, first.pseudo, PROBS, options)
+    first = select_round(PseudoLabels.none(), PROBS, options)
+    second = select_round(first.pseudo, PROBS, options)
     np.testing.assert_array_equal(second.pseudo.indices, first.pseudo.indices)
     assert options.slots(2) == 2
 
@@ -102,19 +101,19 @@ def test_replaced_rounds_choose_afresh():
 @pytest.mark.parametrize("relabel", [False, True])
 def test_relabelling_takes_the_newest_prediction(relabel):
     options = SelfTrainingSettings(k=1, relabel=relabel)
-    first = select_round(0, PseudoLabels.none(), PROBS, options)
-    second = select_round(1, first.pseudo, PROBS[:, ::-1], options)
+    first = select_round(PseudoLabels.none(), PROBS, options)
+    second = select_round(first.pseudo, PROBS[:, ::-1], options)
     np.testing.assert_array_equal(second.pseudo.labels[:2], [1, 0] if relabel else [0, 1])
     np.testing.assert_array_equal(second.pseudo.indices[:2], first.pseudo.indices)
 
 
 def test_relabelled_clips_leave_below_the_least_confidence():
     options = SelfTrainingSettings(k=2, relabel=True, min_confidence=0.65)
-    first = select_round(0, PseudoLabels.none(), PROBS, options)
+    first = select_round(PseudoLabels.none(), PROBS, options)
     np.testing.assert_array_equal(first.pseudo.indices, [0, 3, 2, 5])
     unsure = PROBS.copy()
     unsure[[3, 2]] = 0.5
-    second = select_round(1, first.pseudo, unsure, options)
+    second = select_round(first.pseudo, unsure, options)
     np.testing.assert_array_equal(second.pseudo.indices, [0, 5])
     np.testing.assert_array_equal(second.pseudo.confidences, [0.9, 0.7])
 
@@ -124,7 +123,7 @@ def test_agreement_filter_listens_to_present_modalities_only():
     present = np.array([[True] * 6, [False, True, False, True, False, True]])
     eligible = all_agree(PROBS, unimodal, present)
     np.testing.assert_array_equal(eligible, ~present[1])
-    result = select_round(0, PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5), eligible)
+    result = select_round(PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5), eligible)
     np.testing.assert_array_equal(result.added.indices, [0, 2, 4])
 
 

@@ -7,15 +7,22 @@ import pytest
 
 from configs import sweep as sweep_config
 from configs import table1, table2
+from mer_jax.data.dataset import FolderData
 from mer_jax.fusion.data import Embeddings, FusionData
-from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.folds import FoldSettings, make_folds
 from mer_jax.fusion.trials import FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.self_training import SelfTrainingSettings
 from mer_jax.settings import Settings
-from mer_jax.sweep import Row, SweepSettings, as_config, markdown, mean_and_spread, plan_rows, sweep
+from mer_jax.text import rankings
+from mer_jax.text.rankings import RankingSettings
+from tests.commands import import_command
+
+module = import_command("sweep")
+Row, SweepSettings, as_config, markdown = module.Row, module.SweepSettings, module.as_config, module.markdown
+mean_and_spread, plan_rows, sweep = module.mean_and_spread, module.plan_rows, module.sweep
 
 ALL = ("speech", "image", "text", "video")
 
@@ -132,3 +139,33 @@ def test_the_best_setting_is_a_config(settings, tmp_path):
 def test_mean_and_spread_over_seeds_by_hand():
     assert mean_and_spread("cv", [0.5, 0.7]) == {"cv_waf": pytest.approx(0.6), "cv_std": pytest.approx(0.1)}
     assert mean_and_spread("test", [None, None]) == {"test_waf": None, "test_std": None}
+
+
+def test_features_of_a_run_are_loaded_without_asking_a_paid_annotator(tmp_path, monkeypatch):
+    """Text comes ready-made: nothing reads a ranking, though the run's settings name an annotator."""
+
+    def construct(settings):
+        raise AssertionError(f"an annotator was made: {settings.annotator}")
+
+    monkeypatch.setattr(rankings, "make_annotator", construct)
+    root, features = tmp_path / "data", tmp_path / "data" / "features" / "bert"
+    features.mkdir(parents=True)
+    rows = [(f"c{i}", ("happy", "sad", "")[i % 3], f"{i}", [i, i * i]) for i in range(9)]
+    table = "\n".join(["name,label,text", *(f"{name},{label},{text}" for name, label, text, _ in rows)])
+    (root / "clips.csv").write_text(table, "utf-8")
+    for name, _, _, numbers in rows:
+        np.save(features / f"{name}.npy", np.array(numbers, np.float32))
+    settings = Settings(
+        variant="folder",
+        data=FolderData(root=str(root), modalities="text", text_feature="bert"),
+        cv=FoldSettings(folds=2),
+        fusion=FusionSettings(standardise=False),
+        ranking=RankingSettings(annotator="openai"),
+    )
+    data, num_classes = module.run_data(settings, tmp_path / "run")
+    assert num_classes == 2 and data.modalities == ("text",) and data.num_folds == 2
+    np.testing.assert_array_equal(data.unlabelled.features["text"], [[2, 4], [5, 25], [8, 64]])
+    np.testing.assert_array_equal(data.labels, [0, 1, 0, 1, 0, 1])
+    encoded = replace(settings, data=FolderData(root=str(root), modalities="text"))
+    with pytest.raises(AssertionError, match="an annotator was made: openai"):
+        module.run_data(encoded, tmp_path / "other")

@@ -3,14 +3,16 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from mer_jax.data.clips import Clip, Dataset
+from tests.commands import import_command
 
 TINY = [
     "--config=configs/semi.py",
@@ -22,6 +24,7 @@ TINY = [
     "--config.self_training.rounds=2",
     "--config.self_training.k=2",
     "--config.cv.folds=3",
+    "--config.extraction.shard_clips=32",  # several shards, between which a run can be killed
 ]
 SPLITS = {"unlabeled": 30, "test": 20}
 
@@ -32,24 +35,14 @@ def command(module, *arguments):
 
 def run(module, *arguments, **environment):
     done = subprocess.run(
-        command(module, *arguments),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env=os.environ | environment,
+        command(module, *arguments), capture_output=True, text=True, timeout=400, env=os.environ | environment
     )
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    os.environ["MER_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    return os.environ["MER_JAX_CACHE"]
-
-
-@pytest.fixture(scope="session")
-def workdir(cache, tmp_path_factory):
+def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run("train", *TINY, f"--workdir={folder}")
     return folder
@@ -112,17 +105,17 @@ def test_other_settings_in_the_same_workdir_are_refused(workdir):
 
 
 def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
+    """Killed within stages: as soon as they leave something that the next start goes on with."""
     folder = tmp_path / "killed"
-    for stage in ("image", "video", "fusion"):
-        process = subprocess.Popen(command("train", *TINY, f"--workdir={folder}"), stderr=subprocess.PIPE, text=True)
-        for line in process.stderr:
-            if line.rstrip().endswith(f"] {stage}"):
-                time.sleep(2.0)  # into the stage
-                process.send_signal(signal.SIGKILL)
-                break
+    traces = ["features/image-*/000-000000.safetensors", "checkpoints/tune/0", "rounds/round-01.json"]
+    for trace in traces:
+        with open(tmp_path / "log", "w") as log:
+            process = subprocess.Popen(command("train", *TINY, f"--workdir={folder}"), stderr=log)
+        while process.poll() is None and not list(folder.glob(trace)):
+            time.sleep(0.01)
+        process.kill()
         process.wait()
-        process.stderr.close()
-        assert process.returncode == -signal.SIGKILL and not (folder / "metrics.json").exists()
+        assert list(folder.glob(trace)) and not (folder / "metrics.json").exists(), (tmp_path / "log").read_text()
     run("train", *TINY, f"--workdir={folder}")
     assert predictions(folder) == predictions(workdir)
 
@@ -137,9 +130,9 @@ def test_eight_devices(workdir, tmp_path):
         assert np.mean([np.abs(ours[name] - theirs[name]).max() for name in ours]) < 0.01
 
 
-def test_predict(workdir, cache, tmp_path):
+def test_predict(workdir, cache_folder, tmp_path):
     (tmp_path / "broken.mp4").write_text("not a video")
-    clip = sorted(Path(cache).glob("sample-*/video-unlabeled/*.mp4"))[0]
+    clip = sorted(cache_folder.glob("sample-36-30-20/video-unlabeled/*.mp4"))[0]
     done = run("predict", f"--workdir={workdir}", f"--input={clip}", "--text=我好担心，怎么办？")
     line = json.loads(done.stdout)
     assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
@@ -151,3 +144,24 @@ def test_predict(workdir, cache, tmp_path):
     )
     assert failed.returncode == 1 and "cannot decode" in json.loads(failed.stdout)["error"]
     assert "Traceback" not in failed.stderr
+
+
+def test_candidates_are_written_in_the_order_of_the_clips_and_labels(tmp_path):
+    """Clips of several splits lie between each other; columns are the data set's labels, not sorted."""
+    splits = ("test", "train", "unlabeled", "test", "unlabeled", "unlabeled")
+    clips = tuple(Clip(name, split) for name, split in zip("zyxabc", splits, strict=True))
+    dataset = Dataset("toy", ("sad", "happy"), clips, {})
+    trained = SimpleNamespace(
+        unlabelled=np.array([[0.75, 0.25], [0.125, 0.875], [0.5, 0.5]]), test=np.array([[0.25, 0.75], [1.0, 0.0]])
+    )
+    import_command("train").write_candidates(dataset, trained, tmp_path)
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == {
+        "unlabeled.csv": "name,discrete\nx,sad\nb,happy\nc,sad\n",
+        "unlabeled_probs.csv": "name,sad,happy\nx,0.750000,0.250000\nb,0.125000,0.875000\nc,0.500000,0.500000\n",
+        "test.csv": "name,discrete\nz,happy\na,sad\n",
+        "test_probs.csv": "name,sad,happy\nz,0.250000,0.750000\na,1.000000,0.000000\n",
+    }
+    labelled = Dataset("toy", ("sad", "happy"), clips[1:2], {})
+    none = SimpleNamespace(unlabelled=np.zeros((0, 2)), test=np.zeros((0, 2)))
+    import_command("train").write_candidates(labelled, none, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -48,8 +48,7 @@ IDENTITY = Transform(lambda x: [x], lambda x: x)
 TRANSPOSE = Transform(lambda x: [x.T], lambda x: x.T)  # torch Linear [out, in] <-> kernel [in, out]
 # torch Conv [out, in, *window] <-> kernel [*window, in, out]
 CONV = Transform(
-    lambda x: [x.transpose(*range(2, x.ndim), 1, 0)],
-    lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)),
+    lambda x: [x.transpose(*range(2, x.ndim), 1, 0)], lambda x: x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
 )
 # torch Linear [3 out, in], three layers in one <-> three kernels [in, out]
 SPLIT3 = Transform(lambda x: np.split(x.T, 3, axis=1), lambda *x: np.concatenate(x, axis=1).T)

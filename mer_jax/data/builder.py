@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
-from mer_jax.data.decoding import identity, time_limit
-from mer_jax.data.detect import FaceDetector
+from mer_jax.data.decoding import identity
+from mer_jax.data.detect import map_with_detector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
-from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import write_whole
 
@@ -55,40 +54,21 @@ class Shard:
     settings: RecordSettings
 
 
-@cache
-def detector() -> FaceDetector:
-    """One for all shards that this process writes."""
-    return FaceDetector()
-
-
-def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> int:
-    """Writes one file of records, whole or not at all, unless it is there; returns the number of its clips."""
+def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> None:
+    """Writes one file of records, whole or not at all, unless it is there."""
     if shard.path.exists():
         advance(len(shard.clips))
-        return len(shard.clips)
-    settings = shard.settings
-    examples = map_in_workers(
-        partial(prepare_clip, settings=settings),
-        shard.clips,
-        lambda clip: time_limit(clip, settings.extraction.time_limit),
-        count=settings.extraction.workers,
-        answer=detector().find,
-    )
-    shard.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}.tmp")
-    try:
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        return
+    job = partial(prepare_clip, settings=shard.settings)
+    examples = map_with_detector(job, shard.clips, shard.settings.extraction)
+    with write_whole(shard.path, mode="wb") as file:
+        writer = ArrayRecordWriter(file.name, "group_size:1")
         for clip, example in zip(shard.clips, examples, strict=True):
-            if isinstance(example, Absent):
-                example = lost(example)
             row = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
-            writer.write(FEATURES.serialize_example(row | example))
+            record = lost(example) if isinstance(example, Absent) else example
+            writer.write(FEATURES.serialize_example(row | record))
             advance(1)
         writer.close()
-        os.replace(temporary, shard.path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(shard.clips)
 
 
 def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
@@ -98,24 +78,21 @@ def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
 
 
 class Mer(FileReaderBuilder):
-    """Builds `mer/{name}/1.0.0` in `data_dir` from a manual download folder, which `read` makes a Dataset of.
-
-    advance: called with numbers of clips as they get done.
-    """
+    """Builds `mer/{name}/1.0.0` in `data_dir`; advance is called with numbers of clips as they get done."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir is the data set's folder, in one of the layouts of mer_jax."
 
     def __init__(
         self,
         name: str,
-        read: Callable[[Path], Dataset],
+        dataset: Dataset,
         settings: RecordSettings,
         data_dir: Path,
         advance: Callable[[int], object] = lambda count: None,
     ):
-        self.read = read
+        self.dataset = dataset
         self.settings = settings
+        self.prints = {clip.name: clip_fingerprint(clip, settings) for clip in dataset.clips}
         self.advance = advance
         self.parts = data_dir / ".parts" / name  # shards that are finished, until all are
         config = tfds.core.BuilderConfig(name=name)
@@ -125,8 +102,7 @@ class Mer(FileReaderBuilder):
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        dataset, prints = self.clips(Path(dl_manager.manual_dir))
-        shards = {split: self.plan(dataset, split, prints) for split in SPLITS if dataset.split(split)}
+        shards = {split: self.plan(split) for split in SPLITS if self.dataset.split(split)}
         everything = [shard for split in shards.values() for shard in split]
         if download_config and download_config.beam_runner:
             run_beam(everything, download_config)
@@ -137,47 +113,39 @@ class Mer(FileReaderBuilder):
             template = self._get_filename_template(split)
             for index, shard in enumerate(split_shards):
                 os.link(shard.path, template.sharded_filepath(shard_index=index, num_shards=len(split_shards)))
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=[len(shard.clips) for shard in split_shards],
-                    num_bytes=sum(shard.path.stat().st_size for shard in split_shards),
-                    filename_template=template,
-                )
-            )
+            lengths = [len(shard.clips) for shard in split_shards]
+            size = sum(shard.path.stat().st_size for shard in split_shards)
+            infos.append(tfds.core.SplitInfo(split, lengths, size, template))
         self.info.set_splits(tfds.core.SplitDict(infos))
-        for name, content in index_of(dataset, prints).items():
+        for name, content in index_of(self.dataset, self.prints).items():
             with write_whole(Path(self.data_path) / name) as file:
                 file.write(content)
 
-    def clips(self, manual_dir: Path) -> tuple[Dataset, dict[str, str]]:
-        """The data set as it lies in its folder now, and each clip's fingerprint."""
-        dataset = self.read(manual_dir)
-        return dataset, {clip.name: clip_fingerprint(clip, self.settings) for clip in dataset.clips}
-
-    def plan(self, dataset: Dataset, split: str, prints: Mapping[str, str]) -> list[Shard]:
+    def plan(self, split: str) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
-        clips = [dataset.clips[i] for i in dataset.split(split)]
+        clips = tuple(self.dataset.clips[i] for i in self.dataset.split(split))
         shards, shard_clips = [], self.settings.prepare.shard_clips
-        for start in range(0, len(clips), shard_clips):
-            part = tuple(clips[start : start + shard_clips])
-            digest = hashlib.blake2b("".join(prints[clip.name] for clip in part).encode(), digest_size=8).hexdigest()
-            path = self.parts / f"{split}-{start // shard_clips:05d}-{digest}.array_record"
+        for number, start in enumerate(range(0, len(clips), shard_clips)):
+            part = clips[start : start + shard_clips]
+            prints = "".join(self.prints[clip.name] for clip in part)
+            digest = hashlib.blake2b(prints.encode(), digest_size=8).hexdigest()
+            path = self.parts / f"{split}-{number:05d}-{digest}.array_record"
             shards.append(Shard(part, path, self.settings))
         return shards
 
-    def build(self, manual_dir: Path, beam_runner: str | None = None) -> Path:
-        """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set."""
+    def build(self, source: Path, beam_runner: str | None = None) -> Path:
+        """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set.
+
+        source: where the data set lies, for a message.
+        """
         version = Path(self.data_path)
         if version.exists():
-            expected = index_of(*self.clips(manual_dir))
+            expected = index_of(self.dataset, self.prints)
             there = {path.name: path.read_bytes() for name in expected if (path := version / name).exists()}
             if there != {name: content.encode() for name, content in expected.items()}:
-                print(f"{manual_dir} or the settings have changed since {version} was made: made anew", file=sys.stderr)
+                print(f"{source} or the settings have changed since {version} was made: made anew", file=sys.stderr)
                 shutil.rmtree(version)
-        self.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir), beam_runner=beam_runner)
-        )
+        self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -199,11 +167,9 @@ def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(INDEX_COLUMNS)
-    for split in SPLITS:
-        for i in dataset.split(split):
-            clip = dataset.clips[i]
-            truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
-            writer.writerow((clip.name, split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+    for clip in (dataset.clips[i] for split in SPLITS for i in dataset.split(split)):
+        truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
+        writer.writerow((clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
     problems = [asdict(problem) for problem in dataset.problems]
     description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
     return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}

@@ -63,12 +63,35 @@ MER_FILES = {
 }
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What a challenge's csv files say of its clips, by name."""
+
+    labels: dict[str, str]  # of the train split
+    transcripts: dict[str, str]
+    test_labels: dict[str, str]  # for scoring only, as the next
+    hidden_labels: dict[str, str]  # of the test split and, where known, of the unlabelled one
+
+    @classmethod
+    def read(cls, root: Path, parts: MerFiles, labels: tuple[str, ...], problems: list[Problem]) -> "Tables":
+        """labels: the label set; rows with another label are left out."""
+        train_labels = read_mapping(first(root, parts.labels), "discrete", problems, labels)
+        transcripts = read_mapping(first(root, parts.transcripts), "chinese", problems)
+        test_labels, unlabelled_labels = (
+            read_mapping(root / file, "discrete", problems, labels) if (root / file).exists() else {}
+            for file in ("label-test.csv", "label-unlabeled.csv")
+        )
+        return cls(train_labels, transcripts, test_labels, unlabelled_labels | test_labels)
+
+    def clip(self, name: str, media: Path | None) -> Clip:
+        """The clip of this name, in the split that the tables put it in."""
+        label = self.labels.get(name)
+        split = "train" if label is not None else "test" if name in self.test_labels else "unlabeled"
+        return Clip(name, split, media, transcript=self.transcripts.get(name, ""), label=label)
+
+
 def read_mer(
-    root: Path,
-    layout: str,
-    labels: tuple[str, ...],
-    features: Mapping[str, str] | None = None,
-    name: str | None = None,
+    root: Path, layout: str, labels: tuple[str, ...], features: Mapping[str, str] | None = None, name: str | None = None
 ) -> Dataset:
     """Reads a challenge's folder.
 
@@ -88,12 +111,7 @@ def read_mer(
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected a data set in the {layout} layout")
     parts, files, problems = MER_FILES[layout], ClipFiles(root, features or {}), list[Problem]()
-    label_of = read_mapping(first(root, parts.labels), "discrete", problems, labels)
-    transcripts = read_mapping(first(root, parts.transcripts), "chinese", problems)
-    test_labels, unlabelled_labels = (
-        read_mapping(root / file, "discrete", problems, labels) if (root / file).exists() else {}
-        for file in ("label-test.csv", "label-unlabeled.csv")
-    )
+    tables = Tables.read(root, parts, labels, problems)
     featured = files.featured_names() if parts.media_optional else set[str]()
     labelled_folder, candidate_folder = media_folders(root, parts, optional=bool(featured))
     media = media_files(labelled_folder, problems)
@@ -104,30 +122,23 @@ def read_mer(
         candidates = read_names(source, problems)
     else:
         source = candidate_folder
-        candidates = sorted(candidate_media.keys() | test_labels.keys() | featured)
-        candidates = [candidate for candidate in candidates if not (shared and candidate in label_of)]
+        candidates = sorted(candidate_media.keys() | tables.test_labels.keys() | featured)
+        candidates = [candidate for candidate in candidates if not (shared and candidate in tables.labels)]
     both = f"both labelled and a candidate, taken as labelled ({source.name})"
-    problems += [Problem(candidate, "train", None, both) for candidate in candidates if candidate in label_of]
-    candidates = [candidate for candidate in candidates if candidate not in label_of]
+    problems += [Problem(candidate, "train", None, both) for candidate in candidates if candidate in tables.labels]
+    candidates = [candidate for candidate in candidates if candidate not in tables.labels]
 
-    clips = []
-    for clip_name in [*label_of, *candidates]:
-        label = label_of.get(clip_name)
-        clip = Clip(
-            name=clip_name,
-            split="train" if label is not None else "test" if clip_name in test_labels else "unlabeled",
-            media=(candidate_media if label is None else media).get(clip_name),
-            transcript=transcripts.get(clip_name, ""),
-            label=label,
-        )
-        clips.append(files.complete(clip))
-    clip_names = {clip.name for clip in clips}
-    problems += files.problems(clips, media.keys() - clip_names, parts.labels[0])
+    clips = [tables.clip(labelled, media.get(labelled)) for labelled in tables.labels]
+    clips += [tables.clip(candidate, candidate_media.get(candidate)) for candidate in candidates]
+    clips = [files.complete(clip) for clip in clips]
+    names = {clip.name for clip in clips}
+    problems += files.problems(clips, media.keys() - names, parts.labels[0])
     warnings = list(parts.warnings)
-    if unheard := sorted(transcripts.keys() - clip_names - media.keys()):
+    if unheard := sorted(tables.transcripts.keys() - names - media.keys()):
         warnings.append(f"{len(unheard)} transcripts belong to no clip, {unheard[0]!r} first")
-    hidden_labels = unlabelled_labels | test_labels
-    truth = {candidate: hidden_labels[candidate] for candidate in candidates if candidate in hidden_labels}
+    truth = {
+        candidate: tables.hidden_labels[candidate] for candidate in candidates if candidate in tables.hidden_labels
+    }
     return Dataset(name or layout, labels, tuple(clips), truth, tuple(problems), tuple(warnings))
 
 

@@ -31,16 +31,9 @@ class ClipFiles:
 
     def crops(self, name: str) -> Path | None:
         """A clip's face crops: the baseline's array, or OpenFace's folder of aligned images."""
-        faces = self.root / "openface_face"
-        for path in (
-            faces / name / f"{name}.npy",
-            faces / f"{name}.npy",
-            faces / name / f"{name}_aligned",
-            faces / f"{name}_aligned",
-        ):
-            if path.exists():
-                return path
-        return None
+        places = (f"{name}/{name}.npy", f"{name}.npy", f"{name}/{name}_aligned", f"{name}_aligned")
+        paths = (self.root / "openface_face" / place for place in places)
+        return next((path for path in paths if path.exists()), None)
 
     def featured_names(self) -> set[str]:
         """Names of the clips that have features of any modality."""
@@ -56,9 +49,8 @@ class ClipFiles:
         """
         without_media = [clip for clip in clips if clip.media is None and not clip.features]
         without_row = sorted(unused_media)
-        crops = {
-            path.name.removesuffix(".npy").removesuffix("_aligned") for path in (self.root / "openface_face").glob("*")
-        }
+        faces = (self.root / "openface_face").glob("*")
+        crops = {path.name.removesuffix(".npy").removesuffix("_aligned") for path in faces}
         without_clip = sorted(crops - {clip.name for clip in clips} - set(without_row))
         return [
             *(Problem(clip.name, clip.split, None, "row without a clip") for clip in without_media),

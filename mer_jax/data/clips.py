@@ -1,12 +1,13 @@
 """Clips and data sets: what every layout is read into and every later stage works on."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    from mer_jax.data.prepared import Record
 
 SPLITS = ("train", "unlabeled", "test")
 
@@ -23,15 +24,6 @@ class Absent(Exception):
     """The clip lacks the modality, or it cannot be read. The message is the reason."""
 
 
-class Prepared(Protocol):
-    """A clip's sound, frames and faces in a prepared data set (mer_jax/data/prepared.py)."""
-
-    def identity(self) -> str: ...
-    def sound(self, sample_rate: int) -> np.ndarray: ...
-    def frames(self, choose: Callable[[int], np.ndarray]) -> np.ndarray: ...
-    def faces(self) -> np.ndarray: ...
-
-
 @dataclass(frozen=True)
 class Clip:
     """One clip. A path that is None means that the data set has no such file."""
@@ -45,7 +37,7 @@ class Clip:
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split
     features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy
-    prepared: Prepared | None = None  # stands for media and faces
+    prepared: "Record | None" = None  # stands for media and faces
     corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, identity, time_limit
-from mer_jax.data.detect import FaceDetector
+from mer_jax.data.decoding import ExtractionSettings, identity
+from mer_jax.data.detect import map_with_detector
 from mer_jax.data.faces import FACE_SIZE, crop_clip
-from mer_jax.data.workers import map_in_workers
 from mer_jax.runtime.files import dump_json, load_json, write_whole
 from mer_jax.runtime.hosts import meet, own_part
 from mer_jax.runtime.progress import progress
+
+COUNTS, FAILURE = "frames.json", "failure.json"  # beside a clip's crops: how many frames had a face, or why none could
 
 
 def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings) -> list[Clip]:
@@ -40,53 +41,40 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
 
 def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[tuple[np.ndarray, int] | Absent]:
     """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or why there are none."""
-    return map_in_workers(
-        partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames),
-        clips,
-        lambda clip: time_limit(clip, settings.time_limit),
-        count=settings.workers,
-        answer=FaceDetector().find,
-    )
+    job = partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames)
+    return map_with_detector(job, clips, settings)
 
 
 def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path) -> None:
-    """Writes what `cut_faces` gave for a clip: its crops and how many frames had a face, or why there are none."""
+    """Writes what `cut_faces` gave for a clip, for all hosts to read."""
+    counts = path.with_name(COUNTS)
     if isinstance(crops, Absent):
-        for outdated in (path, frame_counts(path)):
+        for outdated in (path, counts):
             outdated.unlink(missing_ok=True)
-        dump_json(failure(path), {"reason": str(crops)})
+        dump_json(path.with_name(FAILURE), {"reason": str(crops)})
         return
     pictures, without_face = crops
     with write_whole(path, mode="wb") as file:
         np.save(file, pictures[..., ::-1], allow_pickle=False)
-    dump_json(frame_counts(path), {"with": len(pictures), "without": without_face, "of": identity(clip.media)})
+    dump_json(counts, {"with": len(pictures), "without": without_face, "of": identity(clip.media)})
 
 
 def is_cut(clip: Clip, path: Path) -> bool:
     """Whether the crops are there, and of the clip's file as it is now."""
-    return frame_counts(path).exists() and load_json(frame_counts(path))["of"] == identity(clip.media)
+    counts = path.with_name(COUNTS)
+    return counts.exists() and load_json(counts)["of"] == identity(clip.media)
 
 
 def with_faces(clip: Clip, path: Path) -> Clip:
     """The clip with its crops, or with the reason why there are none."""
     if path.exists():
         return replace(clip, faces=path)
-    return replace(clip, no_faces=load_json(failure(path))["reason"])
-
-
-def failure(crops: Path) -> Path:
-    """Where it is kept why a clip could not be searched: read by all hosts."""
-    return crops.with_name("failure.json")
-
-
-def frame_counts(crops: Path) -> Path:
-    """Where it is kept how many frames had a face, beside a clip's crops."""
-    return crops.with_name("frames.json")
+    return replace(clip, no_faces=load_json(path.with_name(FAILURE))["reason"])
 
 
 def faces_section(clips: Sequence[Clip]) -> dict[str, int] | None:
     """Clips and frames that `find_faces` has searched, and those without a face; None where it searched none."""
-    paths = [frame_counts(clip.faces) for clip in clips if clip.faces]
+    paths = [clip.faces.with_name(COUNTS) for clip in clips if clip.faces]
     counts = [load_json(path) for path in paths if path.exists()]
     if not counts:
         return None

@@ -40,7 +40,8 @@ class DataSettings:
     @property
     def ready_made(self) -> dict[str, str]:
         """Modality -> the folder of its ready-made features, where it has one."""
-        return {}
+        folders = {modality: getattr(self, f"{modality}_feature", "") for modality in MODALITIES}
+        return {modality: folder for modality, folder in folders.items() if folder}
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,6 @@ class FeaturedData(RootData):
         chosen = self.modalities.split("+") if self.modalities else MODALITIES
         return tuple(modality for modality in MODALITIES if modality in chosen)
 
-    @property
-    def ready_made(self) -> dict[str, str]:
-        folders = {modality: getattr(self, f"{modality}_feature") for modality in MODALITIES}
-        return {modality: folder for modality, folder in folders.items() if folder}
-
 
 @dataclass(frozen=True)
 class FolderData(FeaturedData):
@@ -103,18 +99,14 @@ VARIANTS: dict[str, type[DataSettings]] = {
 
 
 def open_dataset(variant: str, settings: DataSettings) -> Dataset:
-    """The data set that the settings name; the sample is written when it is not there yet.
-
-    Args:
-        variant: a key of VARIANTS.
-        settings: of that variant's class.
+    """The data set of a variant (see VARIANTS); the sample is written when it is not there yet.
 
     Raises:
         DataError: it is not there, or not in its layout.
     """
     if isinstance(settings, SampleData):
         return open_sample(settings)
-    assert isinstance(settings, RootData), f"{variant}: not settings of a folder"
+    assert isinstance(settings, RootData)
     root = Path(settings.root).expanduser()
     if isinstance(settings, FolderData):
         columns = {column: getattr(settings, f"{column}_column") for column in COLUMNS}
@@ -126,8 +118,8 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
 
 def open_sample(settings: SampleData) -> Dataset:
     """The bundled sample, from the cache folder."""
-    spec = SampleSpec(labelled=settings.labelled, unlabelled=settings.unlabelled, test=settings.test)
-    root = cache_folder() / f"sample-{settings.labelled}-{settings.unlabelled}-{settings.test}"
+    spec = SampleSpec(settings.labelled, settings.unlabelled, settings.test)
+    root = cache_folder() / f"sample-{spec.labelled}-{spec.unlabelled}-{spec.test}"
     if not is_written(root, spec):
         with progress("writing the sample", spec.total, "clip") as bar:
             write_sample(root, spec, bar.update)

@@ -16,7 +16,6 @@ from mer_jax.data.media import read_frames, read_sound
 from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = (".bmp", ".jpg", ".png")
-SECONDS_PER_BYTE = 1 / 2**20  # a clip may take `time_limit` seconds, and one more for each MiB of its file
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class ExtractionSettings:
 
 
 def time_limit(clip: Clip, seconds: float) -> float:
-    """Seconds after which decoding a clip is given up."""
-    return seconds + (clip.media.stat().st_size * SECONDS_PER_BYTE if clip.media and clip.media.exists() else 0.0)
+    """Seconds after which decoding a clip is given up: `seconds`, and one more for each MiB of its file."""
+    return seconds + (clip.media.stat().st_size / 2**20 if clip.media and clip.media.exists() else 0.0)
 
 
 def identity(path: Path | None) -> str:
@@ -71,17 +70,13 @@ def clip_faces(clip: Clip) -> np.ndarray:
         crops = read_images(clip.faces)
     else:
         crops = np.array(mapped_crops(clip.faces))[..., ::-1]  # RGB
-    if len(crops) == 0:
+    if not len(crops):
         raise Absent("no face")
     return clip.corruption.frames(crops, "image") if clip.corruption else crops
 
 
 def mapped_array(path: Path) -> np.ndarray:
-    """The array of a .npy file, mapped: a damaged header may claim any size.
-
-    Raises:
-        Absent: with the reason, whatever is wrong with the file.
-    """
+    """The array of a .npy file, mapped: a damaged header may claim any size. Absent, whatever is wrong with it."""
     try:
         with open(path, "rb") as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
@@ -109,9 +104,3 @@ def read_images(folder: Path) -> np.ndarray:
         return np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
     except Exception as error:  # Pillow's decoders raise more than OSError
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
-
-
-def read_with(job: tuple[Callable[[Clip], np.ndarray], Clip]) -> np.ndarray:
-    """(one of the functions above, clip) -> what it gives: a worker's job."""
-    read, clip = job
-    return read(clip)

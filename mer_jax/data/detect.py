@@ -1,8 +1,9 @@
 """Finds the faces in frames: the bundled MTCNN on the device, a batch of fixed shape at a time."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib import resources
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load
 
-from mer_jax.data.faces import Faces, crop_main_face, fit, unfit
-from mer_jax.data.media import Block
+from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import ExtractionSettings, time_limit
+from mer_jax.data.faces import Faces
+from mer_jax.data.workers import map_in_workers
 from mer_jax.models.face_cascade import cascade
 from mer_jax.models.mtcnn import MTCNN
 
@@ -19,9 +22,8 @@ from mer_jax.models.mtcnn import MTCNN
 class FaceDetector:
     """MTCNN with the bundled weights.
 
-    Args:
-        batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a
-            CPU, where the larger part of the work is done a frame at a time anyway.
+    batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a CPU,
+    where the larger part of the work is done a frame at a time anyway.
     """
 
     def __init__(self, batch_size: int = 0):
@@ -42,23 +44,12 @@ class FaceDetector:
                 faces.append(Faces(boxes[i, is_face] - 0.5, scores[i, is_face], landmarks[i, is_face] - 0.5))
         return faces
 
-    def detect(self, frames: np.ndarray) -> list[Faces]:
-        """The faces in frames of any one size, uint8 RGB [T, H, W, 3]; one `Faces` per frame."""
-        fitted, to_frame = fit(Block.of(frames))
-        return [unfit(faces, to_frame) for faces in self.find(fitted)]
 
-    def crop_faces(self, frames: np.ndarray, size: int = 128) -> tuple[np.ndarray, int]:
-        """`crop_main_face` of frames in memory: uint8 [T, H, W, 3] -> (uint8 [T', size, size, 3], T - T')."""
-        return self.answer(crop_main_face([Block.of(frames)], size))
-
-    def answer(self, questions: Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
-        """Finds the faces that a generator such as `crop_clip` asks for, and returns its result."""
-        try:
-            fitted = next(questions)
-            while True:
-                fitted = questions.send(self.find(fitted))
-        except StopIteration as stop:
-            return stop.value
+def map_with_detector(job: Callable[[Clip], Any], clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[Any]:
+    """`map_in_workers` of a job such as `crop_clip`, which asks for the faces in frames that `fit` has made."""
+    limit = settings.time_limit
+    count, find = settings.workers, FaceDetector().find
+    return map_in_workers(job, clips, lambda clip: time_limit(clip, limit), count=count, answer=find)
 
 
 @cache
@@ -71,7 +62,5 @@ def load_mtcnn() -> MTCNN:
     """The bundled weights (made by pretrain/convert_mtcnn.py)."""
     graph, state = nnx.split(nnx.eval_shape(lambda: MTCNN(rngs=nnx.Rngs(0))))
     tensors = load((resources.files("mer_jax") / "assets/mtcnn/model.safetensors").read_bytes())
-    flat = [
-        (path, leaf.replace(jnp.asarray(tensors[".".join(map(str, path))]))) for path, leaf in nnx.to_flat_state(state)
-    ]
-    return nnx.merge(graph, nnx.from_flat_state(flat))
+    weights = nnx.map_state(lambda path, leaf: leaf.replace(jnp.asarray(tensors[".".join(map(str, path))])), state)
+    return nnx.merge(graph, weights)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import media_of
 from mer_jax.data.media import Block, at_most, frame_blocks
 
 # Left eye, right eye, nose tip, left and right mouth corner of OpenFace's mean face: x, y of the mean shape
@@ -29,14 +30,10 @@ UNITS_ACROSS = 160.0  # width of a crop: 112 px / scale 0.7 (OpenFace's default)
 
 
 def similarity(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Returns the 2x3 matrix that takes frame pixels to pixels of a `size` x `size` crop.
+    """The 2x3 matrix that takes pixels of a frame to those of a `size` x `size` crop.
 
-    It is the least-squares similarity (rotation, scale, shift; no reflection) of the five points onto the
-    mean face (Umeyama 1991), which in the plane is the complex regression `w = a z + b`.
-
-    Args:
-        landmarks: [5, 2] left eye, right eye, nose, left and right mouth corner; left is the smaller x.
-        size: width and height of the crop in pixels.
+    It is the least-squares similarity (rotation, scale, shift; no reflection) of the landmarks [5, 2], see `Faces`,
+    onto the mean face (Umeyama 1991), which in the plane is the complex regression `w = a z + b`.
     """
     z = np.asarray(landmarks, np.float64) @ (1, 1j)
     w = (MEAN_FACE * size / UNITS_ACROSS + size / 2) @ (1, 1j)
@@ -46,15 +43,10 @@ def similarity(landmarks: np.ndarray, size: int) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def align(frame: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarray:
-    """Cuts an upright face out of a frame, bilinear, black where the frame ends.
+def align(frame: np.ndarray, landmarks: np.ndarray, size: int = FACE_SIZE) -> np.ndarray:
+    """Cuts an upright face (see `similarity`) out of a frame, bilinear, black where the frame ends.
 
-    Args:
-        frame: uint8 [H, W, 3].
-        landmarks, size: as for `similarity`.
-
-    Returns:
-        uint8 [size, size, 3].
+    uint8 [H, W, 3] -> uint8 [size, size, 3].
     """
     to_frame = np.linalg.inv(np.vstack([similarity(landmarks, size), (0, 0, 1)]))[:2]
     corners = to_frame @ [(0, size, 0, size), (0, 0, size, size), (1, 1, 1, 1)]
@@ -86,7 +78,7 @@ class Faces(NamedTuple):
 
     boxes: np.ndarray  # [n, 4] float32 x1, y1, x2, y2
     scores: np.ndarray  # [n] float32
-    landmarks: np.ndarray  # [n, 5, 2] float32 left eye, right eye, nose, left and right mouth corner
+    landmarks: np.ndarray  # [n, 5, 2] float32: eyes, nose tip, mouth corners; of a pair first that of the smaller x
 
 
 class MainFace:
@@ -102,22 +94,16 @@ class MainFace:
 
     def choose(self, boxes: np.ndarray) -> int | None:
         """Index of the main face among the boxes [n, 4] (x1, y1, x2, y2) of the next frame, None if it is not there."""
-        sides = boxes[:, 2:] - boxes[:, :2]
-        centres = boxes[:, :2] + sides / 2
-        if len(boxes) and np.isinf(self.reach):
-            main = int(np.prod(sides, axis=1).argmax())
-        elif len(boxes):
+        if len(boxes):
+            sides = boxes[:, 2:] - boxes[:, :2]
+            centres = boxes[:, :2] + sides / 2
             distances = np.hypot(*(centres - self.centre).T)
-            main = int(distances.argmin())
-            if distances[main] > self.reach * self.unseen:
-                main = -1
-        else:
-            main = -1
-        if main < 0:
-            self.unseen += 1
-            return None
-        self.centre, self.reach, self.unseen = centres[main], float(sides[main].max()), 1
-        return main
+            main = int(np.prod(sides, axis=1).argmax() if np.isinf(self.reach) else distances.argmin())
+            if distances[main] <= self.reach * self.unseen:
+                self.centre, self.reach, self.unseen = centres[main], float(sides[main].max()), 1
+                return main
+        self.unseen += 1
+        return None
 
 
 def fit(block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -143,10 +129,6 @@ def unfit(faces: Faces, to_frame: np.ndarray) -> Faces:
 def crop_main_face(blocks: Iterable[Block], size: int) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
     """Cuts a clip's main face out of its frames, a block at a time.
 
-    Args:
-        blocks: its frames.
-        size: width and height of a crop in pixels.
-
     Yields:
         Fitted frames (see `fit`), and is to be sent one `Faces` for each.
 
@@ -168,5 +150,4 @@ def crop_main_face(blocks: Iterable[Block], size: int) -> Generator[np.ndarray, 
 
 def crop_clip(clip: Clip, size: int, most_frames: int) -> Generator[np.ndarray, list[Faces], tuple[np.ndarray, int]]:
     """`crop_main_face` of a clip's frames; every second, third, ... one where there are more than `most_frames`."""
-    assert clip.media
-    return (yield from crop_main_face(frame_blocks(clip.media, partial(at_most, most_frames)), size))
+    return (yield from crop_main_face(frame_blocks(media_of(clip), partial(at_most, most_frames)), size))

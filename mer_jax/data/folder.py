@@ -18,7 +18,6 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     column holds, sorted.
 
     Args:
-        root: the folder.
         columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty, but for the label's and
             those with a name of their own. The file column says where a row's media lie, relative to `root`, when that
             is not `media/{name}.*`.
@@ -52,16 +51,10 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
             split = "unlabeled"
         if split != "train" and label:
             truth[name] = label
-        file = root / cells["file"] if cells["file"] else media.get(name)
-        clip = Clip(
-            name=name,
-            split=split,
-            media=file if file and file.is_file() else None,
-            transcript=cells["text"],
-            label=label if split == "train" else None,
-            group=cells["group"] or None,
-        )
-        clips.append(files.complete(clip))
+        path = root / cells["file"] if cells["file"] else media.get(name)
+        file = path if path and path.is_file() else None
+        known, group = label if split == "train" else None, cells["group"] or None
+        clips.append(files.complete(Clip(name, split, file, transcript=cells["text"], label=known, group=group)))
     used_media = {clip.media for clip in clips}
     problems += files.problems(clips, (name for name, path in media.items() if path not in used_media), table.name)
     return Dataset(root.resolve().name, labels, tuple(clips), truth, tuple(problems))

@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -22,6 +23,8 @@ RESAMPLING = "filter_size=64:phase_shift=10:cutoff=0.98"  # flat to 7 kHz at 16 
 PROBE_RATE = 16_000  # Hz, to which sound is resampled before it is judged
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
+
+Part = TypeVar("Part")  # of a stream: packets or blocks
 
 
 class Unreadable(Absent):
@@ -52,17 +55,14 @@ def probe(path: Path) -> Probe:
     with opened(path) as container:
         video = sound = None
         silent = False
-        stream = best_stream(container, "video")
-        if stream is not None:
+        if stream := best_stream(container, "video"):
             frame = next(decoded(container, stream), None)
             video = frame and f"{frame.width}x{frame.height} {stream.codec_context.name}"
-        stream = best_stream(container, "audio")
-        if stream is not None:
+        if stream := best_stream(container, "audio"):
             container.seek(0)
             blocks = sound_blocks(container, stream, PROBE_RATE)
-            first = next(blocks, None)
-            if first is not None:
-                codec: Any = stream.codec_context
+            if (first := next(blocks, None)) is not None:
+                codec = stream.codec_context
                 sound = f"{codec.sample_rate} Hz {codec.layout.name} {codec.name}"
                 silent = are_silent(chain([first], blocks), PROBE_RATE)
         if not (video or sound):
@@ -77,8 +77,7 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
     A track that breaks off gives the sound before the break; damaged packets are left out, without a gap.
     """
     with opened(path) as container:
-        stream = best_stream(container, "audio")
-        if stream is None:
+        if not (stream := best_stream(container, "audio")):
             raise Unreadable("no sound track")
         blocks = list(sound_blocks(container, stream, sample_rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
@@ -86,11 +85,16 @@ def read_sound(path: Path, sample_rate: int) -> np.ndarray:
 
 def sound_blocks(container: av.container.InputContainer, stream: Any, sample_rate: int) -> Iterator[np.ndarray]:
     """A sound track as mono int16 blocks [S], until it ends or breaks off."""
+    return until_broken(resampled(decoded(container, stream), sample_rate))
+
+
+def until_broken(parts: Iterator[Part]) -> Iterator[Part]:
+    """Parts until FFmpeg fails; its error if it does so at the first."""
     begun = False
     try:
-        for block in resampled(decoded(container, stream), sample_rate):
+        for part in parts:
             begun = True
-            yield block
+            yield part
     except av.FFmpegError:
         if not begun:
             raise
@@ -176,15 +180,7 @@ def best_stream(container: av.container.InputContainer, kind: Literal["video", "
 
 def packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
     """A stream's packets, until the file ends or breaks off; the error if it does so at once."""
-    begun = False
-    try:
-        for packet in container.demux(stream):
-            if packet.size:  # an empty one would end the decoding
-                begun = True
-                yield packet
-    except av.FFmpegError:
-        if not begun:
-            raise
+    return until_broken(packet for packet in container.demux(stream) if packet.size)  # an empty one ends the decoding
 
 
 def decoded_packets(
@@ -198,7 +194,7 @@ def decoded_packets(
     stream.codec_context.thread_count = 1
     any_frame, first_error = False, None
     for packet in chain(packets(container, stream), [None]):
-        frames: Sequence[Any] | None = None
+        frames = None
         try:
             frames = stream.decode(packet)
         except av.FFmpegError as error:
@@ -215,19 +211,14 @@ def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any
         yield from frames or ()
 
 
-def frame_times(path: Path) -> np.ndarray:
-    """When each video frame is shown, sorted, in the stream's ticks: from the packets alone, nothing is decoded.
+def frame_times(path: Path) -> tuple[np.ndarray, bool]:
+    """When each video frame is shown, sorted [T], in the stream's ticks; and whether the decoded frames carry it too.
 
-    Frames' numbers where the file has no time stamps. Frames that an edit list cuts off are not counted.
+    From the packets alone, nothing is decoded. Frames' numbers where the file has no time stamps. Frames that an edit
+    list cuts off are not counted.
     """
-    return packet_times(path)[0]
-
-
-def packet_times(path: Path) -> tuple[np.ndarray, bool]:
-    """`frame_times`, and whether the decoded frames carry them too."""
     with opened(path) as container:
-        stream = best_stream(container, "video")
-        if stream is None:
+        if not (stream := best_stream(container, "video")):
             raise Unreadable("no video stream")
         times = [packet.pts for packet in packets(container, stream) if not packet.is_discard]
         guessed = container.format.name == "avi"  # which holds no times: FFmpeg numbers its packets as they are stored
@@ -248,24 +239,18 @@ def choose_frames(times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.
     return np.searchsorted(times, times[0] + (positions + 0.5) * tick, "right") - 1
 
 
+@dataclass(frozen=True)
 class Block:
-    """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for.
+    """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for."""
 
-    Args:
-        pictures: the frames as the decoder gave them.
-        width, height: of `frames`: those of the clip's first picture, upright, no longer than LONGEST_SIDE.
-    """
-
-    def __init__(self, pictures: Sequence[av.VideoFrame], width: int, height: int):
-        self.pictures = pictures
-        self.width = width
-        self.height = height
+    pictures: Sequence[av.VideoFrame]  # as the decoder gave them
+    width: int  # of `frames`: the clip's first picture's, upright, no longer than LONGEST_SIDE
+    height: int
 
     @classmethod
     def of(cls, frames: np.ndarray) -> "Block":
         """A block of frames in memory, uint8 RGB [T, H, W, 3]."""
-        rows = np.ascontiguousarray(frames)
-        pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in rows]
+        pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in np.ascontiguousarray(frames)]
         return cls(pictures, frames.shape[2], frames.shape[1])
 
     @cached_property
@@ -293,27 +278,21 @@ def frame_blocks(path: Path, choose: Callable[[int], np.ndarray] = np.arange, si
     packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have
     the first one's size.
     """
-    times, stamped = packet_times(path)
+    times, stamped = frame_times(path)
     numbers = choose_frames(times, choose)
     with opened(path) as container:
         pairs = decoded_packets(container, best_stream(container, "video"))
         frames = chosen(pairs, numbers, times if stamped else None)
-        first = next(frames, None)
-        if first is None:
+        if (first := next(frames, None)) is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
-        turned = round(first.rotation / 90) % 2
         scale = min(1, LONGEST_SIDE / max(first.width, first.height))
         width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
-        upright = (height, width) if turned else (width, height)
-        pictures = [first]
-        for frame in frames:
-            if len(pictures) == size:
-                yield Block(pictures, *upright)
-                pictures = []
-            pictures.append(frame)
-        yield Block(pictures, *upright)
+        upright = (height, width) if round(first.rotation / 90) % 2 else (width, height)
+        frames = chain([first], frames)
+        while pictures := list(islice(frames, size)):
+            yield Block(pictures, *upright)
 
 
 def chosen(
@@ -321,13 +300,11 @@ def chosen(
     numbers: np.ndarray,
     times: np.ndarray | None,
 ) -> Iterator[av.VideoFrame]:
-    """The frames with these `numbers`; for each that is not decoded, the nearest that is.
+    """The frames with these sorted `numbers`; for each that is not decoded, the nearest that is.
 
     Args:
         pairs: see `decoded_packets`.
-        numbers: sorted, may repeat.
-        times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: frames and lost packets are
-            counted.
+        times: of all frames, sorted, in ticks: they tell a decoded frame's number. None: it is counted.
     """
     pending = deque(numbers.tolist())
     sent = count = 0

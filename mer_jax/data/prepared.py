@@ -36,7 +36,7 @@ class Record:
     root: Path
     split: str
     position: int
-    fingerprint: str
+    fingerprint: str  # of its content
 
     def identity(self) -> str:
         """Names the record's content."""
@@ -85,16 +85,9 @@ def read_prepared(root: Path) -> Dataset:
         split = row["split"]
         record = Record(root, split, positions[split], row["fingerprint"])
         positions[split] += 1
-        clips.append(
-            Clip(
-                name=row["name"],
-                split=split,
-                transcript=row["transcript"],
-                label=row["label"] or None,
-                group=row["group"] or None,
-                prepared=record,
-            )
-        )
+        label, group = row["label"] or None, row["group"] or None
+        clip = Clip(row["name"], split, transcript=row["transcript"], label=label, group=group, prepared=record)
+        clips.append(clip)
         if row["truth"]:
             truth[row["name"]] = row["truth"]
     problems = tuple(Problem(**problem) for problem in description["problems"])

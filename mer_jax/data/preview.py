@@ -23,12 +23,9 @@ def previewed_clips(clips: Sequence[Clip], count: int) -> list[Clip]:
 def preview_rows(
     clips: Sequence[Clip], cut: Callable[[Sequence[Clip]], Iterable[tuple[np.ndarray, int] | Absent]]
 ) -> list[tuple[str, np.ndarray]]:
-    """Of each clip a caption and its crops, uint8 RGB [T, S, S, 3].
+    """Of each clip that has media or crops a caption and its crops, uint8 RGB [T, S, S, 3].
 
-    Args:
-        clips: that have media or crops.
-        cut: cuts the faces out of those without crops: clips -> crops and number of frames without the face, or why
-            there are none.
+    cut: as `cut_faces`, for those without crops.
     """
     to_cut = [clip for clip in clips if not (clip.faces or clip.prepared)]
     results = iter(cut(to_cut) if to_cut else ())  # a detector is not loaded for nothing

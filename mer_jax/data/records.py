@@ -19,7 +19,7 @@ from mer_jax.data.decoding import ExtractionSettings, clip_faces, media_of
 from mer_jax.data.faces import FACE_SIZE, Faces, crop_main_face, to_jpeg
 from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
 from mer_jax.data.prepared import SAMPLE_RATE
-from mer_jax.runtime.settings import section, setting
+from mer_jax.runtime.settings import as_dict, section, setting
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,9 @@ class RecordSettings:
     @property
     def content(self) -> dict[str, Any]:
         """Those that the records depend on."""
-        return {
-            "frames": self.prepare.frames,
-            "frame_side": self.prepare.frame_side,
-            "jpeg_quality": self.prepare.jpeg_quality,
-            "face_size": self.face_size,
-            "most_face_frames": self.extraction.most_face_frames,
-        }
+        prepare = as_dict(self.prepare)
+        del prepare["shard_clips"]
+        return prepare | {"face_size": self.face_size, "most_face_frames": self.extraction.most_face_frames}
 
 
 def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, list[Faces], dict[str, Any]]:
@@ -61,14 +57,12 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
     crops = np.zeros((0, 1, 1, 3), np.uint8)
     with noting(absent, "video"):
         media = media_of(clip)
-        total = len(frame_times(media))
+        total = len(frame_times(media)[0])
         sampled = segment_centres(settings.prepare.frames, total)
         watched = at_most(settings.extraction.most_face_frames if clip.faces is None else 1, total)
         positions = np.union1d(sampled, watched)
-        blocks = frame_blocks(media, lambda total: positions)
-        blocks = tapped(
-            blocks, np.isin(positions, sampled), partial(jpeg, short_side=settings.prepare.frame_side), record
-        )
+        shrunk = partial(jpeg, short_side=settings.prepare.frame_side)
+        blocks = tapped(frame_blocks(media, lambda total: positions), np.isin(positions, sampled), shrunk, record)
         if clip.faces is None:
             crops, record["frames_without_face"] = yield from crop_main_face(blocks, settings.face_size)
         else:

@@ -28,26 +28,21 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: neither UTF-8 nor GB18030 text; save it as UTF-8") from error
     try:
-        lines = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if any(map(str.strip, row))]
+        lines = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), strict=True)]
     except csv.Error as error:
         raise DataError(f"{path}: not a well-formed csv ({error})") from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
-    doubled = [column for column in columns if header.count(column) > 1]
-    if doubled:
+    header, *rows = [line for line in lines if any(line)] or [[]]
+    if doubled := [column for column in columns if header.count(column) > 1]:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
-    for row in lines[1:]:
-        if any(map(str.strip, row[len(header) :])):
+    for row in rows:
+        if any(row[len(header) :]):
             raise DataError(
                 f"{path}: the row of {row[0]!r} has {len(row)} cells under {len(header)} columns; "
                 'put text that holds commas in "quotes"'
             )
-    missing = [column for column in columns if column not in header]
-    if missing:
+    if missing := [column for column in columns if column not in header]:
         raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}")
-    return [
-        {key: (cell or "").strip() for key, cell in zip(header, row + [""] * len(header), strict=False)}
-        for row in lines[1:]
-    ]
+    return [dict(zip(header, row + [""] * len(header), strict=False)) for row in rows]
 
 
 def named_rows(
@@ -62,13 +57,6 @@ def named_rows(
     Rows whose name is empty, doubled or cannot name a file, and rows whose `column` is not among `allowed` where that
     is given, are left out and noted in `problems`.
 
-    Args:
-        path: the csv file.
-        rows: what `read_table` makes of it.
-        problems: takes what is left out.
-        column: what a name's further rows may say otherwise.
-        allowed: what may stand in `column`.
-
     Raises:
         DataError: no row is left of those there are.
     """
@@ -76,17 +64,19 @@ def named_rows(
     before = len(problems)
     for number, row in enumerate(rows, start=2):
         name, place = row["name"], f"{path.name}, row {number}"
-        if reason := unusable(name):
-            reason = f"{reason} ({place})"
+        if not name:
+            reason = f"empty name ({place})"
+        elif len(name.encode()) > LONGEST_NAME or name in (".", "..") or not UNUSABLE.isdisjoint(name):
+            reason = f"the name cannot be a file's ({place})"
         elif name in usable:
             same = column and ("the same" if row[column] == usable[name][1][column] else "another")
             reason = f"the name stands twice, the first row counts ({place}{same and f', with {same} {column}'})"
         elif allowed is not None and row[column] not in allowed:
             reason = f"unknown {column} ({place}: {row[column]!r}; expected one of {', '.join(allowed)})"
-        if reason:
-            problems.append(Problem(name or "?", "none", None, reason))
         else:
             usable[name] = number, row
+            continue
+        problems.append(Problem(name or "?", "none", None, reason))
     if rows and not usable:
         raise DataError(f"{path}: none of its {len(rows)} rows can be used: {problems[before].reason}")
     return usable
@@ -103,12 +93,3 @@ def read_mapping(
 def read_names(path: Path, problems: list[Problem]) -> list[str]:
     """The names of clips that a csv file lists; see `named_rows`."""
     return list(named_rows(path, read_table(path, ("name",)), problems))
-
-
-def unusable(name: str) -> str:
-    """Why a clip cannot have this name; empty if it can."""
-    if not name:
-        return "empty name"
-    if len(name.encode()) > LONGEST_NAME or name in (".", "..") or not UNUSABLE.isdisjoint(name):
-        return "the name cannot be a file's"
-    return ""

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -58,11 +60,11 @@ class Worker:
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         self.connection = Connection(ours.detach())
 
-    def close(self) -> int:
-        """Ends the process whatever it is doing; returns its exit code."""
+    def close(self) -> None:
+        """Ends the process whatever it is doing."""
         self.connection.close()
         self.process.kill()
-        return self.process.wait()
+        self.process.wait()
 
 
 @atexit.register
@@ -72,15 +74,14 @@ def dismiss() -> None:
         IDLE.pop().close()
 
 
+@dataclass
 class Task:
     """An item on its way through a worker."""
 
-    def __init__(self, worker: Worker, function: Callable[[Any], Any], item: Any, seconds: float):
-        self.worker = worker
-        self.seconds = seconds
-        self.done = False
-        self.result: Any = None
-        send(self.worker.connection, (function, item, seconds))
+    worker: Worker
+    seconds: float  # that it may take
+    done: bool = False
+    result: Any = None
 
     def step(self, answer: Callable[[Any], Any]) -> None:
         """Takes the worker's next message: a question, the result, or silence because it has died."""
@@ -127,8 +128,8 @@ def map_in_workers(
     At most two items per process are under way or waiting to be taken.
 
     Args:
-        function: importable by name. It returns the result, or is a generator that yields questions, is sent
-            what `answer` makes of each in this process, and returns the result.
+        function: importable by name, or a partial of such. It returns the result, or is a generator that yields
+            questions, is sent what `answer` makes of each in this process, and returns the result.
         seconds: how long an item may take, or a generator between two questions.
         count: processes; 0 for one per core.
     """
@@ -138,7 +139,8 @@ def map_in_workers(
         while True:
             busy: dict[Any, Task] = {task.worker.connection: task for task in tasks if not task.done}
             for item in islice(items, min(count - len(busy), 2 * count - len(tasks))):
-                task = Task(idle_worker(), function, item, seconds(item))
+                task = Task(idle_worker(), seconds(item))
+                send(task.worker.connection, (function, item, task.seconds))
                 tasks.append(task)
                 busy[task.worker.connection] = task
             if not tasks:
@@ -158,14 +160,11 @@ def serve(descriptor: int) -> None:
     """A worker's life: one item after the other, until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    with Connection(descriptor) as parent:
-        try:
-            while True:
-                function, item, seconds = receive(parent)
-                for message in attempt(function, item, seconds, partial(receive, parent)):
-                    send(parent, message)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+    with Connection(descriptor) as parent, suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            function, item, seconds = receive(parent)
+            for message in attempt(function, item, seconds, partial(receive, parent)):
+                send(parent, message)
 
 
 def attempt(
@@ -175,14 +174,13 @@ def attempt(
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         result = function(item)
-        if isinstance(result, Generator):
-            question = next(result)
-            while True:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                yield "question", question
-                reply = receive()
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                question = result.send(reply)
+        reply = None
+        while isinstance(result, Generator):
+            question = result.send(reply)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            yield "question", question
+            reply = receive()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
     except StopIteration as stop:
         result = stop.value
     except Absent as reason:

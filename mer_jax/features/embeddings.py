@@ -12,18 +12,12 @@ class Rows:
     """Stands where an array [N, D] would, or [F, N, D] where each fold has rows of its own.
 
     `rows[..., i:j, :]` and `np.asarray(rows)` read; `take` and `map` do not.
-
-    Attributes:
-      read: positions [n] int -> [n, D] or [F, n, D] float32.
-      index: [N] int, the positions.
-      folds: () or (F,).
-      width: D.
     """
 
-    read: Callable[[np.ndarray], np.ndarray]
-    index: np.ndarray
-    folds: tuple[int, ...]
-    width: int
+    read: Callable[[np.ndarray], np.ndarray]  # positions [n] int -> [n, D] or [F, n, D] float32
+    index: np.ndarray  # [N] int, the positions
+    folds: tuple[int, ...]  # () or (F,)
+    width: int  # D
 
     @property
     def shape(self) -> tuple[int, ...]:

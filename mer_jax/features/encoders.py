@@ -22,6 +22,7 @@ from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
+from mer_jax.models.layers import KEEP_LAYERS
 from mer_jax.models.preprocess import clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.runtime.settings import section, setting
@@ -36,10 +37,9 @@ class SpeechSettings:
     dtype: str = setting("bfloat16", choices=DTYPES)
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, least=0)
-    keep_layers: int = setting(4, least=1)
-    buckets_seconds: tuple[float, ...] = setting(  # 8n frames, a TPU's tiles
-        (1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485)
-    )
+    keep_layers: int = setting(KEEP_LAYERS, least=1)
+    # Of 8n frames, a TPU's tiles.
+    buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485))
     batch_seconds: float = setting(65.0, least=0)  # of a device's batch, padding included; what fits on the chip
 
 
@@ -59,7 +59,7 @@ class TextSettings:
 
     source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
-    keep_layers: int = setting(4, least=1)
+    keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512))
     batch_tokens: int = setting(8192, least=1)
     model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
@@ -90,20 +90,15 @@ Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> 
 
 @dataclass(frozen=True)
 class Encoder:
-    """One modality's encoder.
-
-    load: builds the device program; called only when something is not in the store yet.
-    buckets: the lengths that chunks are padded to. model_parallel: local devices that share one copy of the weights.
-    budget: padded elements in the part of a batch that goes to one copy.
-    """
+    """One modality's encoder."""
 
     modality: str
-    reader: Any  # Clip -> list[Chunk], with identity(clip)
+    reader: Any  # see mer_jax/features/readers.py
     fingerprint: str
-    load: Callable[[], Embed]
-    buckets: tuple[int, ...]
-    budget: int
-    model_parallel: int = 1
+    load: Callable[[], Embed]  # builds the device program; called only when something is not in the store yet
+    buckets: tuple[int, ...]  # the lengths that chunks are padded to
+    budget: int  # padded elements in the part of a batch that goes to one copy of the weights
+    model_parallel: int = 1  # local devices that share one copy of the weights
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""
@@ -165,8 +160,8 @@ def embed_video(model: EmoVCLIP, prompts: Any, pixels: jax.Array, lengths: jax.A
     """
     graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
 
-    def one_set(own: Any) -> jax.Array:
-        frames = one_frame_at_a_time(nnx.merge(graphdef, own, backbone).encode_image, pixels)
+    def one_set(prompt_set: Any) -> jax.Array:
+        frames = one_frame_at_a_time(nnx.merge(graphdef, prompt_set, backbone).encode_image, pixels)
         mean, _ = jnp.split(mean_variance(frames, lengths), 2, axis=-1)
         return mean
 
@@ -190,19 +185,21 @@ def embed_text(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
+def resized(program: Callable[..., Any]) -> Embed:
+    """Takes frames uint8 and the weights that resize them to a program that takes pixels."""
+    resize = jax.jit(clip_pixels)
+    return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
+
+
 def speech_encoder(settings: SpeechSettings) -> Encoder:
     """HuBERT on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
-
-    def load() -> Embed:
-        model = Hubert.from_pretrained(settings.source, settings.dtype, local_mesh())
-        return frozen_program(model, partial(embed_speech, keep_layers=layers))
-
+    embed = partial(embed_speech, keep_layers=layers)
     return Encoder(
         modality="speech",
         reader=SpeechReader(rate, seconds),
         fingerprint=identify(settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers),
-        load=load,
+        load=lambda: frozen_program(Hubert.from_pretrained(settings.source, settings.dtype, local_mesh()), embed),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
@@ -210,17 +207,13 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
-
-    def load() -> Embed:
-        resize = jax.jit(clip_pixels)
-        program = frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
-        return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
-
     return Encoder(
         modality="image",
         reader=FaceReader(clip_image_size(settings.source), max(settings.buckets_frames)),
         fingerprint=identify(settings.source, dtype=settings.dtype),
-        load=load,
+        load=lambda: resized(
+            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
+        ),
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
     )
@@ -229,17 +222,14 @@ def image_encoder(settings: ImageSettings) -> Encoder:
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """Baichuan on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-
-    def load() -> Embed:
-        mesh = local_mesh(settings.model_parallel)
-        model = Baichuan.from_pretrained(settings.source, settings.dtype, mesh)
-        return frozen_program(model, partial(embed_text, keep_layers=layers))
-
+    embed = partial(embed_text, keep_layers=layers)
     return Encoder(
         modality="text",
         reader=TextReader(Tokenizer(fetch(settings.source)).encode, rankings, template, longest),
         fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers),
-        load=load,
+        load=lambda: frozen_program(
+            Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
+        ),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,
         model_parallel=settings.model_parallel,
@@ -247,18 +237,12 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
 
 
 def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
-    """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P], one row per set.
-
-    model: gives the backbone. prompts: its Prompt state with a leading axis R.
-    """
+    """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P]. Arguments as of `embed_video`."""
 
     def load() -> Embed:
-        resize = jax.jit(clip_pixels)
-        copies = NamedSharding(local_mesh(), PartitionSpec())
         graphdef, state = nnx.split(model)
-        program = frozen_program(nnx.merge(graphdef, jax.device_put(state, copies)), embed_video)
-        sets = jax.device_put(prompts, copies)
-        return lambda frames, lengths, rows, columns: program(sets, resize(frames, rows, columns), lengths)
+        weights, sets = jax.device_put((state, prompts), NamedSharding(local_mesh(), PartitionSpec()))
+        return resized(partial(frozen_program(nnx.merge(graphdef, weights), embed_video), sets))
 
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(prompts):

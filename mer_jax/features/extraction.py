@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -32,15 +31,7 @@ def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: Ext
     """Features of every clip, from the run's store where they are there already. Zeros with a reason where absent."""
     folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
     with progress(f"{encoder.modality} features", len(own_part(clips)), "clip") as bar:
-        extract(
-            clips,
-            encoder,
-            FeatureStore(folder),
-            shard_size=settings.shard_clips,
-            workers=settings.workers,
-            time_limit=settings.time_limit,
-            advance=bar.update,
-        )
+        extract(clips, encoder, FeatureStore(folder), settings, bar.update)
     meet(folder.name)
     return FeatureStore(folder).features([encoder.key(clip) for clip in clips])
 
@@ -49,67 +40,55 @@ def extract(
     clips: Sequence[Clip],
     encoder: Encoder,
     store: FeatureStore,
-    *,
-    shard_size: int,
-    workers: int = 0,
-    time_limit: float = 60.0,
+    settings: ExtractionSettings,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Computes what the store lacks, a shard at a time; an interrupted run continues at the next shard.
 
-    Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of
-    several hosts each takes every n-th clip and writes shards of its own.
-    shard_size: clips per shard for each copy of the weights. workers, time_limit: see readers.read_all. advance:
-    called with clips done.
+    Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of several
+    hosts each takes every n-th clip and writes shards of its own. advance: called with clips done.
     """
-    own = own_part(clips)
-    missing = [clip for clip in own if encoder.key(clip) not in store]
-    advance(len(own) - len(missing))
+    part = own_part(clips)
+    missing = [clip for clip in part if encoder.key(clip) not in store]
+    advance(len(part) - len(missing))
     if not missing:
         return
     embed = encoder.load()
     pairs = [(encoder.reader, clip) for clip in missing]
-    shard_size *= encoder.copies
-    with closing(read_all(pairs, workers, time_limit)) as contents, ThreadPoolExecutor(1) as writer:
+    shard_size = settings.shard_clips * encoder.copies
+    with closing(read_all(pairs, settings)) as contents, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
             shard = missing[start : start + shard_size]
-            dispatched = dispatch(islice(contents, len(shard)), encoder, embed, advance)
+            batches, reasons = dispatch(islice(contents, len(shard)), encoder, embed, advance)
             written.result()  # raises what went wrong while writing
-            written = writer.submit(write, store, [encoder.key(clip) for clip in shard], dispatched)
+            written = writer.submit(write, store, [encoder.key(clip) for clip in shard], batches, reasons)
         written.result()
 
 
-@dataclass
-class Dispatched:
-    """A shard's results, perhaps not computed yet.
-
-    batches: (clip positions, embeddings [B, ...], frame counts [B]). reasons: position -> why a clip has none.
-    """
-
-    batches: list[tuple[Sequence[int], jax.Array, jax.Array]] = field(default_factory=list)
-    reasons: dict[int, str] = field(default_factory=dict)
+# Clip positions, embeddings [B, ...] and frame counts [B], perhaps not computed yet.
+EmbeddedBatch = tuple[Sequence[int], jax.Array, jax.Array]
 
 
 def dispatch(
     contents: Iterable[list[Chunk] | Absent], encoder: Encoder, embed: Embed, advance: Callable[[int], object]
-) -> Dispatched:
-    """Sends a shard to the device, batch by batch. contents: see `read_all`."""
-    shard = Dispatched()
+) -> tuple[list[EmbeddedBatch], dict[int, str]]:
+    """Sends a shard to the device: its batches, and by position why a clip has none. contents: see `read_all`."""
+    batches: list[EmbeddedBatch] = []
+    reasons: dict[int, str] = {}
     waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
-    sharding = encoder.sharding()
 
     def flush(shape: tuple[int, ...]) -> None:
         positions, chunks = zip(*waiting.pop(shape), strict=True)
-        batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), sharding)
-        shard.batches.append((positions, *embed(*batch)))
-        if len(shard.batches) >= IN_FLIGHT:
-            jax.block_until_ready(shard.batches[-IN_FLIGHT])  # or inputs would pile up on the device
+        batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), encoder.sharding())
+        batches.append((positions, *embed(*batch)))
+        if len(batches) >= IN_FLIGHT:
+            jax.block_until_ready(batches[-IN_FLIGHT])  # or inputs would pile up on the device
 
     for position, chunks in enumerate(contents):
         advance(1)
         if isinstance(chunks, Absent):
-            shard.reasons[position] = str(chunks)
+            reasons[position] = str(chunks)
             continue
         for chunk in chunks:
             bucket = encoder.bucket(chunk)
@@ -124,29 +103,25 @@ def dispatch(
             del waiting[shorter][:free]
         if waiting[shape]:
             flush(shape)
-    return shard
+    return batches, reasons
 
 
-def write(store: FeatureStore, keys: Sequence[str], shard: Dispatched) -> None:
+def write(store: FeatureStore, keys: Sequence[str], batches: list[EmbeddedBatch], reasons: dict[int, str]) -> None:
     """Waits for a shard and appends one row per key, in order."""
     pieces = defaultdict(list)  # clip position -> [(count, embedding)], in the clip's order within a bucket
-    for positions, embeddings, counts in jax.device_get(shard.batches):
+    for positions, embeddings, counts in jax.device_get(batches):
         for row, position in enumerate(positions):
             pieces[position].append((counts[row], embeddings[row]))
     rows = []
     for position, key in enumerate(keys):
-        embedding = None if position in shard.reasons else merge(pieces[position])
-        reason = shard.reasons.get(position)
-        if embedding is not None and not np.isfinite(embedding).all():
-            embedding, reason = None, "the encoder gave numbers that are not finite"
-        rows.append(Row(key, embedding, reason))
+        if position in reasons:
+            rows.append(Row(key, None, reasons[position]))
+            continue
+        counts, embeddings = zip(*pieces[position], strict=True)
+        embedding = embeddings[0] if len(counts) == 1 else merge_mean_variance(np.array(counts), np.stack(embeddings))
+        finite = np.isfinite(embedding).all()
+        rows.append(Row(key, embedding) if finite else Row(key, None, "the encoder gave numbers that are not finite"))
     store.append(rows, host=jax.process_index())
-
-
-def merge(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """A clip's embedding from those of its chunks."""
-    counts, embeddings = zip(*pieces, strict=True)
-    return embeddings[0] if len(pieces) == 1 else merge_mean_variance(np.array(counts), np.stack(embeddings))
 
 
 def collate(chunks: Sequence[Chunk], bucket: int, batch_size: int) -> list[np.ndarray]:

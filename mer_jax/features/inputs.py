@@ -22,8 +22,7 @@ from mer_jax.features.extraction import encode
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.annotators import RankingSettings
-from mer_jax.text.rankings import Rankings, rank_transcripts
+from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
 
 
 @dataclass(frozen=True)
@@ -48,34 +47,19 @@ class InputSettings:
         """Whether anything does."""
         return "text" in self.encoded
 
-    @property
-    def tunes_prompts(self) -> bool:
-        """Whether the video encoder is asked for."""
-        return "video" in self.encoded
 
-
+@dataclass
 class Inputs:
     """A run's clips, their corrupted copies and rankings, and the features of both.
 
-    Args:
-        dataset: the clips.
-        settings: what they are encoded with.
-        workdir: of the run, where crops and features are kept.
-        tuned_encoder: gives the video encoder, whose prompts are trained on the labelled clips; called only when video
-            features are asked for. None where they are not.
+    `tuned_encoder` gives the video encoder, whose prompts are trained on the labelled clips; it is called only when
+    video features are asked for. None where they are not.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        settings: InputSettings,
-        workdir: Path,
-        tuned_encoder: Callable[[], Encoder] | None = None,
-    ):
-        self.dataset = dataset
-        self.settings = settings
-        self.workdir = workdir
-        self.tuned_encoder = tuned_encoder
+    dataset: Dataset
+    settings: InputSettings
+    workdir: Path  # of the run, where crops and features are kept
+    tuned_encoder: Callable[[], Encoder] | None = None
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -99,11 +83,9 @@ class Inputs:
             return rank_transcripts(self.dataset.clips, self.dataset.labels, self.settings.ranking)
 
     def features(self, modality: str, with_rankings: bool = True) -> Features:
-        """One modality of the clips, then of the copies; kept in the workdir, and only computed where it is not there.
+        """One modality of the clips, then of the copies, from the workdir where it is there.
 
-        Args:
-            modality: one of those that the settings choose.
-            with_rankings: False reads the bare transcripts.
+        modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
         clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:
@@ -112,16 +94,17 @@ class Inputs:
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""
-        settings = self.settings.encoders
-        if modality == "video":
-            assert self.tuned_encoder, "video features need trained prompts"
-            return self.tuned_encoder()
-        if modality == "speech":
-            return speech_encoder(settings.speech)
-        if modality == "image":
-            return image_encoder(settings.image)
-        ranked = self.rankings.ranked if with_rankings else {}
-        return text_encoder(settings.text, ranked, self.settings.ranking.template)
+        encoders = self.settings.encoders
+        match modality:
+            case "speech":
+                return speech_encoder(encoders.speech)
+            case "image":
+                return image_encoder(encoders.image)
+            case "text":
+                ranked = self.rankings.ranked if with_rankings else {}
+                return text_encoder(encoders.text, ranked, self.settings.ranking.template)
+        assert self.tuned_encoder, "video features need trained prompts"
+        return self.tuned_encoder()
 
     def problems(self, features: Mapping[str, Features]) -> list[Problem]:
         """All that was skipped or degraded, by clip: the data set's problems, and every absence of a modality."""

@@ -10,11 +10,8 @@ def mean_variance(
 ) -> Float32[Array, "B 2*C"]:
     """Mean and population variance over time, concatenated.
 
-    Two passes in float32: the variance of features far from zero stays exact.
-
-    Args:
-        x: frames, padded at the end; padding is never read (it may be NaN).
-        lengths: real frames per clip; a clip of length 0 pools to zeros, one frame has variance 0.
+    Two passes in float32: the variance of features far from zero stays exact. Padding at the end is never read (it may
+    be NaN). A clip of length 0 pools to zeros, one frame has variance 0.
     """
     real = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]  # [B, T, 1]
     count = jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)

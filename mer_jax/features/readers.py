@@ -16,7 +16,8 @@ import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, read_with, time_limit
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound, time_limit
+from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import resize_and_crop_weights
@@ -35,16 +36,21 @@ class Chunk:
     side: tuple[Any, ...] = ()  # arrays of one shape for all chunks
 
 
+class MediaReader:
+    """Reads what has to be decoded from a clip's media file, unless the clip is prepared."""
+
+    decodes: ClassVar[bool] = True
+
+    def identity(self, clip: Clip) -> str:
+        return clip.prepared.identity() if clip.prepared else file_identity(clip.media)
+
+
 @dataclass(frozen=True)
-class SpeechReader:
+class SpeechReader(MediaReader):
     """Sound as int16 chunks [S]; beside each the whole clip's mean and 1 / standard deviation (spec: Speech)."""
 
     sample_rate: int
     chunk_seconds: float
-    decodes: ClassVar[bool] = True
-
-    def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -70,13 +76,10 @@ class FaceReader:
     image_size: int
     chunk_frames: int
     decodes: ClassVar[bool] = False
+    read = staticmethod(clip_faces)
 
     def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.faces)
-
-    @property
-    def read(self) -> Callable[[Clip], np.ndarray]:
-        return clip_faces
+        return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
 
     def chunks(self, crops: np.ndarray) -> list[Chunk]:
         chunk = frame_chunk(crops, self.image_size)
@@ -85,7 +88,7 @@ class FaceReader:
 
 
 @dataclass(frozen=True)
-class VideoReader:
+class VideoReader(MediaReader):
     """`num_frames` whole frames of a clip as one uint8 RGB chunk [T, H, W, 3] (spec: Video).
 
     choose: (num_frames, frames in the clip) -> positions; the segment centres unless training draws them.
@@ -94,10 +97,6 @@ class VideoReader:
     image_size: int
     num_frames: int
     choose: Callable[[int, int], np.ndarray] = segment_centres
-    decodes: ClassVar[bool] = True
-
-    def identity(self, clip: Clip) -> str:
-        return clip.prepared.identity() if clip.prepared else identity(clip.media)
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -118,10 +117,9 @@ def frame_chunk(frames: np.ndarray, image_size: int) -> Chunk:
 
 def next_side(side: int) -> int:
     """The smallest of SIDES that holds `side` pixels."""
-    fitting = [allowed for allowed in SIDES if allowed >= side]
-    if not fitting:
+    if side > SIDES[-1]:
         raise Absent(f"frames of {side} px are larger than the {SIDES[-1]} px that are supported")
-    return fitting[0]
+    return next(allowed for allowed in SIDES if allowed >= side)
 
 
 @dataclass(frozen=True)
@@ -134,18 +132,15 @@ class TextReader:
     max_tokens: int
     decodes: ClassVar[bool] = False
 
-    def text(self, clip: Clip) -> str:
-        return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
-
     def identity(self, clip: Clip) -> str:
-        return self.text(clip)
+        return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
 
     def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
             raise Absent("no transcript")
         if clip.corruption:
             clip.corruption.check("text")
-        (tokens,) = self.tokenize([self.text(clip)])
+        (tokens,) = self.tokenize([self.identity(clip)])
         return np.array(tokens[: self.max_tokens], np.int32)
 
     def chunks(self, tokens: np.ndarray) -> list[Chunk]:
@@ -153,21 +148,20 @@ class TextReader:
 
 
 def read_all(
-    pairs: Sequence[tuple[Any, Clip]], workers: int = 0, seconds: float = 60.0
+    pairs: Sequence[tuple[Any, Clip]], settings: ExtractionSettings
 ) -> Generator[list[Chunk] | Absent, None, None]:
     """Each (reader, clip)'s chunks, or the Absent that says why there are none, in order, read before they are needed.
 
-    Media are decoded in `workers` processes (0: one per core), a clip within about `seconds` (see time_limit). Grain's
-    threads, as many, keep them busy, and read what needs no decoder themselves.
+    Media are decoded in processes; Grain's threads, as many, keep them busy, and read what needs no decoder themselves.
     """
-    count = workers or os.cpu_count() or 1
+    count = settings.workers or os.cpu_count() or 1
 
     def read(pair: tuple[Any, Clip]) -> list[Chunk] | Absent:
         reader, clip = pair
         try:
             if reader.decodes and not clip.prepared:
-                limit = time_limit(clip, seconds)
-                (array,) = map_in_workers(read_with, [(reader.read, clip)], lambda job: limit, count=1)
+                limit = time_limit(clip, settings.time_limit)
+                (array,) = map_in_workers(reader.read, [clip], lambda clip: limit, count=1)
             else:
                 array = reader.read(clip)
             return array if isinstance(array, Absent) else reader.chunks(array)

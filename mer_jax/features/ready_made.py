@@ -1,7 +1,7 @@
 """Features that a data set brings, instead of an encoder's."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -17,45 +17,29 @@ from mer_jax.runtime.progress import progress
 
 
 def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, settings: ExtractionSettings) -> Features:
-    """Features that the data set brings, pooled once into the run's store."""
-    with first_host_first(modality), progress(f"{modality} features", len(clips), "clip") as bar:
-        store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
-        keys = ready_made(clips, modality, store, shard_size=settings.shard_clips, advance=bar.update)
-    return store.features(keys)
-
-
-def ready_made(
-    clips: Sequence[Clip],
-    modality: str,
-    store: FeatureStore,
-    *,
-    shard_size: int,
-    advance: Callable[[int], object] = lambda count: None,
-) -> list[str]:
-    """Puts the files that the store lacks into it; gives each clip's key there.
+    """Features that the data set brings, pooled once into the run's store.
 
     A 1-D array is taken as it is, [T, C] is pooled to mean and variance. Files of another width than the store's, or
     than most of them, are absent. Of a clip's corruptions only dropped modalities apply.
     """
+    paths = [clip.features.get(modality) for clip in clips]
     dropped = [bool(clip.corruption) and modality in clip.corruption.dropped for clip in clips]
     keys = [
-        f"{clip.name}|{identity(clip.features.get(modality))}" + "|dropped" * gone
-        for clip, gone in zip(clips, dropped, strict=True)
+        f"{clip.name}|{identity(path)}" + "|dropped" * gone
+        for clip, path, gone in zip(clips, paths, dropped, strict=True)
     ]
-    missing = [i for i, key in enumerate(keys) if key not in store]
-    width = store.rows([key for key in keys if key in store])[0].width
-    width = width or usual_width(clips[i].features.get(modality) for i in missing)
-    advance(len(clips) - len(missing))
-    for start in range(0, len(missing), shard_size):
-        rows = []
-        for i in missing[start : start + shard_size]:
-            if dropped[i]:
-                rows.append(Row(keys[i], None, DROPPED))
-            else:
-                rows.append(read_row(keys[i], clips[i].features.get(modality), width))
-            advance(1)
-        store.append(rows, host=jax.process_index())
-    return keys
+    with first_host_first(modality), progress(f"{modality} features", len(clips), "clip") as bar:
+        store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
+        missing = [i for i, key in enumerate(keys) if key not in store]
+        width = store.rows([key for key in keys if key in store])[0].width or usual_width(paths[i] for i in missing)
+        bar.update(len(clips) - len(missing))
+        for start in range(0, len(missing), settings.shard_clips):
+            rows = []
+            for i in missing[start : start + settings.shard_clips]:
+                rows.append(Row(keys[i], None, DROPPED) if dropped[i] else read_row(keys[i], paths[i], width))
+                bar.update(1)
+            store.append(rows, host=jax.process_index())
+    return store.features(keys)
 
 
 def usual_width(paths: Iterable[Path | None]) -> int:

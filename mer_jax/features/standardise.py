@@ -46,10 +46,8 @@ class Standardiser(NamedTuple):
     @classmethod
     def identity(cls, dims: Mapping[str, int]) -> "Standardiser":
         """Leaves features as they are."""
-        return cls(
-            {modality: np.zeros(width, np.float32) for modality, width in dims.items()},
-            {modality: np.ones(width, np.float32) for modality, width in dims.items()},
-        )
+        zeros, ones = ({name: fill(width, np.float32) for name, width in dims.items()} for fill in (np.zeros, np.ones))
+        return cls(zeros, ones)
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
@@ -60,12 +58,11 @@ class Standardiser(NamedTuple):
     @classmethod
     def load(cls, path: Path) -> "Standardiser":
         """Reads what `save` wrote."""
-        tensors = load_file(path)
-        parts = [
-            {name.removeprefix(f"{part}."): x for name, x in tensors.items() if name.startswith(f"{part}.")}
-            for part in cls._fields
-        ]
-        return cls(*parts)
+        parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in cls._fields}
+        for name, x in load_file(path).items():
+            part, _, modality = name.partition(".")
+            parts[part][modality] = x
+        return cls(**parts)
 
     def __call__(self, features: Mapping[str, Embedded]) -> dict[str, Embedded]:
         """Standardised features, shapes as they came; those on disk stay there."""

@@ -8,6 +8,7 @@ the folder number their shards apart.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,6 @@ class FeatureStore:
     """Appends shards of rows to a folder and finds rows by key."""
 
     def __init__(self, folder: Path):
-        """Opens the store, creating the folder when needed."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards = sorted(folder.glob("*.safetensors"))
@@ -49,32 +49,27 @@ class FeatureStore:
             self._index(number, rows)
 
     def _index(self, number: int, rows: Sequence[tuple[str, str | None]]) -> None:
-        position = 0
-        for key, reason in rows:
-            if reason is None:
-                self.where[key] = (number, position)
-                position += 1
-            else:
-                self.where[key] = (number, -1)
-                self.reasons[key] = reason
+        positions = count()
+        self.where |= {key: (number, next(positions) if reason is None else -1) for key, reason in rows}
+        self.reasons |= {key: reason for key, reason in rows if reason is not None}
 
     def __contains__(self, key: str) -> bool:
         return key in self.where
 
     def append(self, rows: Sequence[Row], host: int = 0) -> None:
         """Writes the next shard of a host. Embeddings must share one shape."""
-        found = [row.embedding for row in rows if row.embedding is not None]
-        embeddings = np.stack(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
+        present = [row.embedding for row in rows if row.embedding is not None]
+        embeddings = np.stack(present).astype(np.float32) if present else np.zeros((0, 0), np.float32)
         index = [(row.key, row.reason) for row in rows]
-        own = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
-        path = self.folder / f"{host:03d}-{max(own, default=-1) + 1:06d}.safetensors"
+        numbers = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
+        path = self.folder / f"{host:03d}-{max(numbers, default=-1) + 1:06d}.safetensors"
         with write_whole(path, mode="wb") as file:
             file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
         self._index(len(self.shards), index)
         self.shards.append(path)
 
     def rows(self, keys: Sequence[str]) -> tuple[Rows, np.ndarray]:
-        """Embeddings and presence [N] bool, in the order of `keys`. Absent rows are zeros.
+        """Embeddings, zeros where absent, and presence [N] bool, in the order of `keys`.
 
         Rows of [D] are [N, D]; rows of [F, D], one for each fold, are [F, N, D], or [N, D] if F is 1.
         """
@@ -104,10 +99,10 @@ class FeatureStore:
         for number in np.unique(places[present, 0]):
             here = np.flatnonzero(present & (places[:, 0] == number))
             here = here[np.argsort(places[here, 1])]
-            wanted = places[here, 1]
-            neighbours = np.split(np.arange(len(here)), np.flatnonzero(np.diff(wanted) != 1) + 1)
+            positions = places[here, 1]
+            neighbours = np.split(np.arange(len(here)), np.flatnonzero(np.diff(positions) != 1) + 1)
             with safe_open(self.shards[number], "np") as shard:
                 stored = shard.get_slice("embeddings")
-                for run in neighbours:
-                    rows[here[run]] = stored[int(wanted[run[0]]) : int(wanted[run[-1]]) + 1]
+                for part in neighbours:
+                    rows[here[part]] = stored[int(positions[part[0]]) : int(positions[part[-1]]) + 1]
         return rows

@@ -30,9 +30,8 @@ def adam(
 ) -> tuple[PyTree, Moments]:
     """One step of torch's Adam: `l2` times the parameters joins the gradient. Nothing moves if not `active`.
 
-    Equals `optax.chain(add_decayed_weights, adam)`. Trials that are done with their epoch are held still
-    through the decay rates, because a select on the results makes XLA copy every parameter and moment at
-    every step.
+    Equals `optax.chain(add_decayed_weights, adam)`. Trials that are done with their epoch are held still through the
+    decay rates, because a select on the results makes XLA copy every parameter and moment at every step.
     """
     b1, b2, eps = 0.9, 0.999, 1e-8
     keep1, keep2 = jnp.where(active, b1, 1.0), jnp.where(active, b2, 1.0)

@@ -5,6 +5,7 @@ All settings share one compiled program; each has pseudo-labels of its own.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,7 @@ class Networks:
 
 
 class CrossValidation:
-    """Trains and scores settings on one data set.
-
-    Args:
-        data: what is trained on and scored.
-        networks: for the widths of the data.
-        seed: of all draws.
-        num_settings: the most that are trained at once.
-        room: the most pseudo-labels of a setting.
-    """
+    """Trains and scores settings on one data set, at most `num_settings` at once, of `room` pseudo-labels each."""
 
     def __init__(self, data: FusionData, networks: Networks, seed: int, num_settings: int, room: int):
         self.data = data
@@ -64,12 +57,9 @@ class CrossValidation:
     def train(
         self, settings: Sequence[Setting], pseudo: Mapping[str, PseudoLabels], number: int
     ) -> dict[str, TrainedSetting]:
-        """Training `number`: every setting from scratch; then all candidates are scored.
+        """Every setting from scratch; then all candidates are scored.
 
-        Args:
-            settings: what is trained.
-            pseudo: pseudo-labels by a setting's name; a setting that is not in it has none.
-            number: 0 for trainings outside of self-training, else the round.
+        pseudo: by a setting's name; one that is not in it has none. number: the round; 0 outside of self-training.
         """
         data, count = self.data, len(self.training_set.labels) - self.slots
         chosen = [pseudo.get(setting.name, PseudoLabels.none()) for setting in settings]
@@ -102,15 +92,9 @@ class CrossValidation:
         advance: Callable[[int], object] = lambda count: None,
     ) -> tuple[list[dict[str, Any]], dict[str, TrainedSetting]]:
         """`mer_jax.self_training.self_train` of settings: all rounds, and the final training."""
-        return self_train(
-            lambda pseudo, number: self.train(settings, pseudo, number),
-            [setting.name for setting in settings],
-            self_training,
-            np.stack(list(self.data.unlabelled.present.values())),
-            folder,
-            unimodal=unimodal,
-            advance=advance,
-        )
+        names, present = [setting.name for setting in settings], np.stack([*self.data.unlabelled.present.values()])
+        train = partial(self.train, settings)
+        return self_train(train, names, self_training, present, folder, unimodal=unimodal, advance=advance)
 
     def ensembles(self, members: Members, clips: Embeddings) -> np.ndarray:
         """Probabilities [S, N, C] float64 of the mean logits over each setting's folds; N may be 0.

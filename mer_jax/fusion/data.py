@@ -72,9 +72,7 @@ def fusion_data(
     A modality that no labelled clip has is left out, and so is a labelled clip, or a copy, without any modality.
 
     Args:
-        dataset: the clips.
         features: of the data set's clips, then of the corrupted copies.
-        folds: of the labelled clips.
         copy_of: [K] int, the copies' originals among the labelled clips.
         standardise: by what labelled and unlabelled clips are like; test clips and copies have no say.
 
@@ -118,6 +116,16 @@ def fusion_data(
     return data, standardiser
 
 
+def clip_axis(x: np.ndarray | jax.Array) -> int:
+    """Clips are the last axis but the features, or the only one."""
+    return max(x.ndim - 2, 0)
+
+
+def pad_clips(x: np.ndarray, count: int) -> np.ndarray:
+    """With zeros for `count` clips more."""
+    return np.pad(x, [(0, count * (axis == clip_axis(x))) for axis in range(x.ndim)])
+
+
 class TrainingSet(NamedTuple):
     """P clips on the device: the labelled ones, corrupted copies of them, then slots for pseudo-labelled ones."""
 
@@ -131,21 +139,14 @@ def make_training_set(
 ) -> TrainingSet:
     """Puts L labelled clips on the device, with `slots` free positions behind them.
 
-    Args:
-        features: [L, D] per modality, or [F, L, D] where each fold has its own.
-        present: [L] bool per modality.
-        labels: [L] int.
-        slots: the most pseudo-labelled clips there will be at any time.
+    features: [L, D] per modality, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int.
     """
 
-    def place(x: Embedded, dtype: type) -> jax.Array:
-        x = np.asarray(x, dtype)
-        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
-        room = [(0, slots if axis == clips else 0) for axis in range(x.ndim)]
-        return jnp.asarray(np.pad(x, room))
+    def place(x: np.ndarray, dtype: type) -> jax.Array:
+        return jnp.asarray(pad_clips(np.asarray(x, dtype), slots))
 
     return TrainingSet(
-        {name: place(x if x.ndim == 3 else np.asarray(x)[None], np.float32) for name, x in features.items()},
+        {name: place(np.array(x, ndmin=3), np.float32) for name, x in features.items()},
         {name: place(x, bool) for name, x in present.items()},
         place(labels, np.int32),
     )
@@ -159,8 +160,8 @@ def fill_slots(training_set: TrainingSet, slots: int, clips: Embeddings, labels:
 @jax.jit
 def _write_tail(training_set: TrainingSet, tail: TrainingSet) -> TrainingSet:
     def write(whole: jax.Array, part: jax.Array) -> jax.Array:
-        clips = max(whole.ndim - 2, 0)
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, whole.shape[clips] - part.shape[clips], clips)
+        axis = clip_axis(whole)
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, whole.shape[axis] - part.shape[axis], axis)
 
     return jax.tree.map(write, training_set, tail)
 

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.features.embeddings import Embedded
 from mer_jax.features.standardise import Standardiser
+from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.metrics import softmax
 from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
 from mer_jax.runtime.files import dump_json, load_json
@@ -38,10 +39,7 @@ class MemberOutputs(NamedTuple):
 class Scorer:
     """Scores clips in batches of a fixed size: one compilation for all calls with as many members.
 
-    Args:
-        dims, num_classes, hidden: see `AttentionFusion`.
-        batch_size: clips per step on each device.
-        devices: share every batch; default all local ones.
+    batch_size: clips per step on each of the devices, by default all local ones. The rest as of `AttentionFusion`.
     """
 
     def __init__(
@@ -65,10 +63,7 @@ class Scorer:
     ) -> MemberOutputs:
         """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
-        Args:
-            members: the networks.
-            features: [N, D] per modality, or [F, N, D] where each fold has its own.
-            present: [N] bool per modality.
+        features: [N, D] per modality, or [F, N, D] where each fold has its own. present: [N] bool per modality.
         """
         members = jax.device_put(members, NamedSharding(self._mesh, PartitionSpec()))
         total = len(next(iter(present.values())))
@@ -92,10 +87,9 @@ class Scorer:
 
     def _place(self, x: np.ndarray, dtype: type) -> jax.Array:
         """Pads the clips to a full batch and spreads them over the devices."""
-        clips = max(x.ndim - 2, 0)  # clips are the last axis but the features, or the only one
-        room = [(0, self._batch_size - x.shape[axis] if axis == clips else 0) for axis in range(x.ndim)]
-        spec = PartitionSpec(*("data" if axis == clips else None for axis in range(x.ndim)))
-        return jax.device_put(np.pad(np.asarray(x, dtype), room), NamedSharding(self._mesh, spec))
+        axis = clip_axis(x)
+        sharding = NamedSharding(self._mesh, PartitionSpec(*[None] * axis, "data"))
+        return jax.device_put(pad_clips(np.asarray(x, dtype), self._batch_size - x.shape[axis]), sharding)
 
 
 @dataclass(frozen=True)
@@ -116,23 +110,18 @@ def save_ensemble(folder: Path, shape: Shape, params: PyTree, standardiser: Stan
 
 
 class TrainedEnsemble:
-    """The folds' networks of a finished run.
-
-    Args:
-        folder: its `checkpoints`.
-    """
+    """The folds' networks of a finished run, whose `checkpoints` are in `folder`."""
 
     def __init__(self, folder: Path):
-        self.shape = Shape(**load_json(folder / "ensemble.json"))
-        labels, dims = self.shape.labels, self.shape.dims
-        network = AttentionFusion(dims, self.shape.hidden, len(labels), rngs=nnx.Rngs(0))
+        saved = load_json(folder / "ensemble.json")
+        self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
+        labels, dims, hidden, folds = self.shape.labels, self.shape.dims, self.shape.hidden, self.shape.num_folds
+        network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0))
         one = nnx.split(network, nnx.Param, ...)[1]
-        stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.shape.num_folds, *x.shape)), one)
-        params = load_trained(folder / "ensemble", stacked)
-        everything = jnp.ones((self.shape.num_folds, len(MODALITIES)), bool)
+        params = load_trained(folder / "ensemble", jax.tree.map(lambda x: jnp.broadcast_to(x, (folds, *x.shape)), one))
+        self.members = Members(params, jnp.arange(folds), jnp.ones((folds, len(MODALITIES)), bool))
         self.standardiser = Standardiser.load(folder / "standardiser.safetensors")
-        self.members = Members(params, jnp.arange(self.shape.num_folds), everything)
-        self.scorer = Scorer(dims, len(labels), self.shape.hidden, batch_size=16)
+        self.scorer = Scorer(dims, len(labels), hidden, batch_size=16)
 
     def __call__(
         self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]

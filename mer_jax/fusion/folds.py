@@ -26,10 +26,6 @@ class Folds:
     labels: np.ndarray  # [L] int
     fold_of: np.ndarray  # [L] int32
 
-    @property
-    def count(self) -> int:
-        return int(self.fold_of.max()) + 1
-
 
 def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path) -> Folds:
     """The folds of a run, the same for every stage, and kept as `folds.csv`. Clips of a group share a fold.
@@ -53,18 +49,16 @@ def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path
 def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Assigns every clip to the fold that validates it.
 
-    Groups (speakers, say) are taken from the largest to the smallest, in random order among equals, and each
-    goes to the fold that so far has least of the classes it brings. Classes with fewer members than folds
-    spread as far as they go, and no fold stays empty.
+    Groups (speakers, say) are taken from the largest to the smallest, in random order among equals, and each goes to
+    the fold that so far has least of the classes it brings. Classes with fewer members than folds spread as far as
+    they go, and no fold stays empty.
 
     Args:
-        labels: [N] int class of each clip.
-        num_folds: at least 2.
-        seed: of the order among equal groups.
+        labels: [N] int.
         groups: [N] of any type that sorts; clips of one group share a fold. None makes every clip its own group.
 
     Returns:
-        fold_of: [N] int32 in [0, num_folds).
+        [N] int32 in [0, num_folds).
 
     Raises:
         DataError: there are fewer clips, or groups, than folds.

@@ -1,8 +1,7 @@
 """Trains every fold, seed and setting at once: one compiled program for all epochs, rounds and grids.
 
-A *trial* is one training of one `AttentionFusion`. Trials share the clips of a `TrainingSet`, which stays on the
-device, and differ in which of them they train on and in traced hyperparameters, so that only new shapes cause a
-compilation.
+Trials share the clips of a `TrainingSet`, which stays on the device, and differ in which of them they train on and in
+traced hyperparameters, so that only new shapes cause a compilation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,23 +34,11 @@ class Fitted(NamedTuple):
     validation_waf: jax.Array  # [R, E], in [0, 1]
 
 
-class Best(NamedTuple):
-    """A trial's best epoch so far."""
-
-    params: nnx.State
-    logits: jax.Array  # [V, C]
-    waf: jax.Array
-    epoch: jax.Array  # int32
-
-
 class FoldTrainer:
     """Trains trials of one architecture; calls with equal shapes share one compilation.
 
-    Args:
-        dims, num_classes: see `AttentionFusion`.
-        settings: those that all trials share: `hidden`, `keep_one`, `batch_size` (clips per step; the last step of an
-            epoch takes what is left) and `epochs` (how often a trial sees its clips).
-        devices: default all local ones.
+    Of `settings`, `hidden`, `keep_one`, `batch_size` and `epochs` count, which all trials share. dims, num_classes: see
+    `AttentionFusion`. devices: default all local ones.
     """
 
     def __init__(
@@ -77,74 +64,54 @@ class FoldTrainer:
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
         """One training from scratch, the program that `train` compiles and maps over trials.
 
-        Args:
-            trial: without the leading axis R.
-            training_set: the clips that all trials share.
-            longest: int32 scalar, the largest number of training clips in any trial.
-
-        Returns:
-            `Fitted` without the leading axis R.
+        All without the leading axis R. longest: int32, the largest number of training clips in any trial.
         """
         self.compilations += 1  # Python runs only while tracing
-        return Training(self.dims, self.num_classes, self.settings, trial, training_set, longest).run()
+        return Training(self, trial, training_set, longest).run()
 
 
 class Training:
-    """One trial's training while it is traced: arguments as of `FoldTrainer` and `train_one`."""
+    """One trial's training while it is traced: arguments as of `FoldTrainer.train_one`."""
 
-    def __init__(
-        self,
-        dims: Mapping[str, int],
-        num_classes: int,
-        settings: FusionSettings,
-        trial: Trials,
-        training_set: TrainingSet,
-        longest: jax.Array,
-    ):
-        self.num_classes = num_classes
-        self.batch_size = settings.batch_size
-        self.epochs = settings.epochs
+    def __init__(self, trainer: FoldTrainer, trial: Trials, training_set: TrainingSet, longest: jax.Array):
+        self.num_classes = trainer.num_classes
+        self.settings = trainer.settings
         self.trial = trial
         self.training_set = training_set
         self.longest = longest
         self.clips = jnp.sum(trial.train >= 0)
         init_key, self.shuffle_key, self.step_key = jax.random.split(trial.key, 3)
         model = AttentionFusion(
-            dims,
-            settings.hidden,
-            num_classes,
+            trainer.dims,
+            self.settings.hidden,
+            self.num_classes,
             trial.hyperparameters.dropout,
             trial.hyperparameters.modality_dropout,
             rngs=nnx.Rngs(init_key),
-            keep_one=settings.keep_one,
+            keep_one=self.settings.keep_one,
         )
         self.graph, self.params, *self.rates = nnx.split(model, nnx.Param, ...)
 
     def run(self) -> Fitted:
         """All epochs."""
-        best = Best(
-            self.params,
-            jnp.zeros((len(self.trial.validation), self.num_classes)),
-            jnp.float32(-1),
-            jnp.int32(0),
-        )
-        start = (self.params, Moments.zeros(self.params), best)
-        (_, _, best), (losses, wafs) = jax.lax.scan(self.epoch, start, jnp.arange(self.epochs))
-        return Fitted(best.params, best.epoch, best.logits, losses, wafs)
+        logits = jnp.zeros((len(self.trial.validation), self.num_classes))
+        start = (self.params, Moments.zeros(self.params), (self.params, jnp.int32(0), logits, jnp.float32(-1)))
+        (_, _, best), (losses, wafs) = jax.lax.scan(self.epoch, start, jnp.arange(self.settings.epochs))
+        return Fitted(*best[:-1], losses, wafs)
 
-    def epoch(self, carry: tuple[Any, Moments, Best], number: Int[Array, ""]) -> tuple[Any, Any]:
-        """Trains on every clip once, validates, keeps what is best."""
+    def epoch(self, carry: tuple[Any, Moments, tuple], number: Int[Array, ""]) -> tuple[Any, Any]:
+        """Trains on every clip once, validates, keeps what is best: parameters, epoch, logits [V, C] and WAF."""
         params, moments, best = carry
-        order = _pad(_shuffle(self.trial.train, jax.random.fold_in(self.shuffle_key, number)), self.batch_size)
+        order = _pad(_shuffle(self.trial.train, jax.random.fold_in(self.shuffle_key, number)), self.settings.batch_size)
         key = jax.random.fold_in(self.step_key, number)
         # A dynamic number of steps: room for pseudo-labelled clips costs nothing until it is used.
-        steps = -(-self.longest // self.batch_size)
+        steps = -(-self.longest // self.settings.batch_size)
         params, moments, total = jax.lax.fori_loop(
             0, steps, lambda i, carry: self.step(i, carry, order, key), (params, moments, 0.0)
         )
         logits, waf = self.validate(params)
-        current = Best(params, logits, waf, number)
-        best = jax.tree.map(lambda new, old: jnp.where(waf > best.waf, new, old), current, best)
+        better = waf > best[-1]
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), (params, number, logits, waf), best)
         return (params, moments, best), (total / self.clips, waf)
 
     def step(
@@ -152,9 +119,10 @@ class Training:
     ) -> tuple[Any, Moments, Any]:
         """One batch: the gradient and what it does to the parameters."""
         params, moments, total = carry
-        start = i * self.batch_size
-        index = jax.lax.dynamic_slice_in_dim(order, start, self.batch_size)
-        real = start + jnp.arange(self.batch_size) < self.clips
+        size = self.settings.batch_size
+        start = i * size
+        index = jax.lax.dynamic_slice_in_dim(order, start, size)
+        real = start + jnp.arange(size) < self.clips
         loss, grads = jax.value_and_grad(self.loss)(params, index, real, jax.random.fold_in(key, i))
         hyper = self.trial.hyperparameters
         params, moments = adam(grads, params, moments, hyper.learning_rate, hyper.l2, active=start < self.clips)

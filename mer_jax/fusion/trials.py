@@ -125,11 +125,8 @@ def make_trials(
 
     Args:
         fold_of: [L] int, the fold of each labelled clip.
-        key: of the round; the setting's seed and the fold are folded in. Settings of one seed share draws, to
-            differ in nothing else.
-        settings: what to train.
-        room: the most extra clips of any setting. Shapes depend on it, not on how many there are, so that
-            rounds of self-training share a compilation.
+        key: of the round. Settings of one seed share draws, to differ in nothing else.
+        room: the most extra clips of any setting: rounds with more or fewer of them share a compilation.
         extra: for each setting, positions in the training set of its pseudo-labelled clips.
         copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
     """

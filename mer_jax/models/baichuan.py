@@ -22,7 +22,7 @@ from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config,
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, KEEP_LAYERS, EncoderOutput, known_activation, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
@@ -66,7 +66,7 @@ def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"]
     return frequencies
 
 
-def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H/2"]) -> Float[Array, "B T N H"]:
+def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H//2"]) -> Float[Array, "B T N H"]:
     """Rotates channel h against channel h + H/2."""
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H/2]
     first, second = jnp.split(x, 2, axis=-1)
@@ -95,7 +95,7 @@ class SelfAttention(nnx.Module):
         x: Float[Array, "B T D"],
         mask: Bool[Array, "1 1 T T"],
         bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T H/2"] | None,
+        angles: Float[Array, "T pairs"] | None,
     ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
@@ -132,7 +132,7 @@ class DecoderLayer(nnx.Module):
         x: Float[Array, "B T D"],
         mask: Bool[Array, "1 1 T T"],
         bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T H/2"] | None,
+        angles: Float[Array, "T pairs"] | None,
     ) -> Float[Array, "B T D"]:
         x = x + self.attention(self.attention_norm(x), mask, bias, angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
@@ -183,7 +183,10 @@ class Baichuan(nnx.Module):
         save_pretrained(self, rules(config), config, folder)
 
     def __call__(
-        self, token_ids: Int[Array | np.ndarray, "B T"], lengths: Int[Array | np.ndarray, "B"], keep_layers: int = 4
+        self,
+        token_ids: Int[Array | np.ndarray, "B T"],
+        lengths: Int[Array | np.ndarray, "B"],
+        keep_layers: int = KEEP_LAYERS,
     ) -> EncoderOutput:
         """Encodes tokens; attention is causal, so right padding changes nothing before it.
 

@@ -1,10 +1,13 @@
 """The decoder family's configs."""
 
+from typing import no_type_check
+
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 BAICHUAN_2_VOCABULARY = 125_696
 
 
+@no_type_check  # transformers makes it a dataclass that takes more than its fields
 class BaichuanConfig(PreTrainedConfig):
     """`config.json` of Baichuan 1 and 2 under the hub's field names; the defaults are Baichuan2-13B."""
 

@@ -39,7 +39,7 @@ def rules(config: PreTrainedConfig) -> list[Rule]:
         table += linear(f"{attention}.v_proj", "layers.attention.value", SPLIT_OUTPUTS)
     return [
         # Checkpoints of the causal model have the prefix, those of the bare decoder don't.
-        *(replace(rule, source=(f"model.{rule.source}", *rule.sources)) for rule in table),
+        *(replace(rule, source=(f"model.{rule.sources[0]}", *rule.sources)) for rule in table),
         Rule("lm_head.weight", "lm_head.kernel", TRANSPOSE, P(None, "model")),
         Rule("lm_head.weight", None),  # skipped where the module has no head
         Rule("*.rotary_emb.inv_freq", None),  # a constant that old checkpoints store

@@ -93,7 +93,7 @@ class Layer(nnx.Module):
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Every token of `x` attends to `x` and to `context`, where the mask (as [B, N, T, T + S]) allows."""
+        """Every token of `x` attends to `x` and `context` where the mask (broadcastable to [B, N, T, T + S]) allows."""
         x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
         return x + self.mlp(self.ln_2(x))
 

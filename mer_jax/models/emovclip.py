@@ -17,6 +17,8 @@ from mer_jax.models import prompted_clip
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import UsageError
 
+NUM_PROMPTS, DEPTH = 4, 12  # the paper's: tokens per layer, layers with tokens of their own
+
 
 class Prompt(nnx.Param):
     """Learnable prompt tokens: all that EmoVCLIP trains."""
@@ -49,8 +51,8 @@ class EmoVCLIP(nnx.Module):
         self,
         clip: CLIP,
         class_names: Sequence[str],
-        num_prompts: int | tuple[int, int] = 4,
-        depth: int | tuple[int, int] = 12,
+        num_prompts: int | tuple[int, int] = NUM_PROMPTS,
+        depth: int | tuple[int, int] = DEPTH,
         *,
         tokenizer: Callable[[list[str]], Mapping[str, Any]],
         context: str = "a photo of a",

@@ -16,7 +16,15 @@ from transformers import HubertConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
+from mer_jax.models.layers import (
+    ACTIVATIONS,
+    KEEP_LAYERS,
+    EncoderOutput,
+    LayerNorm,
+    known_activation,
+    materialise,
+    scan_layers,
+)
 from mer_jax.runtime.errors import DataError
 
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
@@ -228,7 +236,7 @@ class Hubert(nnx.Module):
         self,
         waveform: Shaped[Array | np.ndarray, "B S"],
         lengths: Int[Array | np.ndarray, "B"],
-        keep_layers: int = 4,
+        keep_layers: int = KEEP_LAYERS,
     ) -> EncoderOutput:
         """Encodes waveforms; a clip's result does not depend on its padding or on the rest of the batch.
 

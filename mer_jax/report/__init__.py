@@ -1,6 +1,6 @@
 """A run's results: the html report, the last lines at the terminal, the csv files to submit."""
 
-from mer_jax.report.headline import headline
+from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
 from mer_jax.report.submission import write_predictions, write_probabilities
 

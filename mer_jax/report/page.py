@@ -32,14 +32,9 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        inline=lambda name: "data:image/jpeg;base64," + b64encode((folder / name).read_bytes()).decode(),
-        percent=formats.percent,
-        number=formats.number,
-        duration=formats.duration,
-        listing=formats.listing,
-    )
-    environment.globals.update(spread=formats.spread, points=formats.points)
+    environment.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
+    environment.filters |= {f.__name__: f for f in (formats.percent, formats.number, formats.duration, formats.listing)}
+    environment.globals |= {f.__name__: f for f in (formats.spread, formats.points)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
     ranking = every_key["ranking"]
     return environment.get_template("report.html").render(
@@ -47,12 +42,12 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         charts=_charts(every_key),
         added=sum(sum(entry["added"].values()) for entry in metrics.get("rounds") or []),
         subsets=tables.subsets_best_first(metrics),
-        faces_and_frames=tables.trained_on(metrics, "image", "video"),
+        faces_and_frames=next(iter(tables.trained_on(metrics, "image", "video")), None),
         best_single=tables.best_single(metrics),
         chance_margin=tables.chance_margin,
         problem_groups=tables.problem_groups(metrics.get("problems") or []),
         ranking_failures=tables.problem_groups(ranking["failures"]) if ranking else [],
-        text_rows=tables.text_rows(metrics),
+        text_rows=tables.trained_on(metrics, "text"),
         table_1=tables.table_1(metrics),
         table_2=tables.table_2(metrics),
     )
@@ -60,16 +55,17 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
 
 def _charts(metrics: Metrics) -> dict[str, list[str]]:
     """Section -> SVGs; a section without data has none."""
-    curves, rounds = metrics["curves"], metrics["rounds"]
-    fusion, tune = (curves["fusion"], curves["tune"]) if curves else (None, None)
+    curves, rounds = metrics["curves"] or {}, metrics["rounds"]
     return {
-        "fusion": _fold_charts("Fusion", fusion, metrics["folds"] or ()) if fusion else [],
-        "tune": _fold_charts("EmoVCLIP", tune) if tune else [],
+        "fusion": _fold_charts("Fusion", curves.get("fusion"), metrics["folds"] or ()),
+        "tune": _fold_charts("EmoVCLIP", curves.get("tune")),
         "rounds": [figures.round_chart(rounds, metrics["cv"], metrics["test"])] if rounds else [],
     }
 
 
-def _fold_charts(name: str, curves: FoldCurves, folds: Sequence[Fold] = ()) -> list[str]:
+def _fold_charts(name: str, curves: FoldCurves | None, folds: Sequence[Fold] = ()) -> list[str]:
+    if not curves:
+        return []
     waf = [[100 * value for value in fold] for fold in curves["waf"]]
     return [
         figures.fold_chart(curves["loss"], f"{name}: training loss"),

@@ -5,26 +5,24 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
-from mer_jax.fusion.trials import Setting
-from mer_jax.metrics import accuracy, class_f1, confusion_matrix, expected_calibration_error, waf
+from mer_jax.metrics import expected_calibration_error, waf
 from mer_jax.text.rankings import Rankings
+
+Section = dict[str, Any]
 
 
 def fusion_sections(
-    dataset: Dataset, fusion: CrossValidation, run: TrainedSetting, rounds: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+    dataset: Dataset, fusion: CrossValidation, run: TrainedSetting, rounds: Sequence[Section]
+) -> Section:
     """Every section that the fusion of all modalities fills.
 
-    Args:
-        dataset: what was trained on.
-        fusion: that trained.
-        run: the run's own setting after the last round.
-        rounds: of that setting, as self-training saved them.
+    run: the run's own setting after the last round. rounds: of that setting, as self-training saved them.
     """
-    labels, modalities = dataset.labels, fusion.data.modalities
+    data, labels, modalities = fusion.data, dataset.labels, fusion.data.modalities
     held_out = fusion.held_out(run)
     pseudo = len(rounds[-1]["pseudo"]["labels"]) if rounds else 0
     return {
@@ -35,63 +33,50 @@ def fusion_sections(
             "counts": dataset.counts(),
             "classes": dataset.classes(),
         },
-        "cv": cv_section(fusion, run, held_out, labels),
+        "cv": scores(data.labels, held_out, labels) | {"waf": float(run.cv_waf.mean()), "std": float(run.cv_waf.std())},
         "folds": fold_sections(fusion, run, held_out, pseudo),
         "test": test_section(fusion, run, labels),
-        "rounds": round_sections(rounds, fusion.data.unlabelled_truth, labels),
-        "modality_subsets": subset_sections(fusion, run),
+        "rounds": round_sections(rounds, data.unlabelled_truth, labels),
+        "modality_subsets": [
+            {"modalities": list(subset), **fusion.waf_given(run, subset)}
+            for size in range(1, len(modalities) + 1)
+            for subset in combinations(modalities, size)
+        ],
         "attention": attention_section(fusion, run, labels),
     }
 
 
-def curves_section(run: TrainedSetting, tune: Mapping[str, Any] | None) -> dict[str, Any]:
+def curves_section(run: TrainedSetting, tune: Section | None) -> Section:
     """Losses and scores over epochs: of the final training, and of the prompts where they were tuned."""
-    fusion = {
-        "loss": np.asarray(run.fitted.train_loss).tolist(),
-        "waf": np.asarray(run.fitted.validation_waf).tolist(),
-    }
+    fitted = run.fitted
+    fusion = {"loss": np.asarray(fitted.train_loss).tolist(), "waf": np.asarray(fitted.validation_waf).tolist()}
     return {"fusion": fusion, "tune": tune}
 
 
-def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> Section:
     """A `Scores` dictionary without its spread; labels [N] int, probs [N, C], names [C]."""
-    predictions = probs.argmax(-1)
-    matrix = confusion_matrix(labels, predictions, len(names))
-    hits, support, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    f1 = class_f1(labels, predictions, len(names))
+    predictions, classes = probs.argmax(-1), range(len(names))
+    keys = ("label", "precision", "recall", "f1", "support")
+    columns = precision_recall_fscore_support(labels, predictions, labels=classes, zero_division=0)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
     return {
         "waf": waf(labels, probs),
-        "accuracy": accuracy(labels, predictions),
+        "accuracy": float(accuracy_score(labels, predictions)),
         "ece": expected_calibration_error(labels, probs),
-        "per_class": [
-            {
-                "label": name,
-                "precision": float(hits[i] / max(guessed[i], 1)),
-                "recall": float(hits[i] / max(support[i], 1)),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i, name in enumerate(names)
-        ],
-        "confusion": matrix.tolist(),
+        "per_class": [dict(zip(keys, row, strict=True)) for row in rows],
+        "confusion": confusion_matrix(labels, predictions, labels=classes).tolist(),
     }
 
 
-def waf_section(cv_waf: Sequence[float] | np.ndarray, test_waf: float | None) -> dict[str, Any]:
+def waf_section(cv_waf: Sequence[float] | np.ndarray, test_waf: float | None) -> Section:
     """WAF over folds [F] and on the test clips."""
     return {"cv_waf": float(np.mean(cv_waf)), "cv_std": float(np.std(cv_waf)), "test_waf": test_waf}
 
 
 def single_sections(
     singles: Mapping[str, TrainedSetting], bare_text: TrainedSetting | None, ranked: bool
-) -> list[dict[str, Any]]:
-    """Models trained on a part of the modalities.
-
-    Args:
-        singles: by name.
-        bare_text: of text alone, without rankings; None where that was not trained.
-        ranked: whether the other text has rankings.
-    """
+) -> list[Section]:
+    """Models trained on a part of the modalities; `bare_text` read no rankings, other text did if `ranked`."""
     rows = [(name, ranked and "text" in trained.setting.modalities, trained) for name, trained in singles.items()]
     if bare_text:
         rows.append(("text without ranking", False, bare_text))
@@ -106,43 +91,28 @@ def single_sections(
     ]
 
 
-def ablation_sections(rounds: Sequence[Mapping[str, Any]], final: Mapping[str, TrainedSetting]) -> list[dict[str, Any]]:
+def ablation_sections(rounds: Sequence[Section], final: Mapping[str, TrainedSetting]) -> list[Section]:
     """Each setting without self-training (before the first round adds anything) and with it."""
     sections = []
     for name, trained in final.items():
-        setting: Setting = trained.setting
-        row = {
-            "name": name,
-            "modalities": list(setting.modalities),
-            "modality_dropout": float(setting.hyperparameters.modality_dropout),
-        }
-        last = waf_section(trained.cv_waf, trained.test_waf)
+        dropout = float(trained.setting.hyperparameters.modality_dropout)
+        row = {"name": name, "modalities": list(trained.setting.modalities), "modality_dropout": dropout}
         if rounds:
-            first = waf_section(rounds[0][name]["cv_waf"], rounds[0][name]["test_waf"])
-            sections += [{**row, "self_training": False, **first}, {**row, "self_training": True, **last}]
-        else:
-            sections.append({**row, "self_training": False, **last})
+            first = rounds[0][name]
+            sections.append({**row, "self_training": False, **waf_section(first["cv_waf"], first["test_waf"])})
+        last = waf_section(trained.cv_waf, trained.test_waf)
+        sections.append({**row, "self_training": bool(rounds), **last})
     return sections
 
 
-def cv_section(
-    fusion: CrossValidation, run: TrainedSetting, held_out: np.ndarray, labels: Sequence[str]
-) -> dict[str, Any]:
-    """Held-out scores: WAF is the mean over folds, the rest is over all clips at once."""
-    overall = scores(fusion.data.labels, held_out, labels)
-    return {**overall, "waf": float(run.cv_waf.mean()), "std": float(run.cv_waf.std())}
-
-
-def fold_sections(
-    fusion: CrossValidation, run: TrainedSetting, held_out: np.ndarray, pseudo: int
-) -> list[dict[str, Any]]:
+def fold_sections(fusion: CrossValidation, run: TrainedSetting, held_out: np.ndarray, pseudo: int) -> list[Section]:
     """Per-fold scores of a setting, trained with `pseudo` pseudo-labelled clips and the copies."""
     data = fusion.data
     return [
         {
             "fold": fold + 1,
             "waf": float(run.cv_waf[fold]),
-            "accuracy": accuracy(data.labels[clips], held_out[clips].argmax(-1)),
+            "accuracy": float(accuracy_score(data.labels[clips], held_out[clips].argmax(-1))),
             "best_epoch": int(run.fitted.best_epoch[fold]) + 1,
             "train": int((~clips).sum() + (~clips)[data.copy_of].sum()) + pseudo,
             "validation": int(clips.sum()),
@@ -151,7 +121,7 @@ def fold_sections(
     ]
 
 
-def test_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> dict[str, Any] | None:
+def test_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section | None:
     """The ensemble on the test clips whose label is known; None if there are none."""
     truth = fusion.data.test_truth
     known = truth >= 0
@@ -162,9 +132,7 @@ def test_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[
     return {**scores(truth[known], run.test[known], labels), "folds_waf_std": float(np.std(single))}
 
 
-def round_sections(
-    rounds: Sequence[Mapping[str, Any]], truth: np.ndarray, labels: Sequence[str]
-) -> list[dict[str, Any]]:
+def round_sections(rounds: Sequence[Section], truth: np.ndarray, labels: Sequence[str]) -> list[Section]:
     """One setting's rounds; truth [U]: labels of the unlabelled clips where known, else -1."""
     sections = []
     for number, entry in enumerate(rounds, start=1):
@@ -175,36 +143,20 @@ def round_sections(
         sections.append(
             {
                 "round": number,
-                "cv_waf": float(np.mean(entry["cv_waf"])),
-                "cv_std": float(np.std(entry["cv_waf"])),
-                "test_waf": entry["test_waf"],
+                **waf_section(entry["cv_waf"], entry["test_waf"]),
                 "added": {label: int((given == i).sum()) for i, label in enumerate(labels)},
                 "confidence": {
                     label: float(confidence[given == i].mean()) for i, label in enumerate(labels) if (given == i).any()
                 },
                 "correct": int((actual == given).sum()) if known else None,
                 "known": known,
-                "shortfall": {
-                    label: missing for label, missing in zip(labels, entry["shortfall"], strict=True) if missing
-                },
+                "shortfall": {label: clips for label, clips in zip(labels, entry["shortfall"], strict=True) if clips},
             }
         )
     return sections
 
 
-def subset_sections(fusion: CrossValidation, run: TrainedSetting) -> list[dict[str, Any]]:
-    """WAF of the ensemble when only some modalities are present, for every subset."""
-    modalities = fusion.data.modalities
-    return [
-        {"modalities": list(subset), **fusion.waf_given(run, subset)}
-        for size in range(1, len(modalities) + 1)
-        for subset in combinations(modalities, size)
-    ]
-
-
-def attention_section(
-    fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def attention_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section:
     """Mean attention per modality over the labelled clips of each label."""
     data = fusion.data
     attention = fusion.networks.scorer(run.members, *data.labelled).attention.mean(axis=0)  # [L, M]
@@ -217,7 +169,7 @@ def attention_section(
 
 def ranking_section(
     clips: Sequence[Clip], labels: Sequence[str], rankings: Rankings, tokens: Mapping[str, float]
-) -> dict[str, Any] | None:
+) -> Section | None:
     """How well the rankings agree with the labelled clips, and which clips lack one; None if nothing was ranked."""
     if not rankings.ranked and not rankings.failures:
         return None
@@ -238,7 +190,7 @@ def ranking_section(
     }
 
 
-def agreement(places: Sequence[int]) -> dict[str, Any]:
+def agreement(places: Sequence[int]) -> Section:
     """How often the true label's place, counted from 0, is the first, or one of the first two; None without clips."""
     clips = len(places)
     top1, top2 = (sum(place < top for place in places) for top in (1, 2))

@@ -72,34 +72,28 @@ class Round(TypedDict):
 
 
 class Subset(TypedDict):
-    """The final models given only these modalities of each clip."""
+    """Scores with some of the modalities; as such, those of the final models given only these of each clip."""
 
     modalities: list[str]
-    cv_waf: float | None
+    cv_waf: float
     test_waf: float | None
 
 
-class SingleModality(TypedDict):
+class SingleModality(Subset):
     """Models trained on these modalities alone; more than one where the paper's Table 1 has such a row."""
 
     name: str
-    modalities: list[str]
     ranking: bool  # whether there is text, read with rankings
-    cv_waf: float
     cv_std: float
-    test_waf: float | None
 
 
-class Ablation(TypedDict):
+class Ablation(Subset):
     """The same training with these modalities and switches. The run itself is one of the entries."""
 
     name: str
-    modalities: list[str]
     self_training: bool
     modality_dropout: float
-    cv_waf: float
     cv_std: float
-    test_waf: float | None
 
 
 class Strip(TypedDict):
@@ -129,32 +123,19 @@ class Agreement(TypedDict):
     top2: float | None
 
 
-class Tokens(TypedDict):
-    """Of the text encoder: what a bare transcript has, and what joining its ranking adds."""
-
-    transcript: float  # mean
-    added: float  # mean
-    most: int
-
-
 class Ranking(TypedDict):
     annotator: str  # with model and prompt
     transcripts: int  # distinct ones
     ranked: int
     overall: Agreement  # on the labelled clips
     per_class: dict[str, Agreement]  # by true label
-    tokens: Tokens
+    tokens: dict[str, float]  # mean of a bare "transcript"; what its ranking adds: mean "added", and the "most"
     failures: list["Problem"]  # clips whose transcript went on without ranking
 
 
 class FoldCurves(TypedDict):
     loss: list[list[float]]  # [folds, epochs], training
     waf: list[list[float]]  # [folds, epochs], validation
-
-
-class Curves(TypedDict):
-    fusion: FoldCurves | None  # the final training
-    tune: FoldCurves | None  # EmoVCLIP's prompts
 
 
 class Problem(TypedDict):
@@ -191,7 +172,7 @@ class Metrics(TypedDict, total=False):
     video: Video | None
     ranking: Ranking | None
     attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax: any real)
-    curves: Curves | None
+    curves: dict[str, FoldCurves | None] | None  # "fusion": the final training; "tune": EmoVCLIP's prompts
     faces: Faces | None
     problems: list[Problem] | None
     timing: dict[str, float] | None  # stage -> seconds, in the order they ran

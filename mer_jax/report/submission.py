@@ -1,19 +1,18 @@
 """The files a challenge takes: one row per candidate, matched by name."""
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.files import write_csv
 
 
 def write_predictions(path: str | Path, names: Sequence[str], labels: Sequence[str]) -> None:
     """Writes `name,discrete`, in the order given. A name given twice is a `DataError`."""
-    _write(path, ["name", "discrete"], zip(_unique(names, path), labels, strict=True))
+    write_csv(path, ["name", "discrete"], zip(_unique(names, path), labels, strict=True))
 
 
 def write_probabilities(path: str | Path, names: Sequence[str], probs: np.ndarray, labels: Sequence[str]) -> None:
@@ -22,21 +21,14 @@ def write_probabilities(path: str | Path, names: Sequence[str], probs: np.ndarra
     if rows.shape != (len(names), len(labels)):
         raise ValueError(f"probs has shape {rows.shape}, expected {(len(names), len(labels))}")
     cells = ([name, *(f"{p:.6f}" for p in row)] for name, row in zip(_unique(names, path), rows, strict=True))
-    _write(path, ["name", *labels], cells)
+    write_csv(path, ["name", *labels], cells)
 
 
 def _unique(names: Sequence[str], path: str | Path) -> Sequence[str]:
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
-            f"{path}: {len(twice)} clips would be listed more than once ({', '.join(sorted(twice)[:5])}); "
+            f"{path}: {len(twice)} clips would be listed more than once ({', '.join(twice[:5])}); "
             "a submission needs each name once: remove the duplicate rows from the candidate list"
         )
     return names
-
-
-def _write(path: str | Path, header: list[str], rows: Iterable[Iterable[str]]) -> None:
-    with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -31,18 +31,12 @@ def best_single(metrics: Metrics) -> SingleModality | None:
     return max(singles, key=_score, default=None)
 
 
-def trained_on(metrics: Metrics, *modalities: str) -> SingleModality | None:
-    """The models trained on exactly these modalities, if any were."""
-    entries = metrics.get("single_modality") or []
-    return next((entry for entry in entries if tuple(entry["modalities"]) == modalities), None)
+def trained_on(metrics: Metrics, *modalities: str) -> list[SingleModality]:
+    """The models trained on exactly these modalities; two of text alone: with rankings, and without."""
+    return [entry for entry in metrics.get("single_modality") or [] if tuple(entry["modalities"]) == modalities]
 
 
-def text_rows(metrics: Metrics) -> list[SingleModality]:
-    """The models trained on text alone: with rankings, and without."""
-    return [entry for entry in metrics.get("single_modality") or [] if entry["modalities"] == ["text"]]
-
-
-def _score(entry: Subset | SingleModality) -> float:
+def _score(entry: Subset) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
 
 

@@ -18,18 +18,14 @@ from mer_jax.runtime.errors import UsageError
 def map_trials(
     function: Callable[..., Any], devices: Sequence[jax.Device] | None = None, side_by_side: int | None = None
 ) -> Callable[..., Any]:
-    """Maps `function(trial, *shared)` over the leading axis of every array in `trials`; all get the same `shared`.
+    """A compiled function of (trials, *shared): `function(trial, *shared)` over the leading axis of every array.
 
     It is `jax.pmap` over devices of `jax.vmap` over the trials that share one. Where the trials do not divide evenly,
     the last one is repeated and the copies thrown away; groups of nothing but copies are not computed.
 
     Args:
-        function: of one trial, and what all share.
         devices: default all local ones.
         side_by_side: the most trials of a device that are computed at once, one group after the other; default all.
-
-    Returns:
-        A compiled function of (trials, *shared) whose outputs carry the trials' axis first.
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
 
@@ -81,8 +77,7 @@ def map_trials_on_cores(function: Callable[..., Any]) -> Callable[..., Any]:
 def local_mesh(model_parallel: int = 1) -> Mesh:
     """The local devices as ("data", "model"): batches are split over the one, large weights over the other.
 
-    Raises:
-        UsageError: `model_parallel` does not divide the number of local devices.
+    Raises UsageError where `model_parallel` does not divide their number.
     """
     devices = np.array(jax.local_devices())
     if devices.size % model_parallel:

@@ -1,8 +1,9 @@
 """Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
 
+import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +44,14 @@ def dump_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all."""
     with write_whole(path) as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
+
+
+def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Writes a table, whole or not at all."""
+    with write_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def cache_folder() -> Path:

@@ -13,11 +13,7 @@ Item = TypeVar("Item")
 
 
 def join_hosts() -> None:
-    """Connects the processes of a cluster, before JAX is used for anything else.
-
-    Raises:
-        UsageError: the environment does not say which cluster this process is of.
-    """
+    """Connects the processes of a cluster, before JAX is used; raises UsageError where this process is of none."""
     try:
         jax.distributed.initialize()
     except ValueError as error:

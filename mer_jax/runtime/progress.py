@@ -1,19 +1,16 @@
 """What a person sees while a stage runs: a bar at a terminal, a plain line now and then elsewhere."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tqdm import tqdm
 
 PLAIN_INTERVAL = 10.0  # seconds between lines when standard error is no terminal
 
 
-@contextmanager
-def progress(stage: str, total: int, unit: str) -> Iterator[tqdm]:
-    """A tqdm bar (`.update(n)`) with rate and time left, on standard error."""
+def progress(stage: str, total: int, unit: str) -> tqdm:
+    """A tqdm bar (a context, `.update(n)`) with rate and time left, on standard error."""
     terminal = sys.stderr.isatty()
-    with tqdm(
+    return tqdm(
         total=total,
         desc=f"  {stage}",
         unit=unit,
@@ -21,8 +18,7 @@ def progress(stage: str, total: int, unit: str) -> Iterator[tqdm]:
         file=sys.stderr if terminal else PlainLines(),
         mininterval=0.1 if terminal else PLAIN_INTERVAL,
         ascii=not terminal,
-    ) as bar:
-        yield bar
+    )
 
 
 class PlainLines:

@@ -13,50 +13,33 @@ from pathlib import Path
 from typing import Any, Generic
 
 import jax
+from flax.traverse_util import flatten_dict
 
+from mer_jax import __version__
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
-PACKAGES = (
-    "mer_jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "transformers",
-    "grain",
-    "numpy",
-    "av",
-)
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
 
 
 class Run(Generic[Settings]):
-    """One workdir, whose settings are checked against those of an earlier start.
+    """One workdir, whose settings are checked against those of an earlier start: UsageError if they differ.
 
     `config.json` is written once a stage is done: a start that fails before that claims nothing.
-
-    Raises:
-        UsageError: the workdir holds a run with other settings.
     """
 
     def __init__(self, workdir: Path, settings: Settings):
-        self.workdir = workdir
+        self.workdir, self.path = workdir, workdir / "config.json"
         self.settings = settings
         self.stages: list[str] = []
         if self.path.exists():
-            earlier = as_dict(load_settings(type(settings), workdir))
-            differing = differences(flatten(earlier), flatten(as_dict(settings)))
+            differing = differences(as_dict(load_settings(type(settings), workdir)), as_dict(settings))
             if differing:
                 raise UsageError(
                     f"{workdir} holds a run with other settings ({', '.join(differing)}): "
                     "choose another --workdir, or remove it"
                 )
-
-    @property
-    def path(self) -> Path:
-        return self.workdir / "config.json"
 
     def announce(self, stages: list[str]) -> None:
         """Says what will happen, before it does."""
@@ -85,8 +68,7 @@ class Run(Generic[Settings]):
 def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
     """The settings of the run in a workdir; those that came into being after it have their defaults.
 
-    Raises:
-        DataError: there is no run, or one that this version cannot read.
+    Raises DataError without a run, or for one that this version cannot read.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -99,14 +81,8 @@ def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
 
 def environment() -> dict[str, Any]:
     """Versions, devices and commit, for `config.json`."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # mer_jax run from its folder
-            from mer_jax import __version__
-
-            versions[package] = __version__
+    ours = {"python": platform.python_version(), "mer_jax": __version__}
+    versions = ours | {package: metadata.version(package) for package in PACKAGES}
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
@@ -123,16 +99,9 @@ def peak_memory_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
-
-
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys whose values differ, with both values."""
+    """Dotted keys whose values differ, with both values."""
+    old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
     return [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())

@@ -20,21 +20,12 @@ def setting(
     *,
     least: float | None = None,
     most: float | None = None,
-    choices: Callable[[], tuple[str, ...]] | tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
     wrong: Callable[[Any], str] = lambda value: "",
 ) -> Any:
-    """A field with its default, and what its value may be.
-
-    Args:
-        default: of the field's type.
-        least, most: bounds, themselves allowed.
-        choices: all that the value may be.
-        wrong: value -> what is wrong with it; empty if nothing is.
-    """
+    """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it."""
     checks = {"least": least, "most": most, "choices": choices, "wrong": wrong}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: default, metadata=checks)
-    return dataclasses.field(default=default, metadata=checks)
+    return dataclasses.field(default_factory=lambda: default, metadata=checks)
 
 
 def section(settings_class: Callable[[], Any]) -> Any:
@@ -50,8 +41,7 @@ def as_dict(settings: Any) -> dict[str, Any]:
 def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[str, Any]) -> Settings:
     """The settings that nested dictionaries (a config, or a run's `config.json`) hold; what is missing has its default.
 
-    Raises:
-        UsageError: keys that the class does not know, and values of another type or out of range; all of them.
+    Raises UsageError with all keys that the class does not know, and all values of another type or out of range.
     """
     problems: list[str] = []
     plain = values.to_dict() if isinstance(values, ConfigDict) else values
@@ -64,11 +54,10 @@ def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[s
 def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
     hints = get_type_hints(settings_class)
     fields = {field.name: field for field in dataclasses.fields(settings_class)}
-    unknown = [key for key in values if key not in fields]
-    problems += [f"{prefix}{key}: unknown; known: {', '.join(fields)}" for key in unknown]
+    problems += [f"{prefix}{key}: unknown; known: {', '.join(fields)}" for key in values if key not in fields]
     chosen = {}
     for name, value in values.items():
-        if name in unknown:
+        if name not in fields:
             continue
         if dataclasses.is_dataclass(hints[name]):
             if isinstance(value, Mapping):
@@ -99,9 +88,8 @@ def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
     """Why a value of the right type is not allowed; empty if it is."""
     if not bounds:
         return ""
-    choices = bounds["choices"]() if callable(bounds["choices"]) else bounds["choices"]
-    if choices and value not in choices:
-        return f"unknown; known: {', '.join(choices)}"
+    if bounds["choices"] and value not in bounds["choices"]:
+        return f"unknown; known: {', '.join(bounds['choices'])}"
     if bounds["least"] is not None and value < bounds["least"]:
         return f"at least {bounds['least']}"
     if bounds["most"] is not None and value > bounds["most"]:

@@ -64,12 +64,8 @@ def schema(labels: Sequence[str]) -> dict[str, Any]:
     """JSON schema of a reply, in the subset that servers accept (which cannot forbid doubled labels)."""
     items = {"type": "string", "enum": list(labels)}
     ranking = {"type": "array", "items": items, "minItems": len(labels), "maxItems": len(labels)}
-    return {
-        "type": "object",
-        "properties": {"ranking": ranking},
-        "required": ["ranking"],
-        "additionalProperties": False,
-    }
+    properties = {"ranking": ranking}
+    return {"type": "object", "properties": properties, "required": ["ranking"], "additionalProperties": False}
 
 
 def parse(reply: str, labels: Sequence[str]) -> tuple[str, ...]:

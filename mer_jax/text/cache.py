@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mer_jax.text.answers import Annotator, Answer, Usage
 
@@ -40,12 +39,25 @@ class AnswerCache:
         except BlockingIOError:
             print(f"  waiting for another process that uses {self.path}", file=sys.stderr, flush=True)
             fcntl.flock(self.file, fcntl.LOCK_EX)
-        self._load()
+        line = b"\n"
+        with open(self.path, "rb") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    identity = {key: entry.pop(key) for key in self.identity}
+                    ranking, usage = entry.pop("ranking"), Usage(**entry.pop("usage"))
+                    answer = Answer(ranking=None if ranking is None else tuple(ranking), usage=usage, **entry)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
+                if identity == self.identity:
+                    self._note(answer)
+                else:
+                    self.spent.add(answer.usage)
+        if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
+            self.file.write(b"\n")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.file.close()
 
     def append(self, answer: Answer) -> None:
@@ -55,30 +67,6 @@ class AnswerCache:
         self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._note(answer)
 
-    def _load(self) -> None:
-        line = b"\n"
-        with open(self.path, "rb") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    identity = {key: entry.pop(key) for key in self.identity}
-                    answer = read(entry)
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue
-                if identity == self.identity:
-                    self._note(answer)
-                else:
-                    self.spent.add(answer.usage)
-        if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
-            self.file.write(b"\n")
-
     def _note(self, answer: Answer) -> None:
         self.answers[answer.transcript] = replace(answer, reply="")
         self.spent.add(answer.usage)
-
-
-def read(entry: dict[str, Any]) -> Answer:
-    """An answer from its JSON object."""
-    ranking = entry["ranking"]
-    fields = {"ranking": None if ranking is None else tuple(ranking), "usage": Usage(**entry["usage"])}
-    return Answer(**{**entry, **fields})

@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
@@ -18,9 +19,9 @@ from typing import Any
 import openai
 
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
-from mer_jax.text.prompts import ask, repair
+from mer_jax.text.rankings import ChatSettings
+from mer_jax.text.templates import ask, repair
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds
@@ -37,11 +38,7 @@ class Failed(Exception):
 
 
 class ChatAnnotator:
-    """Asks a chat model for the ranking of each transcript.
-
-    Raises:
-        UsageError: no key, or a budget in money without prices.
-    """
+    """Asks a chat model for the rankings. Raises UsageError without a key, or for a budget in money without prices."""
 
     name = "openai"
 
@@ -76,8 +73,7 @@ class ChatAnnotator:
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:
         """See `Annotator`. Ends early, with `stopped` set, when the budget is spent or the server keeps failing.
 
-        Raises:
-            DataError: the server refuses the key or does not know the model.
+        Raises DataError where the server refuses the key or does not know the model.
         """
         with asyncio.Runner() as runner:
             session = Session(self, labels, spent)
@@ -164,9 +160,7 @@ class Session:
     async def complete(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
         """The model's message, asked for until the server gives one. Adds what that took to `usage`.
 
-        Raises:
-            Refused, Failed: there is none.
-            DataError: the server refuses everything.
+        Raises Refused or Failed without one, and DataError where the server refuses everything.
         """
         reason, pause, structured = "", 0.0, True
         for attempt in range(self.settings.attempts):
@@ -233,8 +227,7 @@ class Session:
             )
             billed = most
             completion = json.loads(response.content)
-            stated = completion.get("usage") or {}
-            if stated:
+            if stated := completion.get("usage"):
                 billed = Usage(0, int(stated["prompt_tokens"]), int(stated["completion_tokens"]))
             return completion
         finally:
@@ -261,11 +254,8 @@ def describe(error: openai.APIStatusError) -> str:
 def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that a server asks to wait: a number or a date; 0 where it does not say."""
     value = headers.get("retry-after", "")
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+    return 0.0

@@ -21,8 +21,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.runtime.devices import frozen_program, local_mesh
-from mer_jax.text.annotators import LocalSettings
 from mer_jax.text.answers import Answer, Usage
+from mer_jax.text.rankings import LocalSettings
 from mer_jax.text.templates import join
 from mer_jax.text.tokenizer import Tokenizer
 
@@ -70,10 +70,9 @@ class LocalAnnotator:
             scores = self._score(group, labels, program) - without  # [N, C]
             for transcript, own in zip(group, scores, strict=True):
                 reply = json.dumps({label: round(float(x), 4) for label, x in zip(labels, own, strict=True)})
-                if np.isfinite(own).all():
-                    yield Answer(transcript, tuple(labels[i] for i in np.argsort(-own, kind="stable")), "", reply)
-                else:
-                    yield Answer(transcript, None, "the log-likelihood is not finite", reply)
+                order = np.argsort(-own, kind="stable") if np.isfinite(own).all() else ()
+                ranking = tuple(labels[i] for i in order) or None
+                yield Answer(transcript, ranking, "" if ranking else "the log-likelihood is not finite", reply)
 
     def _rows(self, transcript: str, labels: Sequence[str]) -> tuple[list[list[int]], int]:
         """Token ids of each label's text, and how many they begin with in common. Long transcripts are cut."""
@@ -106,6 +105,5 @@ class LocalAnnotator:
                     row, starts[i] = texts[position]
                     ids[i, : len(row)], lengths[i] = row, len(row)
                 sharding = NamedSharding(local_mesh(), PartitionSpec("data"))
-                found = program(*jax.device_put((ids, starts, lengths), sharding))
-                scores[batch] = np.asarray(found)[: len(batch)]
+                scores[batch] = np.asarray(program(*jax.device_put((ids, starts, lengths), sharding)))[: len(batch)]
         return scores.reshape(len(transcripts), len(labels))

@@ -12,12 +12,8 @@ from mer_jax.runtime.errors import DataError
 class Tokenizer:
     """Text to token ids, without special tokens: no BOS, no EOS.
 
-    Args:
-        folder: checkpoint in Hugging Face layout. With a `tokenizer.json` it is read by transformers; with
-            only a `tokenizer.model` (Baichuan) by SentencePiece itself, so that no remote code is needed.
-
-    Raises:
-        DataError: the folder has neither file.
+    A checkpoint's folder with a `tokenizer.json` is read by transformers; with only a `tokenizer.model` (Baichuan) by
+    SentencePiece itself, so that no remote code is needed. With neither it is a DataError.
     """
 
     def __init__(self, folder: str | Path):

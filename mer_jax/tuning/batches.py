@@ -1,7 +1,7 @@
 """Labelled clips -> batches of whole frames, resized on the device."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import CorruptionSettings, corrupted
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.media import segment_draws
 from mer_jax.features.readers import Chunk, VideoReader, read_all
 from mer_jax.models.preprocess import clip_pixels
@@ -31,32 +32,22 @@ def drawing_reader(reader: VideoReader, seed: int, epoch: int, position: int) ->
     return replace(reader, choose=partial(segment_draws, rng=rng))
 
 
+@dataclass
 class FoldBatches:
-    """Labelled clips in batches of equally many clips of every fold.
+    """Labelled clips in batches of equally many clips of every fold."""
 
-    Args:
-        clips: those that have frames.
-        labels, fold_of: [N] int.
-        reader: for validation; training draws its frames at random.
-        corruption: of training clips, drawn for every clip and epoch anew; validation is clean.
-        batch_size: clips of all folds together.
-        seed: of the order, the frames and the corruptions.
-    """
+    clips: Sequence[Clip]  # those that have frames
+    labels: np.ndarray  # [N] int
+    fold_of: np.ndarray  # [N] int
+    reader: VideoReader  # for validation; training draws its frames at random
+    corruption: CorruptionSettings  # of training clips, drawn for every clip and epoch anew; validation is clean
+    extraction: ExtractionSettings
+    batch_size: int  # clips of all folds together
+    seed: int  # of the order, the frames and the corruptions
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        labels: np.ndarray,
-        fold_of: np.ndarray,
-        reader: VideoReader,
-        corruption: CorruptionSettings,
-        *,
-        batch_size: int,
-        seed: int,
-    ):
-        self.clips, self.labels, self.reader, self.corruption, self.seed = clips, labels, reader, corruption, seed
-        self.folds = [np.flatnonzero(fold_of == fold) for fold in range(fold_of.max() + 1)]
-        self.per_fold = max(1, batch_size // len(self.folds))
+    def __post_init__(self) -> None:
+        self.folds = [np.flatnonzero(self.fold_of == fold) for fold in range(self.fold_of.max() + 1)]
+        self.per_fold = max(1, self.batch_size // len(self.folds))
         self.steps = -(-max(map(len, self.folds)) // self.per_fold)  # of an epoch
         self.resize = jax.jit(clip_pixels)
 
@@ -80,7 +71,8 @@ class FoldBatches:
             padded[fold, : len(positions)] = positions
         grid = padded.reshape(len(order), self.steps, self.per_fold).swapaxes(0, 1)  # [steps, G, b]
 
-        contents = read_all([(reader_of(position), clips[position]) for position in grid[grid >= 0].tolist()])
+        readers = [(reader_of(position), clips[position]) for position in grid[grid >= 0].tolist()]
+        contents = read_all(readers, self.extraction)
         for positions in grid:
             read = [next(contents) if position >= 0 else Absent("padding") for position in positions.reshape(-1)]
             chunks = [None if isinstance(content, Absent) else content[0] for content in read]
@@ -100,8 +92,8 @@ def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int, size: int) -> 
 
     size: S, the side of the images that the network takes.
     """
-    found = [chunk for chunk in chunks if chunk is not None]
-    height, width = (max([1, *(chunk.data.shape[axis] for chunk in found)]) for axis in (1, 2))
+    real = [chunk for chunk in chunks if chunk is not None]
+    height, width = (max([1, *(chunk.data.shape[axis] for chunk in real)]) for axis in (1, 2))
     data = np.zeros((len(chunks), num_frames, height, width, 3), np.uint8)
     mask = np.zeros((len(chunks), num_frames), bool)
     rows, columns = (np.zeros((len(chunks), size, side), np.float32) for side in (height, width))

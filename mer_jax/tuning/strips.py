@@ -1,6 +1,5 @@
 """Which frames the prompts moved most: strips of a few clips' frames."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,21 +33,19 @@ def write_strips(
     graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
 
     @jax.jit
-    def moved(own: Any, frames: jax.Array) -> jax.Array:
+    def moved(prompt_set: Any, frames: jax.Array) -> jax.Array:
         before = plain.encode_image(frames)
-        after = nnx.merge(graphdef, own, backbone).encode_image(frames)
+        after = nnx.merge(graphdef, prompt_set, backbone).encode_image(frames)
         return 1 - jnp.sum(before * after, -1) / (jnp.linalg.norm(before, axis=-1) * jnp.linalg.norm(after, axis=-1))
 
     strips = []
-    for own, clip in zip(prompts, clips, strict=True):
+    for prompt_set, clip in zip(prompts, clips, strict=True):
         (chunk,) = reader.chunks(reader.read(clip))
-        shift = moved(own, clip_pixels(*(jnp.asarray(array[None]) for array in (chunk.data, *chunk.side)))[0])
+        shift = moved(prompt_set, clip_pixels(*(jnp.asarray(array[None]) for array in (chunk.data, *chunk.side)))[0])
         seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
         strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))
         strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))
-        jpeg = io.BytesIO()
-        strip.save(jpeg, format="JPEG", quality=80)
         with write_whole(folder / f"{clip.name}.jpg", mode="wb") as file:
-            file.write(jpeg.getvalue())
+            strip.save(file, format="JPEG", quality=80)
         strips.append({"clip": clip.name, "label": clip.label, "moved": np.asarray(shift).round(4).tolist()})
     return strips

@@ -19,11 +19,11 @@ from orbax.checkpoint import v1 as ocp
 
 from mer_jax.checkpoints.pytrees import restored, stored
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.class_prompts import CLASS_PROMPTS
+from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.tuning.batches import Batch, FoldBatches
 
 
@@ -40,8 +40,8 @@ class TuneSettings:
     """How EmoVCLIP's prompts are trained, by default as in the paper: `config.tune`."""
 
     mode: str = setting("per_fold", choices=("per_fold", "all_labelled"))  # the latter have seen the validation clips
-    num_prompts: PerTower = section(partial(PerTower, 4, 4))  # tokens per layer of a tower
-    depth: PerTower = section(partial(PerTower, 12, 12))  # layers with prompts of their own; 0: plain CLIP
+    num_prompts: PerTower = section(partial(PerTower, NUM_PROMPTS, NUM_PROMPTS))  # tokens per layer of a tower
+    depth: PerTower = section(partial(PerTower, DEPTH, DEPTH))  # layers with prompts of their own; 0: plain CLIP
     class_prompts: str = setting("en-1", choices=tuple(CLASS_PROMPTS))
     batch_size: int = setting(16, least=1)
     micro_batch: int = setting(1, least=0)  # clips whose activations a device holds; 0: all of a step, of all its sets
@@ -82,15 +82,7 @@ def micro_batches(clips: Any, size: int) -> Any:
 
 
 class Tuner:
-    """Trains R sets of prompts side by side.
-
-    Args:
-        model: EmoVCLIP whose backbone all sets share.
-        settings: see TuneSettings.
-        num_folds: of the labelled clips.
-        seed: of everything random.
-        steps_per_epoch: batches.
-    """
+    """Trains R sets of prompts side by side on the backbone of `model`."""
 
     def __init__(self, model: EmoVCLIP, settings: TuneSettings, num_folds: int, seed: int, steps_per_epoch: int):
         self.settings = settings
@@ -101,9 +93,9 @@ class Tuner:
             self.validation_folds = folds[:, None]  # [R, 1]
         else:  # one set, which has seen every clip that it is validated on
             self.train_folds = self.validation_folds = folds[None]
-        graphdef, _, backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
-        self.graphdef: Any = graphdef
-        self.backbone: Any = backbone
+        self.graphdef: Any
+        self.backbone: Any
+        self.graphdef, _, self.backbone = nnx.split(model, Prompt, ...)  # type: ignore[misc]
         warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
@@ -113,27 +105,23 @@ class Tuner:
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
-        runs = len(self.train_folds)
-        prompts = prompt_sets(build(named_key(self.seed, "prompts", run)) for run in range(runs))
-        curve = jnp.zeros((runs, self.settings.epochs))
-        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(runs, -1.0), curve, curve)
+        sets = len(self.train_folds)
+        prompts = prompt_sets(build(named_key(self.seed, "prompts", number)) for number in range(sets))
+        curve = jnp.zeros((sets, self.settings.epochs))
+        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(sets, -1.0), curve, curve)
 
     def _merge(self, prompts: Any, backbone: Any) -> EmoVCLIP:
         return nnx.merge(self.graphdef, prompts, backbone)
 
-    def training_step(self, run: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
-        """One update of one set of prompts on its share of a batch; not compiled, `step` is.
+    def training_step(self, prompt_set: tuple, batch: Batch, flips: jax.Array, backbone: Any) -> tuple:
+        """One set's prompts and optimizer state after an update, and the mean loss before it; `step` is compiled.
 
         Args:
-            run: prompts, their optimizer state, and the folds to train on [G - 1].
+            prompt_set: prompts, their optimizer state, and the folds to train on [G - 1].
             batch: as many clips of every fold, leaves [G, b, ...].
             flips: [G, b] bool, clips that are mirrored.
-            backbone: the frozen part of the model.
-
-        Returns:
-            Prompts and optimizer state after the step, and the mean loss before it.
         """
-        prompts, state, folds = run
+        prompts, state, folds = prompt_set
         clips = jax.tree.map(lambda x: x[folds].reshape(-1, *x.shape[2:]), (batch, flips))  # [(G - 1) b, ...]
         count = jnp.maximum(clips[0].real.sum(), 1)
 
@@ -147,8 +135,8 @@ class Tuner:
             return (optax.softmax_cross_entropy(logits, targets) * real).sum() / count
 
         def add(total: Any, clips: Any) -> tuple[Any, None]:
-            found = jax.value_and_grad(loss_of, argnums=(0, 1))(prompts, class_features, clips)
-            return jax.tree.map(jnp.add, total, found), None
+            part = jax.value_and_grad(loss_of, argnums=(0, 1))(prompts, class_features, clips)
+            return jax.tree.map(jnp.add, total, part), None
 
         # The class texts are the same for all clips: forward once, and backward once with the sum of their gradients.
         class_features, backward = jax.vjp(lambda prompts: self._merge(prompts, backbone).class_features(), prompts)
@@ -159,9 +147,9 @@ class Tuner:
         updates, state = self.optimizer.update(gradients, state, prompts)
         return optax.apply_updates(prompts, updates), state, loss
 
-    def scoring_step(self, run: tuple, batch: Batch, backbone: Any) -> jax.Array:
-        """Logits [v, b, C] of one set on the clips it is validated on: run = (prompts, folds [v]); `score` compiled."""
-        prompts, folds = run
+    def scoring_step(self, prompt_set: tuple, batch: Batch, backbone: Any) -> jax.Array:
+        """Logits [v, b, C] of one set, (prompts, folds [v]), on the clips it is validated on; `score` is compiled."""
+        prompts, folds = prompt_set
         pixels, mask = batch.pixels[folds], batch.mask[folds]
         logits = self._merge(prompts, backbone)(pixels.reshape(-1, *pixels.shape[2:]), mask.reshape(-1, mask.shape[-1]))
         return logits.reshape(*pixels.shape[:2], -1)
@@ -174,30 +162,19 @@ class Tuner:
             flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
             prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
             losses.append(loss)
-        logits, labels, real = [], [], []
-        for batch in validation:
-            logits.append(self.score((prompts, self.validation_folds), batch, self.backbone))  # [R, v, b, C]
-            labels.append(batch.labels[self.validation_folds])  # [R, v, b]
-            real.append(batch.real[self.validation_folds])
-        runs = len(self.validation_folds)
-        flat = [jnp.concatenate(parts, axis=2).reshape(runs, -1) for parts in (labels, real)]
-        predictions = jnp.concatenate(logits, axis=2).argmax(-1).reshape(runs, -1)
-        num_classes = logits[0].shape[-1]
-        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, num_classes, real))(flat[0], predictions, flat[1])
+        folds = self.validation_folds
+        scored = [
+            (self.score((prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
+            for batch in validation
+        ]
+        logits, labels, real = (jnp.concatenate(parts, axis=2) for parts in zip(*scored, strict=True))  # [R, v, N, ...]
+        flat = [x.reshape(len(x), -1) for x in (labels, logits.argmax(-1), real)]
+        waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, logits.shape[-1], real))(*flat)
         better = waf > state.best_waf
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-            prompts,
-            state.best_prompts,
-        )
-        return TuneState(
-            prompts,
-            optimizer,
-            best,
-            jnp.maximum(waf, state.best_waf),
-            state.loss.at[:, number].set(jnp.stack(losses).mean(0)),
-            state.waf.at[:, number].set(waf),
-        )
+        trees = prompts, state.best_prompts
+        best = jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), *trees)
+        loss, wafs = state.loss.at[:, number].set(jnp.stack(losses).mean(0)), state.waf.at[:, number].set(waf)
+        return TuneState(prompts, optimizer, best, jnp.maximum(waf, state.best_waf), loss, wafs)
 
 
 def tune(
@@ -212,9 +189,6 @@ def tune(
 
     Args:
         build: key -> the network with fresh prompts.
-        batches: of the labelled clips.
-        settings: see TuneSettings.
-        seed: of everything random.
         folder: of the checkpoints, one per epoch, of which the last is kept.
         advance: called with clips done.
     """

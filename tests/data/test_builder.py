@@ -3,12 +3,13 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mer_jax.data.builder import Mer
-from mer_jax.data.clips import Absent
+from mer_jax.data.builder import Mer, clip_fingerprint
+from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
 def build(folder, output, **changes):
     done = []
     settings = {"name": "tiny", "settings": SETTINGS, "advance": done.append, **changes}
-    builder = Mer(read=lambda root: read_folder(root, OWN_COLUMNS, {}), data_dir=output, **settings)
+    builder = Mer(dataset=read_folder(folder, OWN_COLUMNS, {}), data_dir=output, **settings)
     return builder.build(folder), sum(done)
 
 
@@ -87,7 +88,9 @@ def test_absences_are_those_of_the_media(folder, built):
         before, after = (
             {
                 clip.name: str(content)
-                for clip, content in zip(clips, read_all([(reader, clip) for clip in clips]), strict=True)
+                for clip, content in zip(
+                    clips, read_all([(reader, clip) for clip in clips], ExtractionSettings()), strict=True
+                )
                 if isinstance(content, Absent)
             }
             for clips in (read_folder(folder, OWN_COLUMNS, {}).clips, read_prepared(built).clips)
@@ -143,5 +146,29 @@ def test_tfds_reads_it_without_us(built):
 
 def test_beam_writes_the_same_bytes(folder, built, tmp_path):
     pytest.importorskip("apache_beam", reason="an optional extra")
-    builder = Mer("tiny", lambda root: read_folder(root, OWN_COLUMNS, {}), SETTINGS, tmp_path)
+    builder = Mer("tiny", read_folder(folder, OWN_COLUMNS, {}), SETTINGS, tmp_path)
     assert shards(builder.build(folder, "DirectRunner")) == shards(built)
+
+
+def test_all_that_a_record_depends_on_changes_its_fingerprint(folder):
+    media = folder / "media" / "a.mp4"
+    clip = Clip("a", "train", media=media, transcript="hi", label="x")
+    clips = [
+        clip,
+        replace(clip, name="b"),
+        replace(clip, media=folder / "media" / "b.mp4"),
+        replace(clip, faces=folder / "openface_face" / "b" / "b.npy"),
+        replace(clip, transcript="ho"),
+        replace(clip, label="y"),
+    ]
+    prepare, extraction = SETTINGS.prepare, SETTINGS.extraction
+    others = [
+        replace(SETTINGS, prepare=replace(prepare, **{name: 7})) for name in ("frames", "frame_side", "jpeg_quality")
+    ]
+    others += [replace(SETTINGS, face_size=32), replace(SETTINGS, extraction=replace(extraction, most_face_frames=9))]
+    fingerprints = [clip_fingerprint(other, SETTINGS) for other in clips]
+    fingerprints += [clip_fingerprint(clip, other) for other in others]
+    assert len(set(fingerprints)) == len(clips) + len(others)
+    for change in ({"workers": 2}, {"time_limit": 9.0}):
+        same = replace(SETTINGS, extraction=replace(extraction, **change))
+        assert clip_fingerprint(clip, same) == fingerprints[0]

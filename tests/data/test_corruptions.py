@@ -62,9 +62,7 @@ def test_noise_is_as_loud_as_the_clips_power_asks():
 
 def test_what_is_drawn_is_as_the_settings_say():
     clips = [Clip(str(i), "train") for i in range(400)]
-    settings = get_config().corruptions.training
-    settings.update({"probability": 1.0, "copies": 1, "drop": "speech+text", "drop_probability": 0.2})
-    settings.update({"snr_db": (3.0, 4.0), "blur": 0.25, "downsample": 2.0})
+    settings = TrainingCorruptionSettings(1.0, (3.0, 4.0), 0.25, 2.0, drop="speech+text", drop_probability=0.2)
     copies, _ = corrupted_copies(clips, settings, 0)
     drawn = [copy.corruption for copy in copies]
     assert len(drawn) == 400 and {(c.blur, c.downsample) for c in drawn} == {(0.25, 2.0)}

@@ -8,13 +8,13 @@ from mer_jax.data.crops import faces_section, find_faces
 from mer_jax.data.decoding import ExtractionSettings, clip_faces
 from mer_jax.data.detect import FaceDetector
 from tests.data.media_files import write_video
-from tests.data.test_detect import draw_face
+from tests.data.test_detect import crop_faces, draw_face
 
 
 def test_faces_of_clips_are_cut_once_and_counted(tmp_path):
     wall = np.full((180, 320, 3), 120, np.uint8)
     frames = np.stack([draw_face(100, 90), draw_face(104, 90), wall])
-    expected, _ = FaceDetector().crop_faces(frames)
+    expected, _ = crop_faces(FaceDetector(), frames)
     write_video(tmp_path / "some.mp4", frames)
     write_video(tmp_path / "none.mp4", np.stack([wall, wall]))
     (tmp_path / "broken.mp4").write_bytes(b"no media")

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.faces import align, crop_clip
+from mer_jax.data.faces import FACE_SIZE, align, crop_clip, crop_main_face, fit, unfit
 from mer_jax.data.media import Block
 from tests.data.media_files import write_video
 
@@ -41,11 +41,32 @@ def detector():
     return FaceDetector(batch_size=4)
 
 
+def detect(detector, frames):
+    """The faces in frames of any one size, uint8 RGB [T, H, W, 3]; one `Faces` per frame."""
+    fitted, to_frame = fit(Block.of(frames))
+    return [unfit(faces, to_frame) for faces in detector.find(fitted)]
+
+
+def answered(detector, questions):
+    """What a generator such as `crop_clip` returns, when it is given the faces that it asks for."""
+    try:
+        fitted = next(questions)
+        while True:
+            fitted = questions.send(detector.find(fitted))
+    except StopIteration as stop:
+        return stop.value
+
+
+def crop_faces(detector, frames, size=FACE_SIZE):
+    """uint8 [T, H, W, 3] -> (uint8 [T', size, size, 3], T - T')."""
+    return answered(detector, crop_main_face([Block.of(frames)], size))
+
+
 PLACES = [(80, 90, 0.8), (160, 90, 1.0), (230, 80, 0.9), (150, 100, 0.6), (100, 85, 1.1)]
 
 
 def test_finds_a_drawn_face_and_its_landmarks(detector):
-    faces = detector.detect(np.stack([draw_face(*place) for place in PLACES]))
+    faces = detect(detector, np.stack([draw_face(*place) for place in PLACES]))
     for (x, y, scale), found in zip(PLACES, faces, strict=True):
         assert found.boxes.shape == (1, 4)
         assert found.landmarks.shape == (1, 5, 2)
@@ -58,7 +79,7 @@ def test_finds_a_drawn_face_and_its_landmarks(detector):
 def test_finds_two_faces(detector):
     frame = draw_face(80, 90, 0.8)
     frame = np.concatenate([frame[:, :160], draw_face(240, 90, 0.7)[:, 160:]], axis=1)
-    (faces,) = detector.detect(frame[None])
+    (faces,) = detect(detector, frame[None])
     for x, scale in ((80, 0.8), (240, 0.7)):
         (landmarks,) = (points for points in faces.landmarks if abs(points[2, 0] - x) < 50)
         np.testing.assert_allclose(landmarks, (x, 90) + scale * LANDMARKS, rtol=0, atol=2.5 * scale)
@@ -81,19 +102,19 @@ def test_coordinates_are_those_of_the_frame_given(detector):
     """Found in the frame that `fit` has shrunk, and told in pixels of the frame itself."""
     large = np.stack([draw_face(2 * x, 2 * y, 2 * scale, (640, 360)) for x, y, scale in PLACES])
     small = Block.of(large).resized(320, 180)
-    a, b = (np.stack([found.landmarks[0] for found in detector.detect(frames)]) for frames in (small, large))
+    a, b = (np.stack([found.landmarks[0] for found in detect(detector, frames)]) for frames in (small, large))
     np.testing.assert_allclose(2 * (a + 0.5) - 0.5, b, atol=1e-3)
 
 
 def test_finds_nothing_in_noise_or_on_a_wall(detector):
     noise = np.random.default_rng(0).integers(0, 256, (3, 180, 320, 3), np.uint8)
     wall = np.full((1, 180, 320, 3), 120, np.uint8)
-    assert [len(f.scores) for f in detector.detect(np.concatenate([noise, wall]))] == [0, 0, 0, 0]
+    assert [len(f.scores) for f in detect(detector, np.concatenate([noise, wall]))] == [0, 0, 0, 0]
 
 
 def test_a_frame_is_judged_alike_in_any_company(detector):
     frames = np.stack([draw_face(*place) for place in PLACES])
-    alone, together = detector.detect(frames[2:3])[0], detector.detect(frames)[2]
+    alone, together = detect(detector, frames[2:3])[0], detect(detector, frames)[2]
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
@@ -101,8 +122,8 @@ def test_a_frame_is_judged_alike_in_any_company(detector):
 def test_crops_follow_the_main_face_and_drop_frames_without(detector):
     wall = np.full((180, 320, 3), 120, np.uint8)
     frames = np.stack([draw_face(100, 90), wall, draw_face(110, 85, 0.7)])
-    crops, missing = detector.crop_faces(frames)
-    first, _, last = (faces.landmarks for faces in detector.detect(frames))
+    crops, missing = crop_faces(detector, frames)
+    first, _, last = (faces.landmarks for faces in detect(detector, frames))
     np.testing.assert_array_equal(crops, [align(frames[0], first[0], 128), align(frames[2], last[0], 128)])
     assert crops.dtype == np.uint8 and missing == 1
     # Both show the same face at the same place, though one was smaller.
@@ -117,12 +138,14 @@ def test_a_face_in_large_frames_is_cut_where_it_is(tmp_path, detector):
     write_video(tmp_path / "small.mp4", face[None])
     crops = {}
     for name in ("large", "small"):
-        crops[name], missing = detector.answer(crop_clip(Clip(name, "train", media=tmp_path / f"{name}.mp4"), 128, 8))
+        crops[name], missing = answered(
+            detector, crop_clip(Clip(name, "train", media=tmp_path / f"{name}.mp4"), 128, 8)
+        )
         assert missing == 0
     assert np.abs(crops["large"].astype(int) - crops["small"]).mean() < 4
 
 
 def test_a_clip_without_faces_gives_no_crops(detector):
-    crops, missing = detector.crop_faces(np.full((2, 180, 320, 3), 120, np.uint8), size=64)
+    crops, missing = crop_faces(detector, np.full((2, 180, 320, 3), 120, np.uint8), size=64)
     assert crops.shape == (0, 64, 64, 3)
     assert missing == 2

@@ -74,7 +74,9 @@ def test_sound_frames_and_faces(clip):
 
 
 def test_sampled_frames_may_lie_in_any_block(clip):
-    record, searched = prepare(clip, settings=replace(SETTINGS, most_face_frames=20))
+    record, searched = prepare(
+        clip, settings=replace(SETTINGS, extraction=replace(SETTINGS.extraction, most_face_frames=20))
+    )
     assert searched == 20  # in blocks of 16 and 4
     np.testing.assert_allclose(pixels(record["frames"])[:, 0, 0, 0], [30, 80, 130, 180], rtol=0, atol=1)
 

@@ -11,10 +11,7 @@ from mer_jax.runtime.errors import DataError
 def test_encodings_and_line_ends_read_the_same(tmp_path, encoding, newline):
     path = tmp_path / "t.csv"
     path.write_bytes(newline.join(["name,chinese", "a,你好", "", 'b,"再见, 朋友"', ""]).encode(encoding))
-    assert read_table(path, ("name",)) == [
-        {"name": "a", "chinese": "你好"},
-        {"name": "b", "chinese": "再见, 朋友"},
-    ]
+    assert read_table(path, ("name",)) == [{"name": "a", "chinese": "你好"}, {"name": "b", "chinese": "再见, 朋友"}]
 
 
 def test_short_rows_are_filled_with_empty_cells(tmp_path):

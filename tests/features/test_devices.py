@@ -15,6 +15,7 @@ import jax, numpy as np
 from flax import nnx
 from configs.semi import get_config
 from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.clips import Clip
 from mer_jax.runtime.devices import local_mesh
 from mer_jax.features.encoders import image_encoder, speech_encoder, text_encoder, video_encoder
@@ -52,7 +53,7 @@ def clips():
 
 def features(encoder):
     store = FeatureStore(folder / f"{encoder.modality}-{encoder.model_parallel}")
-    extract(clips(), encoder, store, shard_size=5)
+    extract(clips(), encoder, store, ExtractionSettings(shard_clips=5))
     assert len(store.shards) == (2 if encoder.copies == 1 else 1)
     rows, present = store.rows([encoder.key(clip) for clip in clips()])
     assert present.all()

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from flax import nnx
 from transformers import AutoFeatureExtractor, AutoTokenizer, CLIPModel, HubertModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -16,6 +15,7 @@ from configs.semi import get_config
 from mer_jax.checkpoints.huggingface import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder, video_encoder
 from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
@@ -24,8 +24,9 @@ from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.tuning.trainer import prompt_sets
 from tests.data.media_files import write_sound
-from tests.models import torch_emovclip
 from tests.models.test_baichuan import alibi_reference
+from tests.models.test_hubert import torch_hidden_states
+from tests.oracle import load_torch
 
 RATE = 16_000
 RANKINGS = {"我走了。": ("sad", "worried")}
@@ -37,11 +38,6 @@ def settings():
 
 
 @pytest.fixture(scope="module")
-def oracle():
-    return CLIPModel.from_pretrained(ASSETS / "clip", dtype=torch.float32).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
 def network():
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "clip")
     clip = CLIP.from_pretrained("bundled/clip", dtype=jnp.float32)
@@ -50,7 +46,7 @@ def network():
 
 def row(encoder, clip, folder):
     """The clip's embedding, extracted, stored and read again."""
-    extract([clip], encoder, FeatureStore(folder / "store"), shard_size=1)
+    extract([clip], encoder, FeatureStore(folder / "store"), ExtractionSettings(shard_clips=1))
     rows, present = FeatureStore(folder / "store").rows([encoder.key(clip)])
     assert present.all()
     return np.asarray(rows)[..., 0, :]
@@ -73,8 +69,15 @@ def as_transformers_sees_it(frames, size=48):
     return processor(list(frames), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
 
 
+def torch_speech(normal, chunk_samples):
+    """Sum of the last four layers' states [T, C] of chunks of a normalised clip [S]."""
+    model = load_torch(HubertModel, ASSETS / "hubert")
+    chunks = np.split(normal, range(chunk_samples, len(normal), chunk_samples))
+    return {"frames": np.concatenate([torch_hidden_states(model, chunk[None], 4).sum(0)[0] for chunk in chunks])}
+
+
 @pytest.mark.parametrize("chunk_seconds", [10.0, 0.5], ids=["whole", "in chunks"])
-def test_speech(settings, tmp_path, chunk_seconds):
+def test_speech(settings, oracle, tmp_path, chunk_seconds):
     """A quiet half and a loud one: what is normalised is the clip, not its chunks."""
     noise = np.random.default_rng(0).normal(scale=np.repeat([300, 6000], RATE // 2), size=RATE) + 500
     waveform = noise.astype(np.int16)
@@ -83,14 +86,11 @@ def test_speech(settings, tmp_path, chunk_seconds):
     ours = row(speech_encoder(settings.speech), Clip("a", "train", media=tmp_path / "clip.wav"), tmp_path)
 
     extractor = AutoFeatureExtractor.from_pretrained(ASSETS / "hubert")
-    normal = extractor(waveform / 32768, sampling_rate=RATE, return_tensors="pt")["input_values"]  # [1, S]
-    model = HubertModel.from_pretrained(ASSETS / "hubert", dtype=torch.float32).eval().requires_grad_(False)
-    frames = []
-    for chunk in torch.split(normal, int(chunk_seconds * RATE), dim=1):
-        out = model(chunk, output_hidden_states=True)
-        # In transformers 5 the last entry has not passed the final norm.
-        frames.append(sum(out.hidden_states[-4:-1], out.last_hidden_state)[0])
-    assert_close(ours.reshape(2, -1), mean_and_variance(torch.cat(frames)))
+    (normal,) = extractor(waveform / 32768, sampling_rate=RATE, return_tensors="np")["input_values"]
+    expected = oracle(
+        f"encoders/speech_{chunk_seconds:g}", lambda: torch_speech(normal.astype(np.float32), int(chunk_seconds * RATE))
+    )
+    assert_close(ours.reshape(2, -1), mean_and_variance(expected["frames"]))
 
 
 def test_text(settings, tmp_path):
@@ -102,19 +102,36 @@ def test_text(settings, tmp_path):
     assert_close(ours.reshape(2, -1), mean_and_variance(states.sum(0)))
 
 
-def test_image(settings, tmp_path, oracle):
+def torch_faces(pixels):
+    import torch
+
+    model = load_torch(CLIPModel, ASSETS / "clip")
+    return {"embeddings": model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output}
+
+
+def test_image(settings, oracle, tmp_path):
     """Smooth crops, which no rounding while resizing can change by much; blue first in the file."""
     rng = np.random.default_rng(0)
     crops = rng.integers(40, 216, (30, 1, 1, 3)) + np.arange(112)[:, None, None] // 4 - np.arange(112)[:, None] // 3
     crops = crops.astype(np.uint8)  # RGB
     np.save(tmp_path / "faces.npy", crops[..., ::-1])
     ours = row(image_encoder(settings.image), Clip("a", "train", faces=tmp_path / "faces.npy"), tmp_path)
-    pixels = as_transformers_sees_it(crops).transpose(0, 3, 1, 2)
-    features = oracle.get_image_features(torch.tensor(pixels, dtype=torch.float32)).pooler_output
-    assert_close(ours.reshape(2, -1), mean_and_variance(features), 1e-3)
+    expected = oracle("encoders/image", lambda: torch_faces(as_transformers_sees_it(crops).astype(np.float32)))
+    assert_close(ours.reshape(2, -1), mean_and_variance(expected["embeddings"]), 1e-3)
 
 
-def test_video(settings, tmp_path, oracle, network):
+def torch_video(pixels, prompts):
+    """Of each set of prompts [depth, K, D], the mean embedding [P] of the frames."""
+    import torch
+
+    from tests.models import torch_emovclip
+
+    model = load_torch(CLIPModel, ASSETS / "clip")
+    sets = [torch_emovclip.encode_image(model, pixels, torch.tensor(own)).mean(0) for own in prompts]
+    return {"embeddings": torch.stack(sets)}
+
+
+def test_video(settings, oracle, tmp_path, network):
     """Two sets of prompts, each with a row of its own: the mean over the middle frames of 3 segments of 9."""
     settings.video.num_frames = 3
     prompts = prompt_sets([network, network])
@@ -125,8 +142,8 @@ def test_video(settings, tmp_path, oracle, network):
     source = SimpleNamespace(identity=lambda: "a", frames=lambda choose: frames[choose(9)])
     ours = row(video_encoder(settings.video, network, prompts), Clip("a", "train", prepared=source), tmp_path)
     pixels = as_transformers_sees_it(frames[[1, 4, 7]]).astype(np.float32)
-    for own, embedding in zip(vision, ours, strict=True):
-        assert_close(embedding, torch_emovclip.encode_image(oracle, pixels, torch.tensor(own)).mean(0).numpy())
+    expected = oracle("encoders/video", lambda: torch_video(pixels, vision))["embeddings"]
+    assert_close(ours, expected)
     assert np.abs(ours[0] - ours[1]).max() > 0.01 * np.abs(ours).max()
 
 

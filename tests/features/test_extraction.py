@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoders import Encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.pooling import mean_variance
@@ -70,15 +71,15 @@ def read_all(folder, encoder):
 def test_the_last_batch_of_a_bucket_takes_in_shorter_chunks(encoder):
     """Of budget 16: three chunks of 4 or fewer rows, and one of 8, whose batch has room for one of them."""
     contents = [[Chunk(np.ones((rows, 3), np.float32))] for rows in (3, 4, 8, 2)]
-    shard = dispatch(contents, encoder, encoder.load(), lambda count: None)
-    assert [positions for positions, *_ in shard.batches] == [(2, 0), (1, 3)]
-    assert [counts.tolist() for *_, counts in shard.batches] == [[8, 3], [4, 2, 4, 4]]
+    batches, _ = dispatch(contents, encoder, encoder.load(), lambda count: None)
+    assert [positions for positions, *_ in batches] == [(2, 0), (1, 3)]
+    assert [counts.tolist() for *_, counts in batches] == [[8, 3], [4, 2, 4, 4]]
 
 
 def test_every_clip_gets_its_own_statistics(tmp_path, encoder):
     done = []
     store = FeatureStore(tmp_path)
-    extract(CLIPS, encoder, store, shard_size=7, advance=done.append)
+    extract(CLIPS, encoder, store, ExtractionSettings(shard_clips=7), advance=done.append)
     embeddings, present = read_all(tmp_path, encoder)
     assert sum(done) == len(CLIPS) and len(store.shards) == 3
     assert present.tolist() == [clip.name != "13" for clip in CLIPS]
@@ -96,14 +97,14 @@ def test_one_number_that_is_not_finite_makes_a_clip_absent(tmp_path, encoder):
         embeddings = mean_variance(data, lengths)
         return jnp.where(embeddings == embeddings[1].max(), jnp.nan, embeddings), jnp.asarray(lengths)
 
-    extract(CLIPS[:3], replace(encoder, load=lambda: embed), FeatureStore(tmp_path), shard_size=3)
+    extract(CLIPS[:3], replace(encoder, load=lambda: embed), FeatureStore(tmp_path), ExtractionSettings(shard_clips=3))
     store = FeatureStore(tmp_path)
     assert store.rows([encoder.key(clip) for clip in CLIPS[:3]])[1].tolist() == [True, False, True]
     assert store.reasons == {encoder.key(CLIPS[1]): "the encoder gave numbers that are not finite"}
 
 
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, encoder):
-    extract(CLIPS, encoder, FeatureStore(tmp_path / "whole"), shard_size=4)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "whole"), ExtractionSettings(shard_clips=4))
     seen = 0
 
     def interrupt(count):
@@ -113,23 +114,23 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, encoder):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(CLIPS, encoder, FeatureStore(tmp_path / "cut"), shard_size=4, advance=interrupt)
+        extract(CLIPS, encoder, FeatureStore(tmp_path / "cut"), ExtractionSettings(shard_clips=4), advance=interrupt)
     assert len(FeatureStore(tmp_path / "cut").shards) == 2
-    extract(CLIPS, encoder, FeatureStore(tmp_path / "cut"), shard_size=4)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "cut"), ExtractionSettings(shard_clips=4))
     for whole, cut in zip(read_all(tmp_path / "whole", encoder), read_all(tmp_path / "cut", encoder), strict=True):
         np.testing.assert_array_equal(whole, cut)
 
 
 def test_nothing_is_computed_twice(tmp_path, encoder):
-    extract(CLIPS, encoder, FeatureStore(tmp_path), shard_size=50)
+    extract(CLIPS, encoder, FeatureStore(tmp_path), ExtractionSettings(shard_clips=50))
     never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("loaded the encoder for nothing")})
-    extract(CLIPS, never, FeatureStore(tmp_path), shard_size=50)
+    extract(CLIPS, never, FeatureStore(tmp_path), ExtractionSettings(shard_clips=50))
 
 
 def test_worker_processes_read_the_same(tmp_path, encoder):
-    extract(CLIPS, encoder, FeatureStore(tmp_path / "threads"), shard_size=7)
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "threads"), ExtractionSettings(shard_clips=7))
     decoding = replace(encoder, reader=DecodingReader(str(tmp_path)))
-    extract(CLIPS, decoding, FeatureStore(tmp_path / "processes"), shard_size=7, workers=2)
+    extract(CLIPS, decoding, FeatureStore(tmp_path / "processes"), ExtractionSettings(shard_clips=7, workers=2))
     readers = {path.name for path in tmp_path.glob("*.pid")}
     assert len(readers) == 2 and f"{os.getpid()}.pid" not in readers
     threads, processes = (
@@ -142,12 +143,12 @@ def test_hosts_share_the_work_and_the_store(tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for host in (0, 1):
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
-        extract(CLIPS, encoder, FeatureStore(tmp_path / "both"), shard_size=4)
+        extract(CLIPS, encoder, FeatureStore(tmp_path / "both"), ExtractionSettings(shard_clips=4))
     names = [path.name for path in sorted((tmp_path / "both").iterdir())]
     assert [name[:3] for name in names] == ["000"] * 3 + ["001"] * 3
     monkeypatch.undo()
     never = Encoder(**{**vars(encoder), "load": lambda: pytest.fail("a clip was left out")})
-    extract(CLIPS, never, FeatureStore(tmp_path / "both"), shard_size=4)
-    extract(CLIPS, encoder, FeatureStore(tmp_path / "one"), shard_size=4)
+    extract(CLIPS, never, FeatureStore(tmp_path / "both"), ExtractionSettings(shard_clips=4))
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "one"), ExtractionSettings(shard_clips=4))
     both, one = (read_all(tmp_path / folder, encoder)[0] for folder in ("both", "one"))
     np.testing.assert_allclose(both, one, atol=1e-6)

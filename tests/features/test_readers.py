@@ -8,6 +8,7 @@ import pytest
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED, Corruption
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, frame_chunk, next_side, read_all
 
 RATE = 16_000
@@ -112,6 +113,6 @@ class NameReader:
 
 def test_clips_are_read_in_order_and_those_that_cannot_be_say_why():
     names = [*map(str, range(40)), "broken", "40", "lost", "41"]
-    read = list(read_all([(NameReader(), Clip(name, "train")) for name in names], workers=3))
+    read = list(read_all([(NameReader(), Clip(name, "train")) for name in names], ExtractionSettings(workers=3)))
     assert [content[0] for content in read[:40]] == names[:40]
     assert str(read[40]) == "it is broken" and str(read[42]) == "it is lost" and read[41] == ["40"]

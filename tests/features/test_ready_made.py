@@ -7,8 +7,8 @@ import numpy as np
 
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import DROPPED, Corruption
-from mer_jax.features.ready_made import ready_made
-from mer_jax.features.store import FeatureStore
+from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.features.ready_made import load_ready_made
 
 
 def test_ready_made_features(tmp_path):
@@ -27,12 +27,10 @@ def test_ready_made_features(tmp_path):
         clip("zip", np.zeros(3)),
     ]
     (tmp_path / "zip.npy").write_bytes(b"PK\3\4 no archive either")
-    keys = ready_made(clips, "speech", FeatureStore(tmp_path / "store"), shard_size=2)
-    store = FeatureStore(tmp_path / "store")
-    embeddings, present = store.rows(keys)
-    np.testing.assert_array_equal(embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
-    assert present.tolist() == [True, True, *[False] * 5] and not embeddings[..., 2:, :].any()
-    reasons = [store.reasons[key] for key in keys[2:]]
+    features = load_ready_made(clips, "speech", tmp_path, ExtractionSettings(shard_clips=2))
+    np.testing.assert_array_equal(features.embeddings[..., :2, :], [[0, 1, 2, 3], [2, 2, 4, 0]])
+    assert features.present.tolist() == [True, True, *[False] * 5] and not features.embeddings[..., 2:, :].any()
+    reasons = [features.reasons[i] for i in range(2, 7)]
     for reason, part in zip(reasons, ("wide", "finite", "no ready-made", *["cannot be read"] * 2), strict=True):
         assert part in reason
 
@@ -41,18 +39,16 @@ def test_the_usual_width_counts_not_the_first(tmp_path):
     for name, width in (("a", 3), ("b", 5), ("c", 5)):
         np.save(tmp_path / f"{name}.npy", np.ones(width))
     clips = [Clip(name, "train", features={"speech": tmp_path / f"{name}.npy"}) for name in "abc"]
-    store = FeatureStore(tmp_path / "store")
-    keys = ready_made(clips, "speech", store, shard_size=1)
-    assert store.rows(keys)[1].tolist() == [False, True, True]
+    features = load_ready_made(clips, "speech", tmp_path, ExtractionSettings(shard_clips=1))
+    assert features.present.tolist() == [False, True, True]
 
 
 def test_a_dropped_modality_is_absent_whatever_file_there_is(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(3))
     clean = Clip("a", "test", features={"speech": tmp_path / "a.npy"})
     dropped = replace(clean, corruption=Corruption(0, None, 0.0, 1.0, ("speech",)))
-    keys = ready_made([clean, dropped], "speech", FeatureStore(tmp_path / "store"), shard_size=2)
-    store = FeatureStore(tmp_path / "store")
-    assert store.rows(keys)[1].tolist() == [True, False] and store.reasons[keys[1]] == DROPPED
+    features = load_ready_made([clean, dropped], "speech", tmp_path, ExtractionSettings(shard_clips=2))
+    assert features.present.tolist() == [True, False] and features.reasons == {1: DROPPED}
 
 
 def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
@@ -60,15 +56,14 @@ def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
     for path in paths.values():
         np.save(path, np.ones(3))
     clips = [Clip(name, "train", features={"text": path}) for name, path in paths.items()]
-    ready_made(clips, "text", FeatureStore(tmp_path / "store"), shard_size=2)
+    load_ready_made(clips, "text", tmp_path, ExtractionSettings(shard_clips=2))
     np.save(paths["b"], np.arange(6.0).reshape(1, 6))  # wider now, once pooled
     np.save(paths["c"], np.full(3, 7.0))
     os.utime(paths["c"], ns=(1, 1))
     read = []
     load = np.load
     monkeypatch.setattr(np, "load", lambda path, **options: read.append(path.stem) or load(path, **options))
-    store = FeatureStore(tmp_path / "store")
-    embeddings, present = store.rows(ready_made(clips, "text", store, shard_size=2))
+    features = load_ready_made(clips, "text", tmp_path, ExtractionSettings(shard_clips=2))
     assert read == ["b", "c"]
-    np.testing.assert_array_equal(np.asarray(embeddings), [[1] * 3, [0] * 3, [7] * 3])
-    assert present.tolist() == [True, False, True]
+    np.testing.assert_array_equal(np.asarray(features.embeddings), [[1] * 3, [0] * 3, [7] * 3])
+    assert features.present.tolist() == [True, False, True]

@@ -39,6 +39,11 @@ def test_copies_keep_to_their_originals_and_those_without_a_modality_are_left_ou
     assert whole.training.features["speech"].shape == (LABELLED - 1 + 4, 6)
     np.testing.assert_array_equal(whole.training.features["speech"][: LABELLED - 1], whole.labelled.features["speech"])
     np.testing.assert_array_equal(data(dropped=(1, 2))[0].copy_of, [0, 6])
+    orphaned, _ = data(np.array([0, 3, 5, 7]))  # so is the second copy, though it has something
+    np.testing.assert_array_equal(orphaned.copy_of, [0, 4, 6])
+    np.testing.assert_array_equal(
+        orphaned.training.features["speech"][LABELLED - 1 :], whole.training.features["speech"][[11, 13, 14]]
+    )
 
 
 def test_labelled_and_unlabelled_clips_alone_say_what_is_standard():

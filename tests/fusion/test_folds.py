@@ -3,7 +3,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mer_jax.fusion.folds import make_folds
+from mer_jax.data.clips import Clip, Dataset
+from mer_jax.fusion.folds import FoldSettings, make_folds, run_folds
 from mer_jax.runtime.errors import DataError
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=80)
@@ -49,3 +50,34 @@ def test_too_few_clips_or_groups():
         make_folds(np.array([0, 1, 2]), 5, 0)
     with pytest.raises(DataError, match="groups"):
         make_folds(np.zeros(20, int), 3, 0, groups=np.arange(20) % 2)
+
+
+def grouped_dataset():
+    """Twelve labelled clips of four speakers, an unlabelled one before each."""
+    clips = []
+    for i in range(12):
+        clips.append(Clip(f"u{i}", "unlabeled", group=f"speaker {i % 4}"))
+        clips.append(Clip(f"c{i}", "train", label="yx"[i % 2], group=f"speaker {i // 3}"))
+    return Dataset("toy", ("x", "y"), tuple(clips), {})
+
+
+def test_a_runs_folds_keep_to_the_groups_of_the_clips_and_stand_in_a_file(tmp_path):
+    folds = run_folds(grouped_dataset(), FoldSettings(folds=2), 0, tmp_path)
+    np.testing.assert_array_equal(folds.positions, np.arange(1, 24, 2))
+    np.testing.assert_array_equal(folds.labels, [1, 0] * 6)
+    assert [len(set(folds.fold_of[3 * speaker :][:3])) for speaker in range(4)] == [1] * 4
+    assert sorted(np.bincount(folds.fold_of)) == [6, 6]
+    lines = (tmp_path / "folds.csv").read_text("utf-8").splitlines()
+    assert lines == ["name,fold", *(f"c{i},{fold}" for i, fold in enumerate(folds.fold_of))]
+
+
+def test_a_runs_folds_are_by_its_seed(tmp_path):
+    ungrouped = Dataset("toy", ("x", "y"), tuple(Clip(f"c{i}", "train", label="xy"[i % 2]) for i in range(40)), {})
+    first, again, other = (run_folds(ungrouped, FoldSettings(), seed, tmp_path).fold_of for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and len(set(first.tolist())) == 5
+
+
+def test_without_a_label_there_are_no_folds(tmp_path):
+    with pytest.raises(DataError, match="toy: no labelled clip"):
+        run_folds(Dataset("toy", ("x", "y"), (Clip("a", "test"),), {}), FoldSettings(), 0, tmp_path)

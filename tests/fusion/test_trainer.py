@@ -180,7 +180,8 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
     settings = [setting(seen, seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
-    trials = make_trials(fold_of, KEY, settings, room=4, extra=[[7, 8], [7, 8], [9], [9]])
+    extra = [np.array(clips) for clips in ([7, 8], [7, 8], [9], [9])]
+    trials = make_trials(fold_of, KEY, settings, room=4, extra=extra)
     np.testing.assert_array_equal(trials.fold, [0, 1, 2] * 4)
     assert trials.train.shape == (12, 9)
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *trials[1:4], strict=True):
@@ -194,7 +195,7 @@ def test_runs_validate_their_fold_and_train_on_the_rest():
 
 def test_copies_train_with_their_originals_and_are_never_validated():
     fold_of = np.array([0, 1, 2, 0, 1, 2])
-    trials = make_trials(fold_of, KEY, [setting()], room=2, extra=[[9]], copy_of=[0, 0, 4])
+    trials = make_trials(fold_of, KEY, [setting()], room=2, extra=[np.array([9])], copy_of=[0, 0, 4])
     for fold, copies in enumerate(([8], [6, 7], [6, 7, 8])):
         train, validation = trials.train[fold], trials.validation[fold]
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *copies, 9])

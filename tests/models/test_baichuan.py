@@ -182,8 +182,7 @@ def test_alibi_slopes():
 
 
 @pytest.mark.parametrize(
-    ("num_heads", "slopes"),
-    [(4, [1 / 4, 1 / 16, 1 / 64, 1 / 256]), (5, [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])],
+    ("num_heads", "slopes"), [(4, [1 / 4, 1 / 16, 1 / 64, 1 / 256]), (5, [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])]
 )
 def test_alibi_matches_the_formula(num_heads, slopes, tmp_path):
     tensors = write_baichuan(tmp_path, num_attention_heads=num_heads, hidden_size=40, model_max_length=64)

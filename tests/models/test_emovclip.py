@@ -95,6 +95,16 @@ def test_prompts_are_the_only_trainable_variables(pair):
     assert len(jax.tree.leaves(frozen)) == len(jax.tree.leaves(clip)) + 1  # and the token ids
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_options_reach_the_layers(pair, remat):
+    model = make(pair[1], remat=remat, images_at_once=4)
+    video = str(jax.make_jaxpr(EmoVCLIP.encode_video)(model, videos()))
+    activations = [f"f32[{rows},17,88]" in video for rows in (4, 2, 6)]  # an MLP's, of six frames in two parts
+    assert activations == [True, True, False]
+    for program in (video, str(jax.make_jaxpr(EmoVCLIP.class_features)(model))):
+        assert ("policy=None" in program) == remat
+
+
 def test_five_sets_of_prompts_share_one_backbone(pair):
     _, clip = pair
     graphdef, prompts, frozen = nnx.split(make(clip), Prompt, ...)
@@ -141,9 +151,7 @@ def test_plain_clip_bit_for_bit_without_prompts(pair):
         one_frame_clips = jax.jit(EmoVCLIP.encode_video)(model, pixels[:, None])
         np.testing.assert_array_equal(one_frame_clips, expected)
         assert_close(
-            jax.jit(EmoVCLIP.class_features)(model),
-            classes / np.linalg.norm(classes, axis=1, keepdims=True),
-            1e-5,
+            jax.jit(EmoVCLIP.class_features)(model), classes / np.linalg.norm(classes, axis=1, keepdims=True), 1e-5
         )
 
 

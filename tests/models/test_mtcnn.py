@@ -31,8 +31,7 @@ def torch_outputs(net, x):
 
 
 @pytest.mark.parametrize(
-    ("net", "size"),
-    [("pnet", (12, 12)), ("pnet", (30, 44)), ("rnet", (24, 24)), ("onet", (48, 48))],
+    ("net", "size"), [("pnet", (12, 12)), ("pnet", (30, 44)), ("rnet", (24, 24)), ("onet", (48, 48))]
 )
 def test_nets_equal_torch(model, oracle, net, size):
     x = pixels(size)

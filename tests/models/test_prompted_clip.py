@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from mer_jax.models.clip import layer_at, num_layers
-from mer_jax.models.prompted_clip import (
-    encode_image,
-    image_prompts,
-    in_parts,
-    run_layers,
-    text_positions,
-    text_prompts,
-)
+from mer_jax.models.prompted_clip import encode_image, image_prompts, in_parts, run_layers, text_positions, text_prompts
 from tests.models.test_clip import assert_close, images, ported, small_config, torch_clip
 
 

@@ -12,13 +12,7 @@ def test_percent_and_spread():
 
 @pytest.mark.parametrize(
     ("after", "before", "text"),
-    [
-        (0.85, 0.838, "+1.2"),
-        (0.834, 0.838, "−0.4"),
-        (0.83804, 0.838, "0.0"),
-        (None, 0.8, "–"),
-        (0.8, None, "–"),
-    ],
+    [(0.85, 0.838, "+1.2"), (0.834, 0.838, "−0.4"), (0.83804, 0.838, "0.0"), (None, 0.8, "–"), (0.8, None, "–")],
 )
 def test_points_carry_a_sign(after, before, text):
     assert formats.points(after, before) == text

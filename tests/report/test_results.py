@@ -1,10 +1,25 @@
-"""Score dictionaries against scikit-learn."""
+"""Sections of `metrics.json`: scores against scikit-learn, all else by hand."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from mer_jax.report.results import scores
+from mer_jax.data.clips import Clip, Dataset
+from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.report.results import (
+    ablation_sections,
+    curves_section,
+    fusion_sections,
+    ranking_section,
+    round_sections,
+    scores,
+    single_sections,
+)
+from mer_jax.text.rankings import Rankings
+
+LABELS = ("x", "y")
 
 
 def test_scores_equal_scikit_learn():
@@ -25,3 +40,220 @@ def test_calibration_in_fifteen_bins_by_hand():
     probs = np.array([[0.95, 0.05], [0.1, 0.9], [0.1, 0.9]])
     expected = ((1 - 0.95) + abs((1 - 0.9) + (0 - 0.9))) / 3
     assert scores(np.array([0, 1, 0]), probs, "ab")["ece"] == pytest.approx(expected)
+
+
+def sure(*predictions):
+    """Probabilities [N, 2] of predicted classes."""
+    return np.where(np.arange(2) == np.array(predictions)[:, None], 0.9, 0.1)
+
+
+class Fusion:
+    """Two folds of five labelled clips, of which one is copied twice and one once; three test clips, one unknown."""
+
+    data = SimpleNamespace(
+        modalities=("speech", "text"),
+        labels=np.array([0, 1, 0, 1, 1]),
+        fold_of=np.array([0, 0, 1, 1, 1]),
+        copy_of=np.array([0, 0, 2]),
+        labelled=("labelled",),
+        test=("test",),
+        test_truth=np.array([0, -1, 1]),
+        unlabelled_truth=np.array([1, 0, -1]),
+    )
+    attention = np.array([[[1, 0], [0, 1], [3, 0], [0, 0], [0, 0]], [[1, 2], [0, 1], [3, 2], [0, 0], [0, 4]]])
+    networks = SimpleNamespace(
+        scorer=lambda members, part: SimpleNamespace(
+            attention=np.float32(Fusion.attention),  # [F, L, M]
+            logits=np.array([sure(0, 0, 1), sure(1, 0, 0)]),  # [F, T, C]
+        )
+    )
+
+    def held_out(self, trained):
+        return sure(0, 1, 1, 1, 1)  # the third clip is wrong
+
+    def by_fold(self):
+        return [(fold, self.data.fold_of == fold) for fold in (0, 1)]
+
+    def waf_given(self, trained, modalities):
+        return {"cv_waf": len(modalities) / 4, "test_waf": None}
+
+
+FITTED = SimpleNamespace(
+    best_epoch=np.array([2, 0]), train_loss=np.array([[3.0, 2], [1, 0.5]]), validation_waf=np.array([[0.1, 0.2]] * 2)
+)
+RUN = SimpleNamespace(cv_waf=np.array([1.0, 0.5]), fitted=FITTED, members=None, test=sure(0, 1, 0))
+CLIPS = tuple(Clip(f"{split}{i}", split) for split, count in (("train", 5), ("unlabeled", 3)) for i in range(count))
+DATASET = Dataset("toy", LABELS, CLIPS, {})
+
+
+def choice(indices, labels, confidences):
+    return {"indices": indices, "labels": labels, "confidences": confidences}
+
+
+ROUNDS = [
+    {
+        "cv_waf": [0.2, 0.6],
+        "test_waf": None,
+        "added": choice([0, 2], [1, 0], [0.9, 0.7]),
+        "shortfall": [0, 0],
+        "pseudo": choice([0, 2], [1, 0], [0.9, 0.7]),
+    },
+    {
+        "cv_waf": [0.5, 0.5],
+        "test_waf": 0.75,
+        "added": choice([1], [1], [0.6]),
+        "shortfall": [1, 0],
+        "pseudo": choice([0, 2, 1], [1, 0, 1], [0.9, 0.7, 0.6]),
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def sections():
+    return fusion_sections(DATASET, Fusion(), RUN, ROUNDS)
+
+
+def test_the_data_set_and_its_modalities(sections):
+    assert sections["dataset"]["name"] == "toy" and sections["dataset"]["labels"] == ["x", "y"]
+    assert sections["dataset"]["modalities"] == ["speech", "text"]
+    assert sections["dataset"]["counts"] == {"train": 5, "unlabeled": 3, "test": 0}
+
+
+def test_cross_validated_scores_are_the_folds_mean_and_the_rest_of_all_clips(sections):
+    cv = sections["cv"]
+    assert cv["waf"] == 0.75 and cv["std"] == 0.25 and cv["accuracy"] == pytest.approx(0.8)
+    assert cv["confusion"] == [[1, 1], [0, 3]]
+
+
+def test_folds_count_the_clips_that_they_train_on_with_copies_and_pseudo_labels(sections):
+    """Fold 0: 3 clips, 1 copy, 3 pseudo-labels; fold 1: 2 clips, 2 copies, 3 pseudo-labels."""
+    first, second = sections["folds"]
+    assert first == {"fold": 1, "waf": 1.0, "accuracy": 1.0, "best_epoch": 3, "train": 7, "validation": 2}
+    assert second.pop("accuracy") == pytest.approx(2 / 3)
+    assert second == {"fold": 2, "waf": 0.5, "best_epoch": 1, "train": 7, "validation": 3}
+    without = fusion_sections(DATASET, Fusion(), RUN, [])["folds"]
+    assert [fold["train"] for fold in without] == [4, 4]
+
+
+def test_test_scores_are_of_the_clips_whose_label_is_known(sections):
+    """Of the clips 0 and 2 the ensemble is right on the first; the folds are right on both and on none."""
+    test = sections["test"]
+    assert test["accuracy"] == 0.5 and test["confusion"] == [[1, 0], [1, 0]]
+    assert test["waf"] == pytest.approx(1 / 3) and test["folds_waf_std"] == pytest.approx(0.5)
+    unknown = Fusion()
+    unknown.data = SimpleNamespace(**{**vars(Fusion.data), "test_truth": np.full(3, -1)})
+    assert fusion_sections(DATASET, unknown, RUN, [])["test"] is None
+
+
+def test_rounds_by_hand(sections):
+    first, second = sections["rounds"]
+    assert first.pop("cv_waf") == pytest.approx(0.4) and first.pop("cv_std") == pytest.approx(0.2)
+    assert first == {
+        "round": 1,
+        "test_waf": None,
+        "added": {"x": 1, "y": 1},
+        "confidence": {"x": 0.7, "y": 0.9},
+        "correct": 1,
+        "known": 1,
+        "shortfall": {},
+    }
+    assert second == {
+        "round": 2,
+        "cv_waf": 0.5,
+        "cv_std": 0.0,
+        "test_waf": 0.75,
+        "added": {"x": 0, "y": 1},
+        "confidence": {"y": 0.6},
+        "correct": 0,
+        "known": 1,
+        "shortfall": {"x": 1},
+    }
+    (unknown,) = round_sections(ROUNDS[:1], np.full(3, -1), LABELS)
+    assert unknown["correct"] is None and unknown["known"] == 0
+
+
+def test_every_subset_of_the_modalities_is_scored(sections):
+    assert sections["modality_subsets"] == [
+        {"modalities": ["speech"], "cv_waf": 0.25, "test_waf": None},
+        {"modalities": ["text"], "cv_waf": 0.25, "test_waf": None},
+        {"modalities": ["speech", "text"], "cv_waf": 0.5, "test_waf": None},
+    ]
+
+
+def test_attention_is_the_mean_over_folds_and_clips_of_a_label(sections):
+    """Mean over folds of the clips of x: (1, 1) and (3, 1); of y: (0, 1), (0, 0) and (0, 2)."""
+    assert sections["attention"] == {"x": {"speech": 2.0, "text": 1.0}, "y": {"speech": 0.0, "text": 1.0}}
+
+
+def test_curves():
+    fusion = {"loss": [[3, 2], [1, 0.5]], "waf": [[0.1, 0.2], [0.1, 0.2]]}
+    tune = {"loss": [[1.0]], "waf": [[0.5]]}
+    assert curves_section(RUN, tune) == {"fusion": fusion, "tune": tune}
+    assert curves_section(RUN, None)["tune"] is None
+
+
+def trained(name, modalities, cv_waf, test_waf, **changes):
+    setting = Setting.of(name, FusionSettings(modality_dropout=0.3), modalities, **changes)
+    return SimpleNamespace(setting=setting, cv_waf=np.array(cv_waf), test_waf=test_waf)
+
+
+SPEECH = trained("speech", ("speech",), [0.5, 0.7], 0.4)
+TEXT = trained("text", ("text",), [0.25, 0.25], None)
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_single_modalities_and_the_bare_text_behind_them(ranked):
+    bare = trained("text", ("text",), [0.5, 0.25], 0.125)
+    speech, text, without = single_sections({"speech": SPEECH, "text": TEXT}, bare, ranked)
+    assert speech.pop("cv_waf") == pytest.approx(0.6) and speech.pop("cv_std") == pytest.approx(0.1)
+    assert speech == {"name": "speech", "modalities": ["speech"], "ranking": False, "test_waf": 0.4}
+    row = {"modalities": ["text"], "test_waf": None, "cv_waf": 0.25, "cv_std": 0}
+    assert text == {**row, "name": "text", "ranking": ranked}
+    row = {"modalities": ["text"], "test_waf": 0.125, "cv_waf": 0.375, "cv_std": 0.125}
+    assert without == {**row, "name": "text without ranking", "ranking": False}
+    assert len(single_sections({"text": TEXT}, None, ranked)) == 1
+
+
+def test_ablations_are_scored_before_the_first_round_and_after_the_last():
+    final = {"text": TEXT, "speech": SPEECH}
+    rounds = [
+        {"text": {"cv_waf": [0.0, 0.5], "test_waf": 0.1}, "speech": {"cv_waf": [0.1, 0.1], "test_waf": None}},
+        {"text": {"cv_waf": [0.9, 0.9], "test_waf": 0.9}, "speech": {"cv_waf": [0.9, 0.9], "test_waf": 0.9}},
+    ]
+    rows = ablation_sections(rounds, final)
+    assert [(row["name"], row["self_training"], row["cv_waf"], row["test_waf"]) for row in rows] == [
+        ("text", False, 0.25, 0.1),
+        ("text", True, 0.25, None),
+        ("speech", False, pytest.approx(0.1), None),
+        ("speech", True, pytest.approx(0.6), 0.4),
+    ]
+    assert {row["modality_dropout"] for row in rows} == {0.3} and rows[0]["modalities"] == ["text"]
+    alone = ablation_sections([], {"text": trained("text", ("text",), [0.5], None, modality_dropout=0.0)})
+    assert [(row["self_training"], row["cv_waf"], row["modality_dropout"]) for row in alone] == [(False, 0.5, 0.0)]
+
+
+def test_rankings_agree_where_the_true_label_comes_first():
+    clips = [
+        Clip("a", "train", transcript="one", label="x"),
+        Clip("b", "train", transcript="one", label="y"),
+        Clip("c", "train", transcript="two", label="x"),
+        Clip("d", "unlabeled", transcript="two"),
+        Clip("e", "test", transcript="bad"),
+        Clip("f", "test"),
+    ]
+    rankings = Rankings("fake", {"one": ("x", "y", "z"), "two": ("y", "z", "x")}, {"bad": "refused"})
+    section = ranking_section(clips, ("x", "y", "z"), rankings, {"added": 3.0})
+    assert section == {
+        "annotator": "fake",
+        "transcripts": 3,
+        "ranked": 2,
+        "overall": {"clips": 3, "top1": pytest.approx(1 / 3), "top2": pytest.approx(2 / 3)},
+        "per_class": {
+            "x": {"clips": 2, "top1": 0.5, "top2": 0.5},
+            "y": {"clips": 1, "top1": 0.0, "top2": 1.0},
+            "z": {"clips": 0, "top1": None, "top2": None},
+        },
+        "tokens": {"added": 3.0},
+        "failures": [{"name": "e", "split": "test", "modality": None, "reason": "refused"}],
+    }
+    assert ranking_section(clips, ("x", "y"), Rankings.none(), {}) is None

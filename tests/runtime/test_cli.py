@@ -20,11 +20,7 @@ def run(*arguments):
         (["--config=configs/semi.py", "--config.cv.folds=1", "--workdir={tmp}/run"], 2, "cv.folds=1: at least 2"),
         (["--config=configs/none.py"], 2, "configs/none.py"),
         (["--config=configs/semi.py:mer2023"], 2, "unknown variant 'mer2023'"),
-        (
-            ["--config=configs/semi.py:mer2024,root=/nowhere", "--workdir={tmp}/run"],
-            1,
-            "/nowhere: no such folder",
-        ),
+        (["--config=configs/semi.py:mer2024,root=/nowhere", "--workdir={tmp}/run"], 1, "/nowhere: no such folder"),
         (["--workdir={tmp}/none"], 2, "holds no finished run"),
         (["--nonsense"], 2, "nonsense"),
     ],

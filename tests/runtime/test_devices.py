@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from mer_jax.runtime.devices import local_mesh, map_runs, map_runs_on_cores
+from mer_jax.runtime.devices import local_mesh, map_trials, map_trials_on_cores
 from mer_jax.runtime.errors import UsageError
 
 RUNS = {"x": np.arange(14.0).reshape(7, 2), "y": np.arange(7)}
@@ -27,21 +27,21 @@ def check(mapped):
 
 @pytest.mark.parametrize("side_by_side", [None, 1, 2, 3, 9])
 def test_runs_that_share_a_device_in_groups_of_any_size(side_by_side):
-    check(map_runs(scaled_sum, jax.devices()[:1], side_by_side))
+    check(map_trials(scaled_sum, jax.devices()[:1], side_by_side))
 
 
 def test_a_thread_for_each_core():
-    check(map_runs_on_cores(scaled_sum))
+    check(map_trials_on_cores(scaled_sum))
 
 
 EIGHT = """
 import jax
-from mer_jax.runtime.devices import local_mesh, map_runs
+from mer_jax.runtime.devices import local_mesh, map_trials
 from tests.runtime.test_devices import check, scaled_sum
 devices = jax.devices()
 for count in (1, 2, 3, 8):
     for side_by_side in (None, 2):
-        check(map_runs(scaled_sum, devices[:count], side_by_side))
+        check(map_trials(scaled_sum, devices[:count], side_by_side))
 mesh = local_mesh(2)
 assert dict(mesh.shape) == {"data": 4, "model": 2}
 assert mesh.devices.tolist() == [[devices[i], devices[i + 1]] for i in (0, 2, 4, 6)]

@@ -39,6 +39,11 @@ def test_what_is_missing_has_its_default():
     assert settings == Whole(rate=1, sizes=(2, 3.5), inner=Plain(9))
 
 
+@pytest.mark.parametrize("size", [1, 9])
+def test_bounds_themselves_are_allowed(size):
+    assert read_settings(Whole, {"inner": {"size": size}}).inner == Plain(size)
+
+
 def test_there_and_back_through_a_config():
     settings = Whole(kind="b", sizes=(), named=Named(2, "ba"))
     assert read_settings(Whole, ConfigDict(as_dict(settings))) == settings

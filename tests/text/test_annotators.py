@@ -4,10 +4,10 @@ import pytest
 
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import read_settings
-from mer_jax.text.annotators import ChatSettings, LocalSettings, RankingSettings, make_annotator
 from mer_jax.text.chat import ChatAnnotator
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.local import LocalAnnotator
+from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings, make_annotator
 
 
 def test_the_annotator_that_the_settings_name():

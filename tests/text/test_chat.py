@@ -11,11 +11,10 @@ from dataclasses import replace
 import pytest
 
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, retry_after
-from mer_jax.text.rankings import rank_all
+from mer_jax.text.rankings import ChatSettings, rank_all
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
 KEY = "sk-secret-0123456789"
@@ -91,9 +90,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from mer_jax.data.dataset import LABELS
-from mer_jax.text.annotators import ChatSettings
 from mer_jax.text.chat import ChatAnnotator
-from mer_jax.text.rankings import rank_all
+from mer_jax.text.rankings import ChatSettings, rank_all
 annotator = ChatAnnotator(ChatSettings(base_url=sys.argv[1], concurrency=8))
 rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, annotator, Path(sys.argv[2]))
 """
@@ -232,7 +230,7 @@ def test_patience_is_for_failures_in_a_row(serve, tmp_path):
 def test_two_models_are_two_questions(serve, tmp_path):
     """Also for the server, which answers the same question from what it has answered before."""
     server, small = serve({"model": "small"})
-    large = ChatAnnotator(type(small.settings)({**small.settings, "model": "large"}))
+    large = ChatAnnotator(replace(small.settings, model="large"))
     for annotator in (small, large, small):
         check(rank_all(texts(2), LABELS, annotator, tmp_path), texts(2))
     assert server.stats()["requests"] == len(server.replies) == 4

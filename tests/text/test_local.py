@@ -1,6 +1,7 @@
 """The local annotator, on the bundled checkpoint."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,9 @@ import pytest
 from mer_jax.data.dataset import LABELS
 from mer_jax.data.sample.sentences import sentence
 from mer_jax.models.baichuan import Baichuan
-from mer_jax.text.annotators import LocalSettings
 from mer_jax.text.answers import Usage
 from mer_jax.text.local import LocalAnnotator
-from mer_jax.text.rankings import rank_all
+from mer_jax.text.rankings import LocalSettings, rank_all
 from mer_jax.text.templates import TEMPLATES, join
 
 
@@ -24,8 +24,7 @@ def settings():
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_label_scores_by_its_log_likelihood_with_and_without_the_transcript(settings, template):
-    settings.template = template
-    annotator = LocalAnnotator(settings)
+    annotator = LocalAnnotator(replace(settings, template=template))
     transcript = "我好担心，怎么办？"
     (answer,) = annotator.rank([transcript], LABELS, Usage())
     model = Baichuan.from_pretrained(settings.source, lm_head=True)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mer_jax.text.prompts import PROMPTS, ask, repair
+from mer_jax.text.templates import PROMPTS, ask, repair
 
 LABELS = ("sad", "happy", "neutral")
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import CorruptionSettings
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import Chunk, VideoReader
 from mer_jax.models.preprocess import MEAN, STD
 from mer_jax.tuning.batches import drawing_reader, stack_chunks
@@ -41,7 +42,7 @@ def clip(level, count=9):
 
 def fold_batches(clips, labels, fold_of, batch_size=4):
     settings = {"batch_size": batch_size, "seed": 0}
-    return FoldBatches(clips, labels, np.array(fold_of), READER, CorruptionSettings(), **settings)
+    return FoldBatches(clips, labels, np.array(fold_of), READER, CorruptionSettings(), ExtractionSettings(), **settings)
 
 
 def test_batches_take_the_clips_of_each_fold_in_the_order_given():

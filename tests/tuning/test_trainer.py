@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 from mer_jax.data.corruptions import CorruptionSettings
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.tuning import batches
@@ -35,7 +35,16 @@ def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLE
     def build(key):
         return EmoVCLIP(backbone(), ["left", "top"], 2, depth, tokenizer=tokenizer, rngs=nnx.Rngs(key))
 
-    batches = FoldBatches(clips, labels, FOLDS, VideoReader(16, 3), corruption, batch_size=settings.batch_size, seed=0)
+    batches = FoldBatches(
+        clips,
+        labels,
+        FOLDS,
+        VideoReader(16, 3),
+        corruption,
+        ExtractionSettings(),
+        batch_size=settings.batch_size,
+        seed=0,
+    )
     return tune(build, batches, settings, 0, folder, advance)
 
 
@@ -133,14 +142,33 @@ def random_batch(seed=0, folds=3, clips=4):
     return Batch(pixels, np.ones((folds, clips, 3), bool), labels, np.ones((folds, clips), bool))
 
 
-def test_steps_are_torchs_adamw_on_the_smoothed_loss_of_flipped_frames():
-    """Two epochs of two steps, one of them to warm up: rates of 0, 1/2, 1 and, by the cosine, 1/2 of the peak.
+RATES = (0.0, 0.005, 0.01, 0.005)  # of the steps of two epochs, one of them to warm up: then half a cosine
 
-    All labelled: the one set trains on the clips of both folds.
-    """
+
+def torch_adamw(start, gradients):
+    """Weights after a step of each of `RATES`; `gradients` gives those of all weights at a step's weights."""
+    import torch
+
+    weights = [torch.tensor(leaf, requires_grad=True) for leaf in start]
+    optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.1)
+    path = {}
+    for step, rate in enumerate(RATES):
+        for weight, gradient in zip(weights, gradients([w.detach().numpy() for w in weights], step), strict=True):
+            weight.grad = torch.tensor(gradient)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        path |= {f"{step}.{i}": weight.detach().numpy().copy() for i, weight in enumerate(weights)}
+    return path
+
+
+def test_steps_are_torchs_adamw_on_the_smoothed_loss_of_flipped_frames(oracle):
+    """All labelled: the one set trains on the clips of both folds."""
     trained, state = tuner("all_labelled", folds=2, epochs=2, warmup_epochs=1, learning_rate=0.01, weight_decay=0.1)
     flips = np.array([[True, False], [False, True]])
     graphdef, _, frozen = nnx.split(network(), Prompt, ...)
+    prompts, optimizer = state.prompts, state.optimizer
+    structure, start = jax.tree.structure(prompts), [leaf[0] for leaf in leaves(prompts)]
+    batches = [random_batch(step, folds=2, clips=2) for step in range(len(RATES))]
 
     @jax.jit
     @jax.value_and_grad
@@ -148,25 +176,25 @@ def test_steps_are_torchs_adamw_on_the_smoothed_loss_of_flipped_frames():
         log_probs = jax.nn.log_softmax(nnx.merge(graphdef, prompts, frozen)(pixels))
         return -jnp.mean(0.95 * log_probs[jnp.arange(4), labels] + 0.05 * log_probs[jnp.arange(4), 1 - labels])
 
-    prompts, optimizer = state.prompts, state.optimizer
-    weights = [torch.tensor(leaf[0], requires_grad=True) for leaf in leaves(prompts)]
-    oracle = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.1)
-    for step, rate in enumerate((0.0, 0.005, 0.01, 0.005)):
-        batch = random_batch(step, folds=2, clips=2)
-        run = (prompts, optimizer, trained.train_folds)
-        prompts, optimizer, loss = trained.step(run, batch, flips, trained.backbone)
-        pixels = batch.pixels.reshape(4, 3, 16, 16, 3).copy()
+    def loss_and_gradients(weights, step):
+        pixels = batches[step].pixels.reshape(4, 3, 16, 16, 3).copy()
         pixels[[0, 3]] = pixels[[0, 3], :, :, ::-1]  # left and right
-        plain = [jnp.asarray(weight.detach().numpy()) for weight in weights]
-        plain = jax.tree.unflatten(jax.tree.structure(prompts), plain)
-        expected, gradients = loss_of(plain, pixels, batch.labels.reshape(4))
+        plain = jax.tree.unflatten(structure, [jnp.asarray(weight) for weight in weights])
+        return loss_of(plain, pixels, batches[step].labels.reshape(4))
+
+    path = oracle(
+        "tuning/adamw", lambda: torch_adamw(start, lambda weights, step: leaves(loss_and_gradients(weights, step)[1]))
+    )
+    weights = start
+    for step, batch in enumerate(batches):
+        expected, _ = loss_and_gradients(weights, step)
+        prompts, optimizer, loss = trained.step(
+            (prompts, optimizer, trained.train_folds), batch, flips, trained.backbone
+        )
         np.testing.assert_allclose(loss[0], expected, rtol=1e-5)
-        for weight, gradient in zip(weights, leaves(gradients), strict=True):
-            weight.grad = torch.tensor(gradient)
-        oracle.param_groups[0]["lr"] = rate
-        oracle.step()
+        weights = [path[f"{step}.{i}"] for i in range(len(start))]
         for ours, weight in zip(leaves(prompts), weights, strict=True):
-            np.testing.assert_allclose(ours[0], weight.detach(), atol=1e-5)
+            np.testing.assert_allclose(ours[0], weight, atol=1e-5)
 
 
 def test_flips_are_drawn_anew_in_each_step_and_epoch():

@@ -346,13 +346,7 @@ def _eye(
 
 
 def _brow(
-    paint: ImageDraw.ImageDraw,
-    person: Person,
-    eye_x: float,
-    shift_y: float,
-    side: int,
-    e: Expression,
-    color: Color,
+    paint: ImageDraw.ImageDraw, person: Person, eye_x: float, shift_y: float, side: int, e: Expression, color: Color
 ) -> None:
     t = np.linspace(0, 1, 9)  # from the nose outwards
     x = eye_x + side * (-17 - 5 * e.brow_knit + (38 + 4 * e.brow_knit) * t)

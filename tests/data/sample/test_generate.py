@@ -131,12 +131,7 @@ def test_a_script_without_a_main_guard_can_write_it_and_jax_stays_out(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     output = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert output.count(".") == 24
     assert output.endswith("[]\n")

@@ -1,0 +1,216 @@
+"""Which clips a run reads, where each modality comes from, and when transcripts are ranked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.corruptions import CorruptionSettings, CorruptionsSettings, TrainingCorruptionSettings
+from mer_jax.data.dataset import FolderData
+from mer_jax.features import inputs as module
+from mer_jax.features.embeddings import Features
+from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
+from mer_jax.runtime.errors import DataError
+from mer_jax.text.rankings import Rankings, RankingSettings
+
+CLIPS = (
+    Clip("u", "unlabeled", transcript="我很难过"),
+    Clip("b", "train", label="sad", transcript="今天真高兴"),
+    Clip("a", "train", label="happy", transcript="今天真高兴"),
+    Clip("t", "test", transcript="别走"),
+)
+DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
+RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
+
+
+def settings(copies=0, template="zh-1", **data):
+    """Of a folder; with so many corrupted copies of each labelled clip."""
+    training = TrainingCorruptionSettings(probability=1.0, copies=copies)
+    return InputSettings(
+        variant="folder",
+        data=FolderData(**data),
+        ranking=RankingSettings(template=template),
+        corruptions=CorruptionsSettings(training=training),
+    )
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """What was encoded: names of the clips, and the encoder, which here is its settings and arguments."""
+    calls = []
+
+    def encode(clips, encoder, workdir, extraction):
+        calls.append(([clip.name for clip in clips], encoder))
+        present = np.array([clip.corruption is None for clip in clips])
+        reasons = dict.fromkeys(np.flatnonzero(~present), "lost")
+        return Features(np.ones((len(clips), 2), np.float32), present, reasons)
+
+    monkeypatch.setattr(module, "encode", encode)
+    for modality in ("speech", "image", "text"):
+        build = lambda *arguments, modality=modality: (modality, *arguments)  # noqa: E731
+        monkeypatch.setattr(module, f"{modality}_encoder", build)
+    return calls
+
+
+@pytest.fixture
+def rankings_asked(monkeypatch):
+    calls = []
+
+    def rank(clips, labels, settings):
+        calls.append(([clip.transcript for clip in clips], labels, settings))
+        return RANKED
+
+    monkeypatch.setattr(module, "rank_transcripts", rank)
+    return calls
+
+
+def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, encoded):
+    """Frames by hand: the mean of 1, 3 and 2, 6, then the variances 1 and 4."""
+    np.save(tmp_path / "b.npy", np.array([[1.0, 2], [3, 6]]))
+    np.save(tmp_path / "a.npy", np.array([7.0, 8, 9, 10]))
+    files = {name: {"speech": tmp_path / f"{name}.npy"} for name in "ab"}
+    dataset = replace(DATASET, clips=tuple(replace(clip, features=files.get(clip.name, {})) for clip in CLIPS))
+    own = settings(modalities="text+speech", speech_feature="wav")
+    assert own.data.chosen_modalities == ("speech", "text") and own.encoded == ("text",)
+    features = Inputs(dataset, own, tmp_path).features("speech")
+    np.testing.assert_array_equal(features.present, [False, True, True, False])
+    np.testing.assert_array_equal(features.embeddings, [[0] * 4, [2, 4, 1, 4], [7, 8, 9, 10], [0] * 4])
+    assert features.reasons == dict.fromkeys((0, 3), "no ready-made feature")
+    assert not encoded and [path.name for path in (tmp_path / "features").iterdir()] == ["speech-ready-made"]
+
+
+def test_every_modality_has_the_encoder_of_its_settings(tmp_path, encoded, rankings_asked):
+    own = settings(template="en-1")
+    inputs = Inputs(DATASET, own, tmp_path)
+    for modality in ("speech", "image", "text"):
+        inputs.features(modality)
+    names = ["u", "b", "a", "t"]
+    assert encoded == [
+        (names, ("speech", own.encoders.speech)),
+        (names, ("image", own.encoders.image)),
+        (names, ("text", own.encoders.text, RANKED.ranked, "en-1")),
+    ]
+
+
+def test_bare_transcripts_are_read_without_the_rankings(tmp_path, encoded, rankings_asked):
+    inputs = Inputs(DATASET, settings(), tmp_path)
+    for with_rankings in (True, False):
+        inputs.features("text", with_rankings)
+    assert [encoder[2] for _, encoder in encoded] == [RANKED.ranked, {}]
+
+
+def test_rankings_are_read_once_however_often_they_are_looked_at(tmp_path, encoded, rankings_asked):
+    inputs = Inputs(DATASET, settings(), tmp_path)
+    inputs.features("speech")
+    assert not rankings_asked
+    inputs.features("text")
+    inputs.features("text")
+    assert inputs.rankings is RANKED
+    assert rankings_asked == [([clip.transcript for clip in CLIPS], DATASET.labels, inputs.settings.ranking)]
+
+
+@pytest.mark.parametrize("data", [{"text_feature": "bert"}, {"modalities": "speech+image"}])
+def test_nothing_is_ranked_where_no_text_is_encoded(tmp_path, rankings_asked, data):
+    own = settings(**data)
+    assert not own.reads_rankings and settings().reads_rankings
+    assert Inputs(DATASET, own, tmp_path).rankings == Rankings.none() and not rankings_asked
+
+
+def test_nothing_is_ranked_without_any_transcript(tmp_path, rankings_asked):
+    mute = replace(DATASET, clips=tuple(replace(clip, transcript="") for clip in CLIPS))
+    assert Inputs(mute, settings(), tmp_path).rankings == Rankings.none() and not rankings_asked
+
+
+@pytest.mark.parametrize(
+    ("data", "searched"), [({}, True), ({"image_feature": "au"}, False), ({"modalities": "speech"}, False)]
+)
+def test_faces_are_searched_only_where_images_are_encoded(tmp_path, monkeypatch, data, searched):
+    folders = []
+
+    def find_faces(clips, folder, extraction):
+        folders.append(folder)
+        return [replace(clip, no_faces="searched") for clip in clips]
+
+    monkeypatch.setattr(module, "find_faces", find_faces)
+    inputs = Inputs(DATASET, settings(**data), tmp_path)
+    assert [clip.no_faces == "searched" for clip in [*inputs.clips, *inputs.clips]] == [searched] * 8
+    assert folders == [tmp_path / "faces"] * searched
+
+
+def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, encoded):
+    inputs = Inputs(DATASET, settings(copies=2), tmp_path)
+    copies, originals = inputs.copies
+    assert [clip.name for clip in copies] == ["b", "b", "a", "a"] and originals.tolist() == [0, 0, 1, 1]
+    assert all(clip.corruption for clip in copies) and not any(clip.corruption for clip in inputs.clips)
+    inputs.features("speech")
+    assert encoded[0][0] == ["u", "b", "a", "t", "b", "b", "a", "a"]
+
+
+def test_copies_have_the_crops_of_their_originals(tmp_path, monkeypatch):
+    crops = lambda clips, *rest: [replace(clip, faces=tmp_path / clip.name) for clip in clips]  # noqa: E731
+    monkeypatch.setattr(module, "find_faces", crops)
+    copies, _ = Inputs(DATASET, settings(copies=2), tmp_path).copies
+    assert [copy.faces.name for copy in copies] == ["b", "b", "a", "a"]
+
+
+def test_the_trained_encoder_is_asked_for_when_video_is_and_not_before(tmp_path, encoded, rankings_asked):
+    asked = []
+    inputs = Inputs(DATASET, settings(), tmp_path, lambda: asked.append("tuned") or "tuned encoder")
+    for modality in ("speech", "text"):
+        inputs.features(modality)
+    assert not asked and "video" in inputs.settings.encoded
+    inputs.features("video")
+    assert asked == ["tuned"] and encoded[-1] == (["u", "b", "a", "t"], "tuned encoder")
+    assert "video" not in settings(video_feature="clip").encoded + settings(modalities="text").encoded
+
+
+def test_problems_are_by_clip_and_of_clips_alone(tmp_path):
+    """Positions 4 and up are copies."""
+    earlier = (Problem("t", "test", None, "two files"), Problem("a", "train", "text", "no transcript"))
+    inputs = Inputs(replace(DATASET, problems=earlier), settings(copies=2), tmp_path)
+    rows, present = np.zeros((8, 2), np.float32), np.ones(8, bool)
+    features = {
+        "speech": Features(rows, present, {3: "silent", 5: "dropped on purpose"}),
+        "image": Features(rows, present, {0: "no face", 2: "no face"}),
+    }
+    assert inputs.problems(features) == [
+        Problem("a", "train", "image", "no face"),
+        Problem("a", "train", "text", "no transcript"),
+        Problem("t", "test", None, "two files"),
+        Problem("t", "test", "speech", "silent"),
+        Problem("u", "unlabeled", "image", "no face"),
+    ]
+
+
+TABLE = "name,label,split,text,group\na,happy,train,好,g\nb,sad,train,坏,h\nc,happy,test,坏,h\nd,,unlabeled,好,h\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "clips.csv").write_text(TABLE, "utf-8")
+    return root
+
+
+def test_a_runs_test_clips_alone_are_corrupted_alike_at_every_stage(folder, tmp_path):
+    own = settings(root=str(folder), modalities="text")
+    noisy = CorruptionsSettings(evaluation=CorruptionSettings(probability=1.0))
+    own = replace(own, corruptions=noisy)
+    dataset = run_dataset(own, tmp_path / "run")
+    assert [bool(clip.corruption) for clip in dataset.clips] == [False, False, True, False]
+    assert run_dataset(own, tmp_path / "run") == dataset != run_dataset(replace(own, seed=1), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change", ["a,sad,train,好,g", "a,,unlabeled,好,g", "e,happy,train,好,g", "a,happy,train,好,h"]
+)
+def test_a_run_refuses_other_clips_labels_splits_and_groups_than_it_began_with(folder, tmp_path, change):
+    own, workdir = settings(root=str(folder), modalities="text"), tmp_path / "run"
+    run_dataset(own, workdir)
+    (workdir / "config.json").touch()
+    run_dataset(own, workdir)
+    (folder / "clips.csv").write_text(TABLE.replace("a,happy,train,好,g", change), "utf-8")
+    with pytest.raises(DataError, match="began with other clips"):
+        run_dataset(own, workdir)

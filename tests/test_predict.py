@@ -1,0 +1,92 @@
+"""Files -> emotions: which files there are, and what an ensemble of two networks says of two of them."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mer_jax.data.dataset import FolderData
+from mer_jax.features.embeddings import Features
+from mer_jax.features.standardise import Standardiser
+from mer_jax.fusion.ensemble import Shape, save_ensemble
+from mer_jax.metrics import softmax
+from mer_jax.models.fusion import AttentionFusion
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.settings import as_dict
+from mer_jax.settings import Settings
+from tests.commands import import_command
+
+module = import_command("predict")
+LABELS = ("calm", "glad", "sad")
+DIMS = {"speech": 3, "text": 2}
+
+
+def networks():
+    return [AttentionFusion(DIMS, 4, len(LABELS), rngs=nnx.Rngs(seed)) for seed in (3, 5)]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A finished run whose features are divided by 2."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = Settings(variant="folder", data=FolderData(root="/gone", modalities="speech+text"))
+    dump_json(folder / "config.json", {"settings": as_dict(settings)})
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks()))
+    half = Standardiser.identity(DIMS)
+    half = half._replace(scale={name: x / 2 for name, x in half.scale.items()})
+    save_ensemble(folder / "checkpoints", Shape(LABELS, DIMS, 4, 2), params, half)
+    return folder
+
+
+SPEECH = Features(np.array([[2.0, -4, 6], [8, 2, 0]], np.float32), np.ones(2, bool), {})
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatch, with_text):
+    """Text is in the first file, or in none: then nothing tells how wide it would have been."""
+    text = Features(np.zeros((2, 0), np.float32), np.zeros(2, bool), {0: "no transcript", 1: "no transcript"})
+    if with_text:
+        text = Features(np.array([[4.0, -2], [0, 0]], np.float32), np.array([True, False]), {1: "no transcript"})
+    seen = []
+
+    def features(self, modality, with_rankings=True):
+        seen.extend((clip.media, clip.transcript) for clip in self.clips)
+        return {"speech": SPEECH, "text": text}[modality]
+
+    monkeypatch.setattr(module.Inputs, "features", features)
+    paths = [Path("one.mp4"), Path("two.mp4")]
+    first, second = module.predict(workdir, paths, "好")
+    assert set(seen) == {(path, "好") for path in paths}
+
+    halved = {"speech": SPEECH.embeddings / 2, "text": np.array([[2.0, -1], [0, 0]], np.float32)}
+    present = {"speech": SPEECH.present, "text": text.present}
+    outputs = [network(halved, present) for network in networks()]
+    probs = softmax(np.mean([output.logits for output in outputs], axis=0))
+    attention = np.mean([output.attention for output in outputs], axis=0)
+    for i, line in enumerate((first, second)):
+        assert line["file"] == str(paths[i]) and line["label"] == LABELS[probs[i].argmax()]
+        assert line["probabilities"] == pytest.approx(dict(zip(LABELS, probs[i].tolist(), strict=True)), abs=6e-5)
+        assert line["attention"] == pytest.approx(dict(zip(DIMS, attention[i].tolist(), strict=True)), abs=6e-5)
+    assert first["used"] == (["speech", "text"] if with_text else ["speech"])
+    assert second["used"] == ["speech"] and second["absent"] == {"text": "no transcript"}
+    assert first["absent"] == ({} if with_text else {"text": "no transcript"})
+
+
+def test_media_of_files_and_folders_in_order(tmp_path):
+    for name in ("b.mp4", "a.WAV", "notes.txt", "single.mkv"):
+        (tmp_path / name).touch()
+    single = str(tmp_path / "single.mkv")
+    assert [path.name for path in module.media([single, str(tmp_path)])] == [
+        "single.mkv",
+        "a.WAV",
+        "b.mp4",
+        "single.mkv",
+    ]
+    (tmp_path / "empty").mkdir()
+    for entry, message in (("empty", "no media file in it"), ("gone", "no such file or folder")):
+        with pytest.raises(DataError, match=message):
+            list(module.media([str(tmp_path / entry)]))
