@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 from transformers import CLIPModel
 
+from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.errors import UsageError
 from tests.models.test_clip import EOS, assert_close, encode_image, encode_text, write_clip

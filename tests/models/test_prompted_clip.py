@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mer_jax.models.clip import layer_at, num_layers
+from mer_jax.models.clip import CLIP, layer_at, num_layers
 from mer_jax.models.prompted_clip import encode_image, image_prompts, in_parts, run_layers, text_positions, text_prompts
-from tests.models.test_clip import assert_close, images, ported, small_config, torch_clip
+from tests.models.test_clip import assert_close, images, write_clip
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return ported(torch_clip(small_config()), tmp_path_factory.mktemp("clip"), dtype=jnp.float32)
+def clip(oracle, tmp_path_factory):
+    return CLIP.from_pretrained(write_clip(oracle, tmp_path_factory.mktemp("clip")), dtype=jnp.float32)
 
 
 def normal(*shape):
