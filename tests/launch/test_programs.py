@@ -11,6 +11,7 @@ from benchmarks.work import CLIP_L14
 from configs.semi import get_config
 from launch.programs import all_programs, uncounted_layers
 from mer_jax.models import CLIP
+from mer_jax.models.prompted_clip import encode_image
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 from tests.product_flops import product_flops
@@ -69,7 +70,7 @@ def test_uncounted_layers_follow_from_the_depth_of_the_prompts(depth, uncounted)
     assert uncounted_layers(tower.layers, prompts) == uncounted
 
     def run(tower, pixels, prompts):
-        return tower(pixels, prompts=prompts)
+        return encode_image(tower, pixels, prompts) if depth else tower(pixels)
 
     arguments = (tower, jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32), prompts if depth else None)
     every_pass, once = (product_flops(run, *arguments, bodies_once=value) for value in (False, True))
