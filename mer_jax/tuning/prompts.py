@@ -112,7 +112,7 @@ class PromptTuning:
         scores = {
             "mode": self.settings.mode,
             "zero_shot": float(np.mean([waf(labels[fold], zero_shot[fold]) for fold in folds])),
-            "linear_probe": linear_probe(embeddings, labels, folds),
+            "linear_probe": linear_probe(embeddings, labels, fold_of),
             "tuned": float(state.best_waf.mean()),
             "tuned_last": float(state.waf[:, -1].mean()),
             "strips": write_strips(model, plain, example_prompts, example_clips, encoder.reader, pictures),
@@ -121,10 +121,10 @@ class PromptTuning:
         return TunedPrompts(video_encoder(self.inputs.encoders.video, model, state.best_prompts), scores, curves)
 
 
-def linear_probe(embeddings: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray]) -> float:
-    """Mean WAF over folds, each bool [N], of logistic regression on frozen embeddings [N, P]."""
+def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
+    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
     scores = []
-    for fold in folds:
+    for fold in (fold_of == number for number in np.unique(fold_of)):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         predictions = probe.fit(embeddings[~fold], labels[~fold]).predict(embeddings[fold])
         scores.append(float(weighted_f1(labels[fold], predictions, int(labels.max()) + 1)))
