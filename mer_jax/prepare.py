@@ -17,8 +17,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from mer_jax.data import check
+from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import cut_faces
 from mer_jax.data.dataset import RootData, open_dataset
+from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.faces import FACE_SIZE
 from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
@@ -45,25 +47,38 @@ def main() -> None:
         raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
     settings = read_settings(Settings, config)
     dataset = open_dataset(settings.variant, settings.data)
-    extraction = settings.extraction
     if CHECK.value:
-        with progress("media files", sum(clip.media is not None for clip in dataset.clips), "file") as bar:
-            problems = list(check.probe_media(dataset.clips, extraction.workers, extraction.time_limit, bar.update))
-        print("\n".join(check.report(dataset, problems)))
+        print_check(dataset, settings.extraction)
     if PREVIEW.value:
-        clips = previewed_clips(dataset.clips, PREVIEW_CLIPS.value)
-        rows = preview_rows(clips, partial(cut_faces, settings=extraction))
-        contact_sheet(Path(PREVIEW.value), rows, FACE_SIZE)
-        print("\n".join(caption for caption, _ in rows))
+        preview(dataset, settings.extraction, Path(PREVIEW.value), PREVIEW_CLIPS.value)
     if OUTPUT.value:
-        from mer_jax.data.builder import Mer  # brings tensorflow_datasets
+        prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)
 
-        print("\n".join(check.overview(dataset)), file=sys.stderr)
-        name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
-        root = settings.data.root if isinstance(settings.data, RootData) else "."
-        with progress("prepared", len(dataset.clips), "clip") as bar:
-            records, output = RecordSettings(settings.prepare, extraction), Path(OUTPUT.value).expanduser()
-            print(Mer(name, dataset, records, output, bar.update).build(Path(root), BEAM.value))
+
+def print_check(dataset: Dataset, settings: ExtractionSettings) -> None:
+    """The report of `--check`, on standard output."""
+    with progress("media files", sum(clip.media is not None for clip in dataset.clips), "file") as bar:
+        problems = list(check.probe_media(dataset.clips, settings.workers, settings.time_limit, bar.update))
+    print("\n".join(check.report(dataset, problems)))
+
+
+def preview(dataset: Dataset, settings: ExtractionSettings, path: Path, count: int) -> None:
+    """The contact sheet of `--preview`, and its captions on standard output."""
+    rows = preview_rows(previewed_clips(dataset.clips, count), partial(cut_faces, settings=settings))
+    contact_sheet(path, rows, FACE_SIZE)
+    print("\n".join(caption for caption, _ in rows))
+
+
+def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str | None) -> None:
+    """Clips -> TFDS; prints the folder to train from."""
+    from mer_jax.data.builder import Mer  # brings tensorflow_datasets
+
+    print("\n".join(check.overview(dataset)), file=sys.stderr)
+    name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
+    root = settings.data.root if isinstance(settings.data, RootData) else "."
+    with progress("prepared", len(dataset.clips), "clip") as bar:
+        records = RecordSettings(settings.prepare, settings.extraction)
+        print(Mer(name, dataset, records, output, bar.update).build(Path(root), beam_runner))
 
 
 if __name__ == "__main__":

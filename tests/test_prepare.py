@@ -45,8 +45,8 @@ def test_records_are_made_under_the_data_sets_name(tmp_path, monkeypatch, capsys
     asked = []
 
     class Mer:
-        def __init__(self, name, read, records, output, advance):
-            asked.extend((name, read, records, output))
+        def __init__(self, name, dataset, records, output, advance):
+            asked.extend((name, dataset, records, output))
 
         def build(self, root, beam_runner):
             asked.extend((root, beam_runner))
@@ -56,8 +56,8 @@ def test_records_are_made_under_the_data_sets_name(tmp_path, monkeypatch, capsys
     dataset = Dataset(name, ("x", "y"), (Clip("a", "train", label="x"),), {})
     settings = Settings(variant="folder", data=FolderData(root=str(tmp_path)), extraction=EXTRACTION)
     module.prepare(dataset, settings, tmp_path / "out", "DirectRunner")
-    made, read, *rest = asked
-    assert made == expected and read(None) is dataset
+    made, prepared, *rest = asked
+    assert made == expected and prepared is dataset
     assert rest == [RecordSettings(settings.prepare, EXTRACTION), tmp_path / "out", tmp_path, "DirectRunner"]
     assert capsys.readouterr().out == "the folder\n"
 
