@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 
 import jax
 import pytest
@@ -56,3 +57,13 @@ def pytest_collection_modifyitems(items):
         if {"oracle", "torch"} & inspect.signature(item.function).parameters.keys():
             item.add_marker("parity")
     items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest file first, beside all the others
+
+
+@pytest.fixture
+def usual_signals():
+    """Python's own handlers, whatever a library has installed in a process that many tests share."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler or signal.SIG_DFL)

@@ -6,6 +6,8 @@ import pytest
 
 from mer_jax.runtime.signals import stop_requests
 
+pytestmark = pytest.mark.usefixtures("usual_signals")
+
 
 def test_the_first_signal_takes_its_course_at_the_end():
     done = []

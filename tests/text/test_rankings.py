@@ -49,6 +49,7 @@ def test_a_dry_run_only_plans(tmp_path):
     assert rankings.failures == {"a": "not asked yet"}
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_a_stop_request_ends_it_after_the_answers_under_way(tmp_path):
     class Stopped(Fake):
         def rank(self, transcripts, labels, spent):
