@@ -1,34 +1,44 @@
-"""The first signal waits for what is under way, a second one does not."""
+"""The first signal waits for what is under way, a second one does not. Each in a process of its own: it may end one."""
 
 import signal
+import subprocess
+import sys
 
-import pytest
+HEAD = "import signal\nfrom mer_jax.runtime.signals import stop_requests\n"
 
-from mer_jax.runtime.signals import stop_requests
 
-pytestmark = pytest.mark.usefixtures("usual_signals")
+def run(*lines):
+    done = subprocess.run([sys.executable, "-c", HEAD + "\n".join(lines)], capture_output=True, text=True)
+    return done.returncode, done.stdout.split(), done.stderr
 
 
 def test_the_first_signal_takes_its_course_at_the_end():
-    done = []
-    with pytest.raises(KeyboardInterrupt), stop_requests() as stopping:
-        done.append(stopping())
-        signal.raise_signal(signal.SIGINT)
-        done.append(stopping())
-    assert done == [False, True]
+    code, printed, errors = run(
+        "with stop_requests() as stopping:",
+        "    print(stopping())",
+        "    signal.raise_signal(signal.SIGINT)",
+        "    print(stopping(), flush=True)",
+    )
+    assert printed == ["False", "True"] and code != 0 and "KeyboardInterrupt" in errors
 
 
 def test_a_second_signal_takes_its_course_at_once():
-    done = []
-    with pytest.raises(KeyboardInterrupt), stop_requests():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        done.append("still here")
-    assert not done
+    code, printed, _ = run(
+        "with stop_requests() as stopping:",
+        "    signal.raise_signal(signal.SIGINT)",
+        "    print(stopping(), flush=True)",
+        "    signal.raise_signal(signal.SIGTERM)",
+        "    print('still here', flush=True)",
+    )
+    assert printed == ["True"] and code == -signal.SIGTERM
 
 
 def test_without_a_signal_nothing_changes():
-    usual = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stop_requests() as stopping:
-        assert not stopping()
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == usual
+    code, printed, _ = run(
+        "both = signal.SIGINT, signal.SIGTERM",
+        "usual = [signal.getsignal(number) for number in both]",
+        "with stop_requests() as stopping:",
+        "    print(stopping())",
+        "print([signal.getsignal(number) for number in both] == usual)",
+    )
+    assert (code, printed) == (0, ["False", "True"])
