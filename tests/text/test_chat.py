@@ -61,9 +61,9 @@ def test_asked_once_and_never_again(serve, tmp_path):
     assert KEY.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind])
+@pytest.mark.parametrize("kind", [kind for kind in SERVER_FAULTS if "429" not in kind and kind != "late"])
 def test_faults_of_the_server_cost_nothing_but_time(serve, tmp_path, kind):
-    server, annotator = serve({"timeout_s": 4.0} if kind == "late" else {}, faults=0.4, kinds=(kind,), late=9.0)
+    server, annotator = serve(faults=0.4, kinds=(kind,))
     transcripts = texts(12)
     rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
     check(rankings, transcripts)
