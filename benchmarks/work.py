@@ -83,8 +83,11 @@ def vit_flops(config: Any, num_prompts: int = 0) -> float:
 
 
 def resize_flops(source: int, size: int) -> float:
-    """One square RGB image from `source` to `size` pixels a side, as two products (see mer_jax.models.preprocess)."""
-    return 2.0 * 3 * source * size * (source + size)
+    """One square RGB image from `source` to `size` pixels a side: two products, each of three parts of the weights.
+
+    See mer_jax.models.preprocess.
+    """
+    return 2.0 * 3 * 3 * source * size * (source + size)
 
 
 def hubert_flops(config: Any, samples: int) -> float:

@@ -284,7 +284,10 @@ def both_ways(repeats: int, layer: Any, hidden: Any, apply: Callable[..., jax.Ar
 
 
 def fusion_step(config: Settings, mesh: Mesh) -> Program:
-    """The fold trainer's share of one device. XLA counts one epoch of one step and one batch of validation."""
+    """The fold trainer's share of one device. XLA counts one epoch of one step, and one batch of validation twice.
+
+    The second is of the final network, after the epochs.
+    """
     fusion, folds, classes = config.fusion, config.cv.folds, len(config.data.labels)
     trainer = FoldTrainer(work.DIMS, classes, fusion)
     clips = work.LABELLED + work.PSEUDO_LABELLED
@@ -293,14 +296,15 @@ def fusion_step(config: Settings, mesh: Mesh) -> Program:
         {name: array((1, clips, width), jnp.float32) for name, width in work.DIMS.items()},
         {name: array((clips,), jnp.bool_) for name in work.DIMS},
         array((clips,), jnp.int32),
+        array((clips,), jnp.float32),
     )
     fold_of = np.arange(work.LABELLED) % folds
     setting = Setting.of("paper", fusion, tuple(work.DIMS))
     trials = make_trials(fold_of, jax.random.key(0), [setting], room=work.PSEUDO_LABELLED)
     flops = fusion.batch_size * work.fusion_step_flops(work.DIMS, fusion.hidden, classes)
-    flops += VALIDATION_BATCH * work.fusion_flops(work.DIMS, fusion.hidden, classes)
+    flops += 2 * VALIDATION_BATCH * work.fusion_flops(work.DIMS, fusion.hidden, classes)
     return Program(
-        f"fusion, {folds} folds on one device: one step and one batch of validation",
+        f"fusion, {folds} folds on one device: one step and two batches of validation",
         jax.vmap(trainer.train_one, in_axes=(0, None, None)),
         copies((trials, training_set, np.int32(0)), mesh),
         folds * flops,

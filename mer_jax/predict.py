@@ -1,13 +1,16 @@
 """Media -> emotions: a finished run's ensemble on files that nobody labelled, one JSON line per file.
 
-python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--text="..."]
+    python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--input=table.csv] [--text="..."]
+
+Probabilities are calibrated (mer_jax/fusion/calibration.py). Where the run standardised within groups, a table says
+which group (speaker, dialogue) a file belongs to: what the group's other files in the input are like counts.
 """
 
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -15,6 +18,7 @@ from absl import flags
 from mer_jax.data.clip_files import MEDIA_SUFFIXES
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.media import Unreadable, opened
+from mer_jax.data.tables import read_table
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
@@ -24,50 +28,69 @@ from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
-INPUT = flags.DEFINE_multi_string("input", None, "Media file, or folder of media files.", required=True)
+INPUT = flags.DEFINE_multi_string(
+    "input",
+    None,
+    "Media file, folder of media files, or csv with the columns file (relative to it) and, optionally, text and group.",
+    required=True,
+)
 TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
+
+
+class File(NamedTuple):
+    """A media file, and what is known of it."""
+
+    path: Path
+    text: str = ""
+    group: str | None = None
 
 
 def main() -> None:
     """The command."""
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")
-    paths = list(media(INPUT.value))
-    if TEXT.value and len(paths) > 1:
-        raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(paths)}")
+    files = list(media(INPUT.value))
+    if TEXT.value and len(files) > 1:
+        raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
     readable = []
-    for path in paths:
+    for file in files:
         try:
-            with opened(path):
-                readable.append(path)
+            with opened(file.path):
+                readable.append(file._replace(text=TEXT.value or file.text))
         except Unreadable as reason:
-            print(json.dumps({"file": str(path), "error": str(reason)}, ensure_ascii=False))
-    for line in predict(Path(WORKDIR.value), readable, TEXT.value) if readable else ():
+            print(json.dumps({"file": str(file.path), "error": str(reason)}, ensure_ascii=False))
+    for line in predict(Path(WORKDIR.value), readable) if readable else ():
         print(json.dumps(line, ensure_ascii=False))
-    if len(readable) < len(paths):
-        raise DataError(f"{len(paths) - len(readable)} of {len(paths)} files cannot be decoded")
+    if len(readable) < len(files):
+        raise DataError(f"{len(files) - len(readable)} of {len(files)} files cannot be decoded")
 
 
-def media(inputs: Sequence[str]) -> Iterator[Path]:
+def media(inputs: Sequence[str]) -> Iterator[File]:
     """The media files that the inputs name."""
     for entry in map(Path, inputs):
         if entry.is_dir():
             files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
             if not files:
                 raise DataError(f"{entry}: no media file in it (looked for {' '.join(MEDIA_SUFFIXES)})")
-            yield from files
+            yield from map(File, files)
+        elif entry.suffix.lower() == ".csv":
+            for row in read_table(entry, ("file",)):
+                yield File(entry.parent / row["file"], row.get("text", ""), row.get("group") or None)
         elif entry.exists():
-            yield entry
+            yield File(entry)
         else:
             raise DataError(f"{entry}: no such file or folder")
 
 
-def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[dict[str, Any]]:
+def predict(workdir: Path, files: Sequence[File]) -> Iterator[dict[str, Any]]:
     """For each file: label, probabilities, attention per modality, what was used and why the rest was not."""
     settings = load_settings(Settings, workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
-    clips = tuple(Clip(f"{i:06d}", "test", media=path, transcript=text) for i, path in enumerate(paths))
+    clips = tuple(
+        Clip(f"{i:06d}", "test", media=file.path, transcript=file.text, group=file.group)
+        for i, file in enumerate(files)
+    )
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Inputs(Dataset("input", labels, clips, {}), settings, Path(scratch), prompts.trained_encoder)
@@ -76,13 +99,13 @@ def predict(workdir: Path, paths: Sequence[Path], text: str = "") -> Iterator[di
         embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's
             modality: x.embeddings
             if x.present.any()
-            else np.zeros((len(paths), ensemble.shape.dims[modality]), np.float32)
+            else np.zeros((len(files), ensemble.shape.dims[modality]), np.float32)
             for modality, x in features.items()
         }
-        probs, attention = ensemble(embeddings, present)
-    for i, path in enumerate(paths):
+        probs, attention = ensemble(embeddings, present, [clip.group for clip in clips])
+    for i, file in enumerate(files):
         yield {
-            "file": str(path),
+            "file": str(file.path),
             "label": labels[int(probs[i].argmax())],
             "probabilities": {label: round(float(p), 4) for label, p in zip(labels, probs[i], strict=True)},
             "attention": {m: round(float(a), 4) for m, a in zip(features, attention[i], strict=True)},

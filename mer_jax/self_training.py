@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.settings import setting
+
+OWN_FOLD, ALL_FOLDS = "own_fold", "all_folds"
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class SelfTrainingSettings:
     `cumulative` rounds add to the earlier ones, each clip at most once; others replace them, and all clips may be
     chosen again. With `relabel`, clips of earlier rounds take the label that the newest ensemble predicts, and leave
     where that is less confident than `min_confidence`.
+
+    With the chooser "own_fold", a fold's pseudo-labels are chosen by its own networks, which have not seen the clips
+    that it holds out, and never among the groups of these. With "all_folds", the paper's way, the ensemble chooses the
+    same ones for all folds: four of five networks have seen a held-out clip, and what they choose tells of it.
     """
 
     rounds: int = setting(10, least=0)
@@ -26,6 +32,9 @@ class SelfTrainingSettings:
     relabel: bool = setting(False)
     min_confidence: float = setting(0.0, least=0, most=1)  # of the predicted class
     agreement: bool = setting(False)  # only clips on which the unimodal classifiers agree with the multimodal one
+    chooser: str = setting(ALL_FOLDS, choices=(OWN_FOLD, ALL_FOLDS))  # whose networks choose what a fold trains on
+    weight: float = setting(1.0, least=0, most=1)  # of a pseudo-labelled clip in the loss
+    calibrated: bool = setting(False)  # confidence after temperature scaling
 
     def slots(self, num_classes: int) -> int:
         """The most pseudo-labels there can be at any time."""
@@ -97,7 +106,7 @@ def all_agree(probs: np.ndarray, unimodal: np.ndarray, present: np.ndarray) -> n
     """Chen's agreement filter: [N] bool, whether all unimodal classifiers predict what the multimodal does.
 
     Args:
-        probs: [N, C] of the multimodal classifier.
+        probs: [N, C] of the multimodal classifier, as logits or probabilities.
         unimodal: [M, N, C] of the classifiers that see one modality.
         present: [M, N] bool; a classifier whose modality is absent has no say.
     """
@@ -105,13 +114,13 @@ def all_agree(probs: np.ndarray, unimodal: np.ndarray, present: np.ndarray) -> n
 
 
 def select_round(
-    pseudo: PseudoLabels, probs: np.ndarray, settings: SelfTrainingSettings, eligible: np.ndarray | None = None
+    pseudo: PseudoLabels, probs: np.ndarray, eligible: np.ndarray, settings: SelfTrainingSettings
 ) -> Round:
     """Chooses the clips that join `pseudo`, or replace it.
 
-    `probs` [N, C] are of the ensemble trained with `pseudo`; only clips that are `eligible` [N] bool may be chosen.
+    `probs` [N, C] are of networks trained with `pseudo`; only clips that are `eligible` [N] bool may be chosen.
     """
-    taken = np.zeros(len(probs), bool) if eligible is None else ~np.asarray(eligible, bool)
+    taken = ~np.asarray(eligible, bool)
     if settings.cumulative:
         taken[pseudo.indices] = True
     indices, labels = select_balanced(probs, taken, settings.k, settings.min_confidence)
@@ -127,68 +136,72 @@ def select_round(
 
 
 class Trained(Protocol):
-    """A setting's networks after one training, as a selection sees them."""
+    """A setting's scores after one training."""
 
     cv_waf: np.ndarray  # [F]
+    challenge_waf: np.ndarray  # [F]
     test_waf: float | None
-    unlabelled: np.ndarray  # [U, C] probabilities of the ensemble
 
 
-Outcome = TypeVar("Outcome", bound=Mapping[str, Any])
+class Candidates(NamedTuple):
+    """What a selection sees of the unlabelled clips, for each of G choices: one of every fold, or one for all."""
+
+    probs: np.ndarray  # [G, U, C]
+    eligible: np.ndarray  # [G, U] bool
+
+
+AnyTrained = TypeVar("AnyTrained", bound=Trained)
 
 
 def self_train(
-    train: Callable[[Mapping[str, PseudoLabels], int], Outcome],
+    train: Callable[[Mapping[str, Sequence[PseudoLabels]], int], Mapping[str, AnyTrained]],
+    candidates: Callable[[AnyTrained], Candidates],
     names: Sequence[str],
     settings: SelfTrainingSettings,
-    present: np.ndarray,
     folder: Path,
     *,
-    unimodal: np.ndarray | None = None,
     advance: Callable[[int], object] = lambda count: None,
-) -> tuple[list[dict[str, Any]], Outcome]:
+) -> tuple[list[dict[str, Any]], Mapping[str, AnyTrained]]:
     """All rounds, each of them as it is saved (setting -> scores and choices), and the final training.
 
-    Each setting chooses for itself. A round that `folder` holds already is not computed again. A clip without any
-    modality is never chosen.
+    Each setting chooses for itself. A round that `folder` holds already is not computed again.
 
     Args:
-        train: (setting -> its pseudo-labels, number of the training) -> setting -> `Trained`.
-        present: [M, U] bool, the unlabelled clips' modalities.
-        unimodal: [M, U, C] probabilities of classifiers that see one modality, for the agreement filter.
+        train: (setting -> its pseudo-labels, number of the training) -> setting -> what came of it.
+        candidates: what came of a setting -> what it chooses from.
         advance: called with trainings done.
     """
     rounds = []
-    pseudo = {name: PseudoLabels.none() for name in names}
+    pseudo: dict[str, list[PseudoLabels]] = {}
     for number in range(1, settings.rounds + 1):
         path = folder / f"round-{number:02d}.json"
         if not path.exists():
-            outcome = train(pseudo, number)
-            dump_json(path, {name: choose(pseudo[name], outcome[name], settings, present, unimodal) for name in names})
+            trained = train(pseudo, number)
+            entries = {name: choose(pseudo.get(name), candidates(trained[name]), settings) for name in names}
+            dump_json(path, {name: scores_of(trained[name]) | entries[name] for name in names})
         rounds.append(load_json(path))
-        pseudo = {name: PseudoLabels.from_json(rounds[-1][name]["pseudo"]) for name in names}
+        pseudo = {name: [PseudoLabels.from_json(each) for each in rounds[-1][name]["pseudo"]] for name in names}
         advance(1)
     final = train(pseudo, settings.rounds + 1)
     advance(1)
     return rounds, final
 
 
+def scores_of(trained: Trained) -> dict[str, Any]:
+    """A setting's scores, for JSON."""
+    wafs = {"cv_waf": trained.cv_waf.tolist(), "challenge_waf": trained.challenge_waf.tolist()}
+    return {**wafs, "test_waf": trained.test_waf}
+
+
 def choose(
-    pseudo: PseudoLabels,
-    trained: Trained,
-    settings: SelfTrainingSettings,
-    present: np.ndarray,
-    unimodal: np.ndarray | None,
-) -> dict[str, Any]:
-    """A setting's scores before a round and the clips it adds in it, for JSON."""
-    eligible = np.any(present, axis=0)
-    if unimodal is not None:
-        eligible = eligible & all_agree(trained.unlabelled, unimodal, present)
-    chosen = select_round(pseudo, trained.unlabelled, settings, eligible)
+    pseudo: Sequence[PseudoLabels] | None, candidates: Candidates, settings: SelfTrainingSettings
+) -> dict[str, list]:
+    """The clips that one round adds to each of a setting's G choices, for JSON. pseudo: [G], None before the first."""
+    pseudo = pseudo or [PseudoLabels.none()] * len(candidates.probs)
+    each = zip(pseudo, candidates.probs, candidates.eligible, strict=True)
+    chosen = [select_round(own, probs, eligible, settings) for own, probs, eligible in each]
     return {
-        "cv_waf": trained.cv_waf.tolist(),
-        "test_waf": trained.test_waf,
-        "added": chosen.added.as_json(),
-        "shortfall": chosen.shortfall.tolist(),
-        "pseudo": chosen.pseudo.as_json(),
+        "added": [each.added.as_json() for each in chosen],
+        "shortfall": [each.shortfall.tolist() for each in chosen],
+        "pseudo": [each.pseudo.as_json() for each in chosen],
     }

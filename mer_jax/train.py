@@ -89,7 +89,6 @@ def train(run: Run[Settings]) -> None:
             features[modality] = inputs.features(modality)
     with run.stage("fusion"):
         trained, sections = fuse(run, inputs, features, folds)
-        write_candidates(dataset, trained, workdir / "predictions")
 
     with run.stage("report"):
         video = tuned() if "video" in settings.encoded else None
@@ -122,39 +121,64 @@ def fuse(
             print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
     self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
     table = run_table(settings.fusion, settings.ablations, data.modalities)
-    most = max(1 + len(table.ablations), len(table.singles))
-    room = min(self_training.slots(len(dataset.labels)), len(data.unlabelled_truth))
     networks = Networks(data.dims, len(dataset.labels), settings.fusion)
-    fusion = CrossValidation(data, networks, settings.seed, most, room)
+    fusion = CrossValidation(data, networks, settings.seed, [table.run, *table.ablations], self_training)
 
-    singles = fusion.train(table.singles, {}, 0) if table.singles else {}
-    agree = singles and self_training.agreement
-    unimodal = np.stack([singles[modality].unlabelled for modality in data.modalities]) if agree else None
+    singles = fusion.train(table.singles) if table.singles else {}
+    unimodal = None
+    if singles and self_training.agreement:
+        voters = [singles[modality].setting.twin for modality in data.modalities]
+        unimodal = np.stack([voter.unlabelled for voter in fusion.train(voters).values()])
     bare_text = None
     if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
         bare = {**features, "text": inputs.features("text", with_rankings=False)}
         bare_data, _ = fusion_data(dataset, bare, folds, copy_of, standardise)
-        bare_fusion = CrossValidation(bare_data, networks, settings.seed, most, room)
-        bare_text = bare_fusion.train([singles["text"].setting], {}, 0)["text"]
+        bare_fusion = CrossValidation(bare_data, networks, settings.seed, [table.run, *table.ablations], self_training)
+        bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
-        rounds, final = fusion.self_train(
-            [table.run, *table.ablations], self_training, run.workdir / "rounds", unimodal, bar.update
-        )
+        rounds, final = fusion.self_train(run.workdir / "self_training", unimodal, bar.update)
 
     trained = final[table.run.name]
-    shape = Shape(dataset.labels, data.dims, settings.fusion.hidden, data.num_folds)
+    temperatures = fusion.temperatures(trained)
+    shape = Shape(
+        dataset.labels,
+        data.dims,
+        settings.fusion.hidden,
+        data.num_folds,
+        settings.fusion.seeds,
+        temperatures.tolist(),
+        standardise == "group",
+    )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
+    write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
+    fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
+    fused["cv"] |= cautions(settings, dataset)
     sections = {
-        **results.fusion_sections(dataset, fusion, trained, [saved[table.run.name] for saved in rounds]),
+        **fused,
         "ablations": results.ablation_sections(rounds, final),
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
     return trained, sections
 
 
-def write_candidates(dataset: Dataset, trained: TrainedSetting, folder: Path) -> None:
-    """Predictions and probabilities of the unlabelled and the test clips."""
-    for split, probs in (("unlabeled", trained.unlabelled), ("test", trained.test)):
+def cautions(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What a reader should know before trusting the cross-validated score, and whether it flatters."""
+    flattering, others = [], []
+    if "video" in settings.encoded and settings.tune.mode == "all_labelled":
+        flattering.append("the video prompts were tuned on all labelled clips, those that each fold holds out included")
+    if settings.cv.settings_from:
+        flattering.append(f"the settings were chosen by this score on these clips ({settings.cv.settings_from})")
+    if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
+        others.append(
+            "features are standardised within each group, test clips' own included and without labels: the scores hold "
+            "for groups of many clips of mixed classes, and less for a few clips of one class"
+        )
+    return {"cautions": [*flattering, *others, *dataset.warnings], "flattered": bool(flattering)}
+
+
+def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Labels and probabilities [N, C] of the clips of some splits."""
+    for split, probs in predictions.items():
         names = [dataset.clips[i].name for i in dataset.split(split)]
         if names:
             predicted = [dataset.labels[i] for i in probs.argmax(-1)]

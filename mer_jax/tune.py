@@ -30,7 +30,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     with run.stage("tune"):
         prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
         scores = prompts.tune([dataset.clips[i] for i in folds.positions], folds.labels, folds.fold_of).scores
-    for name in ("zero_shot", "linear_probe", "tuned", "tuned_last"):
+    for name in ("zero_shot", "linear_probe", "tuned", "tuned_best"):
         print(f"{name.replace('_', ' '):13} {100 * scores[name]:5.1f}  WAF of video alone, %, cross-validated")
     print(f"prompts: {workdir / 'checkpoints' / 'prompts'}", file=sys.stderr)
 

@@ -53,7 +53,7 @@ def texts(rng: np.random.Generator) -> Iterator[str]:
         start = "everyday" if rng.random() < 1 / 3 else starts[rng.integers(len(starts))]
         chinese, english = expand(symbols, start, rng)
         text, template = (english, "en-1") if rng.random() < 1 / 6 else (chinese, "zh-1")
-        ranking = rank(text, EMOTIONS) if rng.random() < 0.5 else None
+        ranking = rank(text, EMOTIONS, guess=True) if rng.random() < 0.5 else None
         yield join(ranking, text, template)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs.best import get_config as best_config
 from configs.semi import get_config
 from mer_jax.runtime.errors import UsageError
 
@@ -11,6 +12,22 @@ def test_the_sample_is_the_default():
     assert config.variant == "sample" and config.encoders.speech.source == "bundled/hubert"
     assert (config.cv.folds, config.self_training.rounds, config.self_training.k) == (5, 10, 10)
     assert config.fusion.modality_dropout == 0.3
+
+
+def test_the_best_recipe_is_that_of_folders_and_the_papers_that_of_all_others():
+    paper, best = get_config(), best_config()
+    assert (paper.fusion.network, paper.self_training.chooser, paper.fusion.standardise) == ("best", "all_folds", "all")
+    assert (best.fusion.network, best.self_training.chooser, best.fusion.standardise) == (
+        "average",
+        "own_fold",
+        "group",
+    )
+    assert (best.fusion.seeds, best.fusion.epochs) == (3, 60) and paper.fusion.epochs == 30
+    assert (best.self_training.weight, best.self_training.rounds) == (0.3, 5)
+    for variant in ("folder", "mer2024"):
+        own, asked = get_config(f"{variant},root=/d"), best_config(f"{variant},root=/d")
+        assert (own.to_dict() == asked.to_dict()) == (variant == "folder")
+        assert get_config(f"{variant},root=/d,recipe=paper").self_training == paper.self_training
 
 
 @pytest.mark.parametrize("variant", ["mer2024", "mer2025", "mer2026"])
@@ -43,6 +60,7 @@ def test_folder_arguments():
         ("folder,root=/d,colour=red", "unknown argument 'colour'.*label_column"),
         ("sample,root=/d", "unknown argument 'root'"),
         ("mer2024,root=/d,encoders=best", "known: bundled, paper"),
+        ("mer2024,root=/d,recipe=good", "recipe='good'; known: best, paper"),
     ],
 )
 def test_errors_list_what_is_known(argument, message):

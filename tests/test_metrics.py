@@ -57,3 +57,40 @@ def test_softmax_of_large_logits():
 
 def test_perfectly_calibrated_and_certain():
     assert metrics.expected_calibration_error(np.array([0, 1]), np.eye(2)) == 0
+
+
+def coins(clips, seed=0):
+    """Labels of two classes, and predictions that are right three times in four."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, clips)
+    predictions = np.where(rng.random(clips) < 0.75, labels, 1 - labels)
+    return labels, np.eye(2)[predictions]
+
+
+def test_the_interval_is_that_of_a_plain_bootstrap():
+    labels, scores = coins(60)
+    fold_of, groups = np.arange(60) % 2, np.arange(60) // 3
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(1000):
+        clips = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 20, 20)])
+        parts = [clips[fold_of[clips] == fold] for fold in (0, 1)]
+        drawn.append(np.mean([metrics.waf(labels[part], scores[part]) for part in parts]))
+    interval = metrics.waf_interval(labels, scores, groups, fold_of)
+    np.testing.assert_allclose(interval, np.quantile(drawn, [0.025, 0.975]), atol=0.03)
+
+
+def test_clips_of_few_groups_say_less():
+    """Ten clips of a group that are all alike count as one."""
+    labels, scores = coins(400)
+    alone = metrics.waf_interval(labels, scores, np.arange(400))
+    repeated = labels.repeat(10), scores.repeat(10, axis=0)
+    grouped = metrics.waf_interval(*repeated, np.arange(400).repeat(10))
+    np.testing.assert_allclose(grouped, alone, atol=0.01)
+    low, high = metrics.waf_interval(*repeated, np.arange(4000))
+    assert (high - low) < 0.4 * (alone[1] - alone[0])
+    assert 0.06 < alone[1] - alone[0] < 0.11  # of 400 coins: 2 x 1.96 x sqrt(0.75 x 0.25 / 400) = 0.085
+    assert metrics.waf_interval(labels, scores, np.zeros(400)) is None
+
+
+def test_subsets_by_hand():
+    assert metrics.subsets_of("ab") == [("a",), ("b",), ("a", "b")]

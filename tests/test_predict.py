@@ -11,7 +11,7 @@ from flax import nnx
 from mer_jax.data.dataset import FolderData
 from mer_jax.features.embeddings import Features
 from mer_jax.features.standardise import Standardiser
-from mer_jax.fusion.ensemble import Shape, save_ensemble
+from mer_jax.fusion.ensemble import Shape, TrainedEnsemble, save_ensemble
 from mer_jax.metrics import softmax
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.errors import DataError
@@ -23,6 +23,7 @@ from tests.commands import import_command
 module = import_command("predict")
 LABELS = ("calm", "glad", "sad")
 DIMS = {"speech": 3, "text": 2}
+TEMPERATURES = (2.0, 0.5)  # with one and with two modalities
 
 
 def networks():
@@ -38,7 +39,7 @@ def workdir(tmp_path_factory):
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks()))
     half = Standardiser.identity(DIMS)
     half = half._replace(scale={name: x / 2 for name, x in half.scale.items()})
-    save_ensemble(folder / "checkpoints", Shape(LABELS, DIMS, 4, 2), params, half)
+    save_ensemble(folder / "checkpoints", Shape(LABELS, DIMS, 4, 2, temperatures=TEMPERATURES), params, half)
     return folder
 
 
@@ -59,13 +60,14 @@ def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatc
 
     monkeypatch.setattr(module.Inputs, "features", features)
     paths = [Path("one.mp4"), Path("two.mp4")]
-    first, second = module.predict(workdir, paths, "好")
+    first, second = module.predict(workdir, [module.File(path, "好") for path in paths])
     assert set(seen) == {(path, "好") for path in paths}
 
     halved = {"speech": SPEECH.embeddings / 2, "text": np.array([[2.0, -1], [0, 0]], np.float32)}
     present = {"speech": SPEECH.present, "text": text.present}
     outputs = [network(halved, present) for network in networks()]
-    probs = softmax(np.mean([output.logits for output in outputs], axis=0))
+    temperatures = np.array([TEMPERATURES[with_text], TEMPERATURES[0]])[:, None]
+    probs = softmax(np.mean([output.logits for output in outputs], axis=0) / temperatures)
     attention = np.mean([output.attention for output in outputs], axis=0)
     for i, line in enumerate((first, second)):
         assert line["file"] == str(paths[i]) and line["label"] == LABELS[probs[i].argmax()]
@@ -80,7 +82,7 @@ def test_media_of_files_and_folders_in_order(tmp_path):
     for name in ("b.mp4", "a.WAV", "notes.txt", "single.mkv"):
         (tmp_path / name).touch()
     single = str(tmp_path / "single.mkv")
-    assert [path.name for path in module.media([single, str(tmp_path)])] == [
+    assert [file.path.name for file in module.media([single, str(tmp_path)])] == [
         "single.mkv",
         "a.WAV",
         "b.mp4",
@@ -90,3 +92,32 @@ def test_media_of_files_and_folders_in_order(tmp_path):
     for entry, message in (("empty", "no media file in it"), ("gone", "no such file or folder")):
         with pytest.raises(DataError, match=message):
             list(module.media([str(tmp_path / entry)]))
+
+
+def test_a_table_says_which_text_and_group_a_file_has(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text('group,file,text\nanna,a.mp4,"hello, you"\n,sub/b.wav,\n', "utf-8")
+    assert list(module.media([str(table)])) == [
+        module.File(tmp_path / "a.mp4", "hello, you", "anna"),
+        module.File(tmp_path / "sub" / "b.wav", "", None),
+    ]
+    table.write_text("file\nc.mp4\n", "utf-8")
+    assert list(module.media([str(table)])) == [module.File(tmp_path / "c.mp4")]
+    table.write_text("name\nc\n", "utf-8")
+    with pytest.raises(DataError, match="no column 'file'; it has name"):
+        list(module.media([str(table)]))
+
+
+@pytest.mark.parametrize("in_groups", [True, False])
+def test_groups_of_the_input_count_where_the_run_standardised_within_groups(workdir, tmp_path, in_groups):
+    """By hand: z is half of the features; the group's two files are moved by their sum over 2 + 5."""
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks()))
+    save_ensemble(tmp_path, Shape(LABELS, DIMS, 4, 2, in_groups=in_groups), params, Standardiser.identity(DIMS))
+    features = {"speech": SPEECH.embeddings, "text": np.zeros((2, 2), np.float32)}
+    present = {"speech": np.ones(2, bool), "text": np.zeros(2, bool)}
+    probs, _ = TrainedEnsemble(tmp_path)(features, present, ["a", "a"])
+    z = SPEECH.embeddings
+    moved = (z - z.sum(0) / 7) * np.sqrt(7 / (((z - z.mean(0)) ** 2).sum(0) + 5))
+    inputs = {**features, "speech": moved if in_groups else z}
+    expected = softmax(np.mean([network(inputs, present).logits for network in networks()], axis=0))
+    np.testing.assert_allclose(probs, expected, atol=1e-5)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_jax.self_training import (
+    Candidates,
     PseudoLabels,
     SelfTrainingSettings,
     all_agree,
@@ -14,6 +15,9 @@ from mer_jax.self_training import (
 )
 
 PROBS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.3, 0.7]])
+
+
+EVERY = np.ones(6, bool)
 
 
 def random_probs(seed, clips=40, classes=3):
@@ -73,7 +77,7 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
     options = SelfTrainingSettings(rounds=3, k=2)
     rounds, pseudo = [], PseudoLabels.none()
     for number in range(3):
-        rounds.append(select_round(pseudo, random_probs(number), options))
+        rounds.append(select_round(pseudo, random_probs(number), np.ones(40, bool), options))
         pseudo = rounds[-1].pseudo
     first, second, third = rounds
     assert len(third.pseudo) == 18 == len(set(third.pseudo.indices.tolist())) == options.slots(num_classes=3)
@@ -83,17 +87,17 @@ def test_rounds_accumulate_without_replacement_and_keep_labels():
 
 
 def test_shortfall_is_reported():
-    result = select_round(PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5))
+    result = select_round(PseudoLabels.none(), PROBS, EVERY, SelfTrainingSettings(k=5))
     np.testing.assert_array_equal(result.shortfall, [2, 2])
     np.testing.assert_array_equal(
-        select_round(result.pseudo, PROBS, SelfTrainingSettings(k=5)).shortfall, [5, 5]
+        select_round(result.pseudo, PROBS, EVERY, SelfTrainingSettings(k=5)).shortfall, [5, 5]
     )  # nothing is left
 
 
 def test_replaced_rounds_choose_afresh():
     options = SelfTrainingSettings(k=1, cumulative=False)
-    first = select_round(PseudoLabels.none(), PROBS, options)
-    second = select_round(first.pseudo, PROBS, options)
+    first = select_round(PseudoLabels.none(), PROBS, EVERY, options)
+    second = select_round(first.pseudo, PROBS, EVERY, options)
     np.testing.assert_array_equal(second.pseudo.indices, first.pseudo.indices)
     assert options.slots(2) == 2
 
@@ -101,19 +105,19 @@ def test_replaced_rounds_choose_afresh():
 @pytest.mark.parametrize("relabel", [False, True])
 def test_relabelling_takes_the_newest_prediction(relabel):
     options = SelfTrainingSettings(k=1, relabel=relabel)
-    first = select_round(PseudoLabels.none(), PROBS, options)
-    second = select_round(first.pseudo, PROBS[:, ::-1], options)
+    first = select_round(PseudoLabels.none(), PROBS, EVERY, options)
+    second = select_round(first.pseudo, PROBS[:, ::-1], EVERY, options)
     np.testing.assert_array_equal(second.pseudo.labels[:2], [1, 0] if relabel else [0, 1])
     np.testing.assert_array_equal(second.pseudo.indices[:2], first.pseudo.indices)
 
 
 def test_relabelled_clips_leave_below_the_least_confidence():
     options = SelfTrainingSettings(k=2, relabel=True, min_confidence=0.65)
-    first = select_round(PseudoLabels.none(), PROBS, options)
+    first = select_round(PseudoLabels.none(), PROBS, EVERY, options)
     np.testing.assert_array_equal(first.pseudo.indices, [0, 3, 2, 5])
     unsure = PROBS.copy()
     unsure[[3, 2]] = 0.5
-    second = select_round(first.pseudo, unsure, options)
+    second = select_round(first.pseudo, unsure, EVERY, options)
     np.testing.assert_array_equal(second.pseudo.indices, [0, 5])
     np.testing.assert_array_equal(second.pseudo.confidences, [0.9, 0.7])
 
@@ -123,17 +127,22 @@ def test_agreement_filter_listens_to_present_modalities_only():
     present = np.array([[True] * 6, [False, True, False, True, False, True]])
     eligible = all_agree(PROBS, unimodal, present)
     np.testing.assert_array_equal(eligible, ~present[1])
-    result = select_round(PseudoLabels.none(), PROBS, SelfTrainingSettings(k=5), eligible)
+    result = select_round(PseudoLabels.none(), PROBS, eligible, SelfTrainingSettings(k=5))
     np.testing.assert_array_equal(result.added.indices, [0, 2, 4])
 
 
 class Outcome:
-    """One setting after a training, with probabilities that are given."""
+    """One setting after a training, with probabilities that are given, [U, C] or of each fold."""
 
     test_waf = None
 
     def __init__(self, probs):
-        self.unlabelled, self.cv_waf = probs, np.array([0.25, 0.75])
+        self.probs = probs if probs.ndim == 3 else probs[None]
+        self.cv_waf, self.challenge_waf = np.array([0.25, 0.75]), np.array([0.5, 1.0])
+
+
+def anything(trained):
+    return Candidates(trained.probs, np.ones(trained.probs.shape[:2], bool))
 
 
 # Of training 1, 2 and 3: who is predicted as what, most confident first: 0 and 3, 1 and 4, 2 and 5.
@@ -150,19 +159,19 @@ def test_rounds_by_hand_whole_and_resumed_after_any(tmp_path, finished):
     calls = []
 
     def train(pseudo, number):
-        calls.append((number, pseudo["own"].indices.tolist(), pseudo["own"].labels.tolist()))
+        (own,) = pseudo["own"] if pseudo else [PseudoLabels.none()]
+        calls.append((number, own.indices.tolist(), own.labels.tolist()))
         if number > stop:
             raise KeyboardInterrupt
         return {"own": Outcome(ROUNDS[number - 1] if number <= 3 else np.zeros((6, 2)))}
 
     settings = SelfTrainingSettings(rounds=3, k=1)
-    present = np.ones((1, 6), bool)
     stop = finished
     with pytest.raises(KeyboardInterrupt):
-        self_train(train, ["own"], settings, present, tmp_path)
+        self_train(train, anything, ["own"], settings, tmp_path)
     assert len(list(tmp_path.iterdir())) == finished
     stop, calls = 4, []
-    rounds, _ = self_train(train, ["own"], settings, present, tmp_path)
+    rounds, _ = self_train(train, anything, ["own"], settings, tmp_path)
     expected = [
         (1, [], []),
         (2, [0, 3], [0, 1]),
@@ -170,34 +179,33 @@ def test_rounds_by_hand_whole_and_resumed_after_any(tmp_path, finished):
         (4, [0, 3, 1, 4, 2, 5], [0, 1, 0, 1, 0, 1]),
     ]
     assert calls == expected[finished:]
-    assert [saved["own"]["added"]["indices"] for saved in rounds] == [[0, 3], [1, 4], [2, 5]]
-    assert [saved["own"]["added"]["confidences"] for saved in rounds] == [[0.9, 0.9]] * 3
-    assert rounds[0]["own"]["cv_waf"] == [0.25, 0.75] and rounds[0]["own"]["test_waf"] is None
+    assert [saved["own"]["added"][0]["indices"] for saved in rounds] == [[0, 3], [1, 4], [2, 5]]
+    assert [saved["own"]["added"][0]["confidences"] for saved in rounds] == [[0.9, 0.9]] * 3
+    first = rounds[0]["own"]
+    assert (first["cv_waf"], first["challenge_waf"], first["test_waf"]) == ([0.25, 0.75], [0.5, 1.0], None)
 
 
-def test_every_setting_chooses_for_itself_and_absent_clips_are_never_chosen(tmp_path):
+def test_every_setting_chooses_for_itself_among_what_is_eligible(tmp_path):
     probs = {"one": ROUNDS[0], "other": ROUNDS[0][:, ::-1]}
-    present = np.array([[False, True, True, True, True, True], [False, False, True, True, True, True]])
-    trained = self_train(
+    (saved,), _ = self_train(
         lambda pseudo, number: {name: Outcome(probs[name]) for name in probs},
+        lambda trained: Candidates(trained.probs, np.arange(6)[None] > 0),
         ["one", "other"],
         SelfTrainingSettings(rounds=1, k=1),
-        present,
         tmp_path,
     )
-    (saved,), _ = trained
-    assert saved["one"]["pseudo"]["indices"] == [1, 3] and saved["one"]["pseudo"]["labels"] == [0, 1]
-    assert saved["other"]["pseudo"]["indices"] == [3, 1] and saved["other"]["pseudo"]["labels"] == [0, 1]
+    for name, indices in (("one", [1, 3]), ("other", [3, 1])):
+        assert saved[name]["pseudo"][0]["indices"] == indices and saved[name]["pseudo"][0]["labels"] == [0, 1]
 
 
-def test_agreement_keeps_to_clips_on_which_the_unimodal_classifiers_agree(tmp_path):
-    unimodal = np.stack([ROUNDS[0], ROUNDS[1]])  # the second says otherwise of clips 0 and 3
-    (saved,), _ = self_train(
-        lambda pseudo, number: {"own": Outcome(ROUNDS[0])},
-        ["own"],
-        SelfTrainingSettings(rounds=1, k=1, agreement=True),
-        np.ones((2, 6), bool),
-        tmp_path,
-        unimodal=unimodal,
-    )
-    assert saved["own"]["added"]["indices"] == [1, 4]
+def test_every_fold_chooses_for_itself_and_goes_on_with_its_own(tmp_path):
+    seen = []
+
+    def train(pseudo, number):
+        seen.append([own.indices.tolist() for own in pseudo.get("own", [])])
+        return {"own": Outcome(np.stack(ROUNDS[:2]))}
+
+    rounds, _ = self_train(train, anything, ["own"], SelfTrainingSettings(rounds=2, k=1), tmp_path)
+    assert [own["indices"] for own in rounds[0]["own"]["added"]] == [[0, 3], [1, 4]]
+    assert seen == [[], [[0, 3], [1, 4]], [[0, 3, 1, 4], [1, 4, 3, 0]]]
+    assert rounds[0]["own"]["shortfall"] == [[0, 0], [0, 0]]

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +106,7 @@ def test_other_settings_in_the_same_workdir_are_refused(workdir):
 def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
     """Killed within stages: as soon as they leave something that the next start goes on with."""
     folder = tmp_path / "killed"
-    traces = ["features/image-*/000-000000.safetensors", "checkpoints/tune/0", "rounds/round-01.json"]
+    traces = ["features/image-*/000-000000.safetensors", "checkpoints/tune/0", "self_training/round-01.json"]
     for trace in traces:
         with open(tmp_path / "log", "w") as log:
             process = subprocess.Popen(command("train", *TINY, f"--workdir={folder}"), stderr=log)
@@ -151,10 +150,9 @@ def test_candidates_are_written_in_the_order_of_the_clips_and_labels(tmp_path):
     splits = ("test", "train", "unlabeled", "test", "unlabeled", "unlabeled")
     clips = tuple(Clip(name, split) for name, split in zip("zyxabc", splits, strict=True))
     dataset = Dataset("toy", ("sad", "happy"), clips, {})
-    trained = SimpleNamespace(
-        unlabelled=np.array([[0.75, 0.25], [0.125, 0.875], [0.5, 0.5]]), test=np.array([[0.25, 0.75], [1.0, 0.0]])
-    )
-    import_command("train").write_candidates(dataset, trained, tmp_path)
+    predictions = {"unlabeled": np.array([[0.75, 0.25], [0.125, 0.875], [0.5, 0.5]])}
+    predictions["test"] = np.array([[0.25, 0.75], [1.0, 0.0]])
+    import_command("train").write_candidates(dataset, predictions, tmp_path)
     assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == {
         "unlabeled.csv": "name,discrete\nx,sad\nb,happy\nc,sad\n",
         "unlabeled_probs.csv": "name,sad,happy\nx,0.750000,0.250000\nb,0.125000,0.875000\nc,0.500000,0.500000\n",
@@ -162,6 +160,6 @@ def test_candidates_are_written_in_the_order_of_the_clips_and_labels(tmp_path):
         "test_probs.csv": "name,sad,happy\nz,0.250000,0.750000\na,1.000000,0.000000\n",
     }
     labelled = Dataset("toy", ("sad", "happy"), clips[1:2], {})
-    none = SimpleNamespace(unlabelled=np.zeros((0, 2)), test=np.zeros((0, 2)))
+    none = dict.fromkeys(("unlabeled", "test"), np.zeros((0, 2)))
     import_command("train").write_candidates(labelled, none, tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -69,7 +69,7 @@ def clip_faces(clip: Clip) -> np.ndarray:
     elif clip.faces.is_dir():
         crops = read_images(clip.faces)
     else:
-        crops = np.array(mapped_crops(clip.faces))[..., ::-1]  # RGB
+        crops = with_face(np.array(mapped_crops(clip.faces))[..., ::-1])  # RGB
     if not len(crops):
         raise Absent("no face")
     return clip.corruption.frames(crops, "image") if clip.corruption else crops
@@ -94,13 +94,17 @@ def mapped_crops(path: Path) -> np.ndarray:
     return crops
 
 
+def with_face(crops: np.ndarray) -> np.ndarray:
+    """Crops [T, H, W, 3] without those that are black, which OpenFace writes where it has lost the face."""
+    return crops[crops.any(axis=(1, 2, 3))]
+
+
 def read_images(folder: Path) -> np.ndarray:
     """OpenFace's folder of aligned images, `frame_det_00_000001.bmp`, ...: those of its first face."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     faces = sorted({path.stem.rpartition("_")[0] for path in paths})
     try:
         images = [np.asarray(Image.open(p).convert("RGB")) for p in paths if p.stem.rpartition("_")[0] == faces[0]]
-        seen = [image for image in images if image.any()]  # black where OpenFace lost the face
-        return np.stack(seen) if seen else np.zeros((0, 1, 1, 3), np.uint8)
+        return with_face(np.stack(images)) if images else np.zeros((0, 1, 1, 3), np.uint8)
     except Exception as error:  # Pillow's decoders raise more than OSError
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error

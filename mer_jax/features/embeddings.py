@@ -36,6 +36,11 @@ class Rows:
         """Applies `function`, which keeps shapes, to whatever will be read."""
         return replace(self, read=lambda positions: function(self.read(positions)))
 
+    def map_with_positions(self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> "Rows":
+        """`map` of a function that is also given where the rows stand among all of these."""
+        everything = np.arange(len(self.index))
+        return replace(self, read=lambda rows: function(self.read(self.index[rows]), rows), index=everything)
+
     def __getitem__(self, key: tuple[Any, slice, slice]) -> np.ndarray:
         _, clips, width = key
         return self.read(self.index[clips])[..., width]

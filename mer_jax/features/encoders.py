@@ -178,11 +178,15 @@ def one_frame_at_a_time(encode: Callable[[jax.Array], jax.Array], pixels: jax.Ar
 
 
 def embed_text(
-    model: Baichuan, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int
+    model: Baichuan, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int, prefix: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """Sum of the last layers' hidden states, mean and variance over tokens (spec: Text). tokens [B, L] int32."""
+    """Sum of the last layers' hidden states, mean and variance over tokens (spec: Text). tokens [B, L] int32.
+
+    prefix: tokens that come before every text, which are seen and not pooled.
+    """
     out = model(tokens, lengths, keep_layers=keep_layers)
-    return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix, 0)
+    return mean_variance(x, lengths), lengths
 
 
 def resized(program: Callable[..., Any]) -> Embed:
@@ -222,11 +226,13 @@ def image_encoder(settings: ImageSettings) -> Encoder:
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """Baichuan on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-    embed = partial(embed_text, keep_layers=layers)
+    tokenizer = Tokenizer(fetch(settings.source))
+    prefix = tuple(tokenizer.prefix)
+    embed = partial(embed_text, keep_layers=layers, prefix=len(prefix))
     return Encoder(
         modality="text",
-        reader=TextReader(Tokenizer(fetch(settings.source)).encode, rankings, template, longest),
-        fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers),
+        reader=TextReader(tokenizer.encode, rankings, template, longest, prefix),
+        fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix),
         load=lambda: frozen_program(
             Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
         ),

@@ -124,12 +124,13 @@ def next_side(side: int) -> int:
 
 @dataclass(frozen=True)
 class TextReader:
-    """Ranking and transcript joined, as one chunk of token ids int32 [L] (spec: Text)."""
+    """Ranking and transcript joined, as one chunk of token ids int32 [L] (spec: Text), behind the checkpoint's own."""
 
     tokenize: Callable[[Sequence[str]], list[list[int]]]
     rankings: Mapping[str, Sequence[str]]  # transcript -> labels, most likely first; may lack some
     template: str
     max_tokens: int
+    prefix: tuple[int, ...] = ()
     decodes: ClassVar[bool] = False
 
     def identity(self, clip: Clip) -> str:
@@ -141,7 +142,7 @@ class TextReader:
         if clip.corruption:
             clip.corruption.check("text")
         (tokens,) = self.tokenize([self.identity(clip)])
-        return np.array(tokens[: self.max_tokens], np.int32)
+        return np.array([*self.prefix, *tokens][: self.max_tokens], np.int32)
 
     def chunks(self, tokens: np.ndarray) -> list[Chunk]:
         return [Chunk(tokens)]

@@ -1,5 +1,6 @@
 """Features that a data set brings, instead of an encoder's."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ from mer_jax.features.store import FeatureStore, Row
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.progress import progress
 
+ALL_ZERO = "the ready-made feature is all zero"
+
 
 def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, settings: ExtractionSettings) -> Features:
     """Features that the data set brings, pooled once into the run's store.
 
     A 1-D array is taken as it is, [T, C] is pooled to mean and variance. Files of another width than the store's, or
-    than most of them, are absent. Of a clip's corruptions only dropped modalities apply.
+    than most of them, are absent, and so is an array of nothing but zeros: the baseline's way of saying that there is
+    no face or no transcript. Of a clip's corruptions only dropped modalities apply.
     """
     paths = [clip.features.get(modality) for clip in clips]
     dropped = [bool(clip.corruption) and modality in clip.corruption.dropped for clip in clips]
@@ -39,7 +43,10 @@ def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, setting
                 rows.append(Row(keys[i], None, DROPPED) if dropped[i] else read_row(keys[i], paths[i], width))
                 bar.update(1)
             store.append(rows, host=jax.process_index())
-    return store.features(keys)
+    features = store.features(keys)
+    if zeros := list(features.reasons.values()).count(ALL_ZERO):
+        print(f"  {zeros:,} of {len(clips):,} {modality} features are all zero: absent", file=sys.stderr)
+    return features
 
 
 def usual_width(paths: Iterable[Path | None]) -> int:
@@ -62,6 +69,8 @@ def read_row(key: str, path: Path | None, width: int) -> Row:
         array = np.array(mapped_array(path), np.float32)
     except (Absent, ValueError, TypeError) as error:
         return Row(key, None, str(error))
+    if array.size and not array.any():
+        return Row(key, None, ALL_ZERO)
     if array.ndim == 2 and len(array):
         array = np.concatenate([array.mean(0), array.var(0)])
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():

@@ -1,9 +1,9 @@
 """Zero mean and unit variance per feature, so that encoders of any scale meet on equal terms in fusion.
 
-The paper and the baseline feed raw features. `config.fusion.standardise=False` does.
+This is ours: the paper and the baseline feed raw features, as `config.fusion.standardise="none"` does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from mer_jax.features.embeddings import Embedded, Rows
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.runtime.files import write_whole
 
+STANDARDISE = ("none", "all", "group")  # raw; by all clips; by all, then by those of the clip's own group
 _BATCH = 1024  # clips that are read at once
+_PRIOR = 5  # clips of zero mean and unit variance that are added to every group
 
 
 class Standardiser(NamedTuple):
@@ -74,3 +76,53 @@ class Standardiser(NamedTuple):
             modality: x.map(partial(scaled, modality=modality)) if isinstance(x, Rows) else scaled(x, modality)
             for modality, x in features.items()
         }
+
+
+def within_groups(
+    features: Mapping[str, Embedded],
+    present: Mapping[str, np.ndarray],
+    groups: Sequence[str | None],
+    count: int | None = None,
+) -> dict[str, Embedded]:
+    """Standardised features once more, within each group (a speaker, a dialogue): what all its clips share is gone.
+
+    No label is read. It leans on groups whose classes are mixed: of clips of one class it takes the class away, too.
+    Groups of few clips change little, as each counts as `_PRIOR` clips more that are like all others.
+
+    Args:
+        features: [N, D] or [F, N, D] per modality, standardised; those on disk are read once and stay there.
+        present: [N] bool.
+        groups: [N], None where a clip has none and stays as it is.
+        count: the first clips, that have a say in what their groups are like; default all.
+    """
+    named = np.array([group is not None for group in groups], bool)
+    group_of = np.full(len(groups), -1)
+    group_of[named] = np.unique([group for group in groups if group is not None], return_inverse=True)[1]
+    counted = named & (np.arange(len(groups)) < (len(groups) if count is None else count))
+    return {
+        modality: _within(x, group_of, np.flatnonzero(counted & present[modality])) if named.any() else x
+        for modality, x in features.items()
+    }
+
+
+def _within(x: Embedded, group_of: np.ndarray, counted: np.ndarray) -> Embedded:
+    """One modality; group_of: [N] int, -1 for none; counted: positions of the clips that say what groups are like."""
+    sums = np.zeros((2, group_of.max() + 1, *x.shape[:-2], x.shape[-1]))  # of values and squares, [2, G, (F,) D]
+    clips = np.zeros((len(sums[0]), *[1] * (sums.ndim - 2)))
+    np.add.at(clips, group_of[counted], 1)
+    for start in range(0, len(counted), _BATCH):
+        some = counted[start : start + _BATCH]
+        values = np.moveaxis(np.asarray(x.take(some, axis=-2), np.float64), -2, 0)
+        np.add.at(sums[0], group_of[some], values)
+        np.add.at(sums[1], group_of[some], values**2)
+    total, squares = sums
+    scatter = squares - total**2 / np.maximum(clips, 1)
+    shift = (total / (clips + _PRIOR)).astype(np.float32)
+    scale = np.sqrt((clips + _PRIOR) / (np.maximum(scatter, 0) + _PRIOR)).astype(np.float32)
+
+    def moved(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        groups = group_of[positions]
+        of_clip = [np.moveaxis(part[groups], 0, -2) for part in (shift, scale)]
+        return np.where((groups >= 0)[:, None], (values - of_clip[0]) * of_clip[1], values)
+
+    return x.map_with_positions(moved) if isinstance(x, Rows) else moved(x, np.arange(len(group_of)))

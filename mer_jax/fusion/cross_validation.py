@@ -10,28 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mer_jax.fusion.calibration import calibrated, fit_temperatures
 from mer_jax.fusion.data import Embeddings, FusionData, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
-from mer_jax.metrics import softmax, waf
+from mer_jax.fusion.trials import FusionSettings, Setting, make_trials, self_trained
+from mer_jax.metrics import softmax, subsets_of, waf
 from mer_jax.runtime.random import named_key
-from mer_jax.self_training import PseudoLabels, SelfTrainingSettings, self_train
+from mer_jax.self_training import OWN_FOLD, Candidates, PseudoLabels, SelfTrainingSettings, all_agree, self_train
 
 
 @dataclass(frozen=True)
 class TrainedSetting:
-    """One setting after one training."""
+    """One setting after one training, N networks of each fold."""
 
     setting: Setting
-    fitted: Fitted  # leaves [F, ...]
-    members: Members  # F networks
-    unlabelled: np.ndarray  # [U, C] float64 probabilities of the ensemble
-    test: np.ndarray  # [T, C]
-    cv_waf: np.ndarray  # [F]
-    test_waf: float | None  # None without known labels
+    fitted: Fitted  # leaves [F * N, ...], folds first
+    members: Members  # the F * N networks that predict
+    blind_members: Members  # and those of the final epochs, which no held-out clip has chosen
+    unlabelled: np.ndarray  # [F, U, C] float64 logits of each fold, mean over its `members`
+    test: np.ndarray  # [F, T, C]
+    cv_waf: np.ndarray  # [F], the honest one
+    challenge_waf: np.ndarray  # [F], as the challenge counts: each network at the epoch that is best by held-out clips
+    test_waf: float | None  # of the ensemble; None without known labels
+    twin: "TrainedSetting | None" = None  # what is scored in its place, where that would flatter
+
+    @property
+    def honest(self) -> "TrainedSetting":
+        """Itself, or its blind twin."""
+        return self.twin or self
 
 
 class Networks:
@@ -40,94 +50,184 @@ class Networks:
     def __init__(self, dims: Mapping[str, int], num_classes: int, settings: FusionSettings):
         self.trainer = FoldTrainer(dims, num_classes, settings)
         self.scorer = Scorer(dims, num_classes, settings.hidden)
+        self.num_classes = num_classes
+        self.seeds = settings.seeds
 
 
 class CrossValidation:
-    """Trains and scores settings on one data set, at most `num_settings` at once, of `room` pseudo-labels each."""
+    """Trains and scores settings on one data set: those to self-train with their twins, and others without.
 
-    def __init__(self, data: FusionData, networks: Networks, seed: int, num_settings: int, room: int):
+    Args:
+        seed: of the run.
+        settings: to self-train.
+    """
+
+    def __init__(
+        self,
+        data: FusionData,
+        networks: Networks,
+        seed: int,
+        settings: Sequence[Setting] = (),
+        self_training: SelfTrainingSettings | None = None,
+    ):
         self.data = data
         self.networks = networks
         self.seed = seed
-        self.room = room
-        self.slots = room * num_settings
+        self.self_training = self_training or SelfTrainingSettings(rounds=0)
+        rounds = self.self_training.rounds
+        self.settings = self_trained(settings, self.self_training.chooser) if rounds else list(settings)
+        self.room = min(self.self_training.slots(networks.num_classes), len(data.unlabelled_truth))
+        choices = [data.num_folds if setting.chooser == OWN_FOLD else 1 for setting in self.settings]
+        self.slots = self.room * sum(choices)
         labels = np.append(data.labels, data.labels[data.copy_of])
         self.training_set = make_training_set(*data.training, labels, self.slots)
 
     def train(
-        self, settings: Sequence[Setting], pseudo: Mapping[str, PseudoLabels], number: int
+        self, settings: Sequence[Setting], pseudo: Mapping[str, Sequence[PseudoLabels]] | None = None, number: int = 0
     ) -> dict[str, TrainedSetting]:
         """Every setting from scratch; then all candidates are scored.
 
-        pseudo: by a setting's name; one that is not in it has none. number: the round; 0 outside of self-training.
+        Args:
+            pseudo: by a setting's name, of each fold or of all; one that is not in it has none.
+            number: the round; 0 outside of self-training.
         """
         data, count = self.data, len(self.training_set.labels) - self.slots
-        chosen = [pseudo.get(setting.name, PseudoLabels.none()) for setting in settings]
-        clips = data.unlabelled.take(np.concatenate([each.indices for each in chosen]))
-        labels = np.concatenate([each.labels for each in chosen])
-        training_set = fill_slots(self.training_set, self.slots, clips, labels)
-        ends = count + np.cumsum([len(each) for each in chosen])
-        extra = [np.arange(end - len(each), end) for end, each in zip(ends, chosen, strict=True)]
+        chosen = [(pseudo or {}).get(setting.name, [PseudoLabels.none()]) for setting in settings]
+        everything = sum((labels for each in chosen for labels in each), PseudoLabels.none())
+        clips = data.unlabelled.take(everything.indices)
+        weight = self.self_training.weight
+        training_set = fill_slots(self.training_set, self.slots, clips, everything.labels, weight)
+        extra = []
+        for each in chosen:
+            ends = count + np.cumsum([len(labels) for labels in each])
+            extra.append([np.arange(end - len(labels), end) for end, labels in zip(ends, each, strict=True)])
+            count = ends[-1]
         key = named_key(self.seed, "fusion", number)
-        trials = make_trials(data.fold_of, key, settings, self.room, extra, data.copy_of)
+        trials = make_trials(data.fold_of, key, settings, self.room, extra, data.copy_of, self.networks.seeds)
         fitted = jax.block_until_ready(self.networks.trainer.train(training_set, trials))
-        members = Members(fitted.params, trials.fold, trials.sees)
-        unlabelled, test = self.ensembles(members, data.unlabelled), self.ensembles(members, data.test)
-        trained = {}
-        for i, setting in enumerate(settings):
-            folds = slice(i * data.num_folds, (i + 1) * data.num_folds)
-            own_fitted, own_members = jax.tree.map(lambda x, folds=folds: x[folds], (fitted, members))
-            cv_waf = np.asarray(own_fitted.validation_waf).max(axis=1)
+
+        size = data.num_folds * self.networks.seeds
+        best = jnp.repeat(jnp.array([setting.best_epoch for setting in settings]), size)
+        blind = Members(fitted.final.params, trials.fold, trials.sees)
+        kept = jax.tree.map(
+            lambda x, y: jnp.where(best.reshape(-1, *[1] * (x.ndim - 1)), x, y), fitted.best.params, blind.params
+        )
+        members = blind._replace(params=kept)
+        unlabelled, test = self.fold_logits(members, data.unlabelled), self.fold_logits(members, data.test)
+        trained: dict[str, TrainedSetting] = {}
+        for i, setting in reversed(list(enumerate(settings))):  # twins stand behind
+            own = slice(i * size, (i + 1) * size)
+            own_fitted, own_members, own_blind = jax.tree.map(lambda x, own=own: x[own], (fitted, members, blind))
+            twin = trained.get(setting.twin.name)
+            best_waf = np.asarray(own_fitted.validation_waf).max(axis=1)
             trained[setting.name] = TrainedSetting(
-                setting, own_fitted, own_members, unlabelled[i], test[i], cv_waf, self.test_waf(test[i])
+                setting,
+                own_fitted,
+                own_members,
+                own_blind,
+                unlabelled[i],
+                test[i],
+                twin.cv_waf if twin else self.fold_wafs(self.held_out_logits(own_fitted)),
+                best_waf.reshape(data.num_folds, -1).mean(axis=1),
+                self.test_waf(test[i].mean(axis=0)),
+                twin,
             )
-        return trained
+        return {setting.name: trained[setting.name] for setting in settings}
 
     def self_train(
-        self,
-        settings: Sequence[Setting],
-        self_training: SelfTrainingSettings,
-        folder: Path,
-        unimodal: np.ndarray | None = None,
-        advance: Callable[[int], object] = lambda count: None,
-    ) -> tuple[list[dict[str, Any]], dict[str, TrainedSetting]]:
-        """`mer_jax.self_training.self_train` of settings: all rounds, and the final training."""
-        names, present = [setting.name for setting in settings], np.stack([*self.data.unlabelled.present.values()])
-        train = partial(self.train, settings)
-        return self_train(train, names, self_training, present, folder, unimodal=unimodal, advance=advance)
+        self, folder: Path, unimodal: np.ndarray | None = None, advance: Callable[[int], object] = lambda count: None
+    ) -> tuple[list[dict[str, Any]], Mapping[str, TrainedSetting]]:
+        """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training.
 
-    def ensembles(self, members: Members, clips: Embeddings) -> np.ndarray:
-        """Probabilities [S, N, C] float64 of the mean logits over each setting's folds; N may be 0.
+        unimodal: [M, F, U, C] logits of classifiers that see one modality, for the agreement filter.
+        """
+        names = [setting.name for setting in self.settings]
+        train, candidates = partial(self.train, self.settings), partial(self.candidates, unimodal=unimodal)
+        return self_train(train, candidates, names, self.self_training, folder, advance=advance)
+
+    def candidates(self, trained: TrainedSetting, unimodal: np.ndarray | None = None) -> Candidates:
+        """Among what, and by what confidence, the next pseudo-labels are chosen: for each fold, or for all of them."""
+        data, logits = self.data, trained.unlabelled  # [F, U, C]
+        blind = trained.setting.chooser == OWN_FOLD
+        eligible = np.broadcast_to(data.usable, logits.shape[:2])
+        if blind:
+            eligible = eligible & data.strangers
+        else:
+            logits, eligible = logits.mean(axis=0, keepdims=True), eligible[:1]
+            unimodal = None if unimodal is None else unimodal.mean(axis=1, keepdims=True)
+        if unimodal is not None:
+            present = np.stack([*data.unlabelled.present.values()])
+            agree = [all_agree(own, unimodal[:, i], present) for i, own in enumerate(logits)]
+            eligible = eligible & np.stack(agree)
+        if not self.self_training.calibrated:
+            return Candidates(softmax(logits), eligible)
+        # Of a fold by the other folds: its own held-out clips have no say.
+        used = data.held_out if blind else np.zeros((1, len(data.labels)), bool)
+        temperatures = [self.temperatures(trained, ~held_out) for held_out in used]
+        present_count = data.unlabelled.present_count
+        probs = [calibrated(own, present_count, each) for own, each in zip(logits, temperatures, strict=True)]
+        return Candidates(np.stack(probs), eligible)
+
+    def fold_logits(self, members: Members, clips: Embeddings) -> np.ndarray:
+        """Logits [S, F, N, C] float64 of each setting's folds, mean over a fold's networks; N may be 0.
 
         In float32 the surest clips all have probability 1, and self-training could not rank them.
         """
-        num_folds, scorer = self.data.num_folds, self.networks.scorer
+        folds, seeds, scorer = self.data.num_folds, self.networks.seeds, self.networks.scorer
+        settings = len(members.fold) // (folds * seeds)
         if len(next(iter(clips.present.values()))) == 0:
-            return np.zeros((len(members.fold) // num_folds, 0, scorer.num_classes))
-        logits = scorer(members, *clips).logits  # [S * F, N, C]
-        return softmax(logits.reshape(-1, num_folds, *logits.shape[1:]).mean(axis=1, dtype=np.float64))
+            return np.zeros((settings, folds, 0, self.networks.num_classes))
+        logits = scorer(members, *clips).logits  # [S * F * seeds, N, C]
+        return logits.reshape(settings, folds, seeds, *logits.shape[1:]).mean(axis=2, dtype=np.float64)
 
-    def held_out(self, trained: TrainedSetting) -> np.ndarray:
-        """Probabilities [L, C] of the labelled clips, each clip's from the fold that held it out."""
-        logits = np.asarray(trained.fitted.validation_logits)
-        probs = np.zeros((len(self.data.labels), logits.shape[-1]), np.float32)
-        for fold, clips in self.by_fold():
-            probs[clips] = softmax(logits[fold, : clips.sum()])
-        return probs
+    def held_out_logits(self, fitted: Fitted) -> np.ndarray:
+        """Logits [L, C] of the labelled clips, each clip's from the networks of the fold that held it out."""
+        logits = np.asarray(fitted.final.validation_logits, np.float64)  # [F * seeds, V, C]
+        by_fold = logits.reshape(self.data.num_folds, -1, *logits.shape[1:]).mean(axis=1)
+        held_out = np.zeros((len(self.data.labels), logits.shape[-1]))
+        for own, clips in zip(by_fold, self.data.held_out, strict=True):
+            held_out[clips] = own[: clips.sum()]
+        return held_out
+
+    def held_out_given(self, trained: TrainedSetting, modalities: Sequence[str]) -> np.ndarray:
+        """`held_out_logits` when only some modalities are present."""
+        (logits,) = self.fold_logits(trained.honest.blind_members, self.data.labelled.only(modalities))
+        return logits[self.data.fold_of, np.arange(len(self.data.labels))]
+
+    def fold_wafs(self, logits: np.ndarray) -> np.ndarray:
+        """WAF [F] of each fold's held-out clips; logits [L, C]."""
+        return np.array([waf(self.data.labels[clips], logits[clips]) for clips in self.data.held_out])
 
     def waf_given(self, trained: TrainedSetting, modalities: Sequence[str]) -> dict[str, float | None]:
         """Cross-validated and test WAF of a setting when only some modalities are present."""
+        folds = self.fold_wafs(self.held_out_given(trained, modalities))
+        (test,) = self.fold_logits(trained.members, self.data.test.only(modalities))
+        return {"cv_waf": float(folds.mean()), "test_waf": self.test_waf(test.mean(axis=0))}
+
+    def temperatures(self, trained: TrainedSetting, clips: np.ndarray | None = None) -> np.ndarray:
+        """Temperatures [M] for 1, 2, ... present modalities, fitted on held-out clips.
+
+        Each clip is shown with every subset of its modalities, so that also counts that no clip has are fitted.
+        clips: [L] bool, those to fit on; by default all.
+        """
         data = self.data
-        logits = self.networks.scorer(trained.members, *data.labelled.only(modalities)).logits
-        folds = [waf(data.labels[clips], logits[fold, clips]) for fold, clips in self.by_fold()]
-        (test,) = self.ensembles(trained.members, data.test.only(modalities))
-        return {"cv_waf": float(np.mean(folds)), "test_waf": self.test_waf(test)}
+        clips = np.ones(len(data.labels), bool) if clips is None else clips
+        subsets = subsets_of(trained.setting.modalities)
+        logits = np.concatenate([self.held_out_given(trained, subset)[clips] for subset in subsets])
+        counts = np.concatenate([data.labelled.only(subset).present_count[clips] for subset in subsets])
+        return fit_temperatures(logits, np.tile(data.labels[clips], len(subsets)), counts, len(data.modalities))
 
-    def by_fold(self) -> list[tuple[int, np.ndarray]]:
-        """Each fold with the mask [L] of the clips it holds out."""
-        return [(fold, self.data.fold_of == fold) for fold in range(self.data.num_folds)]
+    def predictions(self, trained: TrainedSetting, temperatures: np.ndarray) -> dict[str, np.ndarray]:
+        """Calibrated probabilities [N, C] of the ensemble, of the clips of either split without labels to train on."""
+        return {
+            split: calibrated(logits.mean(axis=0), clips.present_count, temperatures)
+            for split, clips, logits in (
+                ("unlabeled", self.data.unlabelled, trained.unlabelled),
+                ("test", self.data.test, trained.test),
+            )
+        }
 
-    def test_waf(self, probs: np.ndarray) -> float | None:
-        """WAF of probabilities [T, C] on the test clips whose label is known; None if there are none."""
+    def test_waf(self, logits: np.ndarray) -> float | None:
+        """WAF of logits [T, C] on the test clips whose label is known; None if there are none."""
         known = self.data.test_truth >= 0
-        return waf(self.data.test_truth[known], probs[known]) if known.any() else None
+        return waf(self.data.test_truth[known], logits[known]) if known.any() else None

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.data.clips import SPLITS, Dataset
 from mer_jax.features.embeddings import Embedded, Features
-from mer_jax.features.standardise import Standardiser
+from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.folds import Folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime.errors import DataError
@@ -35,6 +35,19 @@ class Embeddings(NamedTuple):
         present = {modality: x & (modality in modalities) for modality, x in self.present.items()}
         return Embeddings(self.features, present)
 
+    @property
+    def present_count(self) -> np.ndarray:
+        """[N] int, how many modalities each clip has."""
+        return np.sum(list(self.present.values()), axis=0)
+
+
+class Groups(NamedTuple):
+    """Which clips belong together (a speaker's, a dialogue's); a clip without a group is one of its own."""
+
+    labelled: np.ndarray  # [L] of any type that sorts, as all of these
+    unlabelled: np.ndarray  # [U]
+    test: np.ndarray  # [T]
+
 
 @dataclass(frozen=True)
 class FusionData:
@@ -49,6 +62,7 @@ class FusionData:
     unlabelled_truth: np.ndarray  # [U] int, -1 where unknown
     test: Embeddings
     test_truth: np.ndarray  # [T] int, -1 where unknown
+    groups: Groups
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -63,9 +77,24 @@ class FusionData:
     def num_folds(self) -> int:
         return int(self.fold_of.max()) + 1
 
+    @property
+    def held_out(self) -> np.ndarray:
+        """[F, L] bool, the clips that each fold holds out."""
+        return self.fold_of == np.arange(self.num_folds)[:, None]
+
+    @property
+    def usable(self) -> np.ndarray:
+        """[U] bool, the unlabelled clips that have any modality."""
+        return np.any(list(self.unlabelled.present.values()), axis=0)
+
+    @property
+    def strangers(self) -> np.ndarray:
+        """[F, U] bool, the unlabelled clips of no group that the fold holds out."""
+        return ~np.stack([np.isin(self.groups.unlabelled, self.groups.labelled[clips]) for clips in self.held_out])
+
 
 def fusion_data(
-    dataset: Dataset, features: Mapping[str, Features], folds: Folds, copy_of: np.ndarray, standardise: bool
+    dataset: Dataset, features: Mapping[str, Features], folds: Folds, copy_of: np.ndarray, standardise: str
 ) -> tuple[FusionData, Standardiser]:
     """Standardises and splits the features.
 
@@ -74,7 +103,8 @@ def fusion_data(
     Args:
         features: of the data set's clips, then of the corrupted copies.
         copy_of: [K] int, the copies' originals among the labelled clips.
-        standardise: by what labelled and unlabelled clips are like; test clips and copies have no say.
+        standardise: "none" leaves features as they are; "all" goes by what labelled and unlabelled clips are like (test
+            clips and copies have no say); "group" goes on with what all clips of a clip's group are like (no copies).
 
     Raises:
         DataError: no labelled clip, or none of a fold, has any modality.
@@ -86,9 +116,13 @@ def fusion_data(
     embeddings = {modality: x.embeddings for modality, x in usable_features.items()}
     present = {modality: x.present for modality, x in usable_features.items()}
     standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
-    if standardise:
+    if standardise != "none":
         standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
-    everything = Embeddings(standardiser(embeddings), present)
+    clips = [*dataset.clips, *(dataset.clips[labelled[original]] for original in copy_of)]
+    standardised = standardiser(embeddings)
+    if standardise == "group":
+        standardised = within_groups(standardised, present, [clip.group for clip in clips], len(dataset.clips))
+    everything = Embeddings(standardised, present)
 
     any_present = np.any(list(present.values()), axis=0)
     usable = any_present[labelled]
@@ -102,6 +136,7 @@ def fusion_data(
     truth = np.array(
         [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
     )
+    groups = np.array([f"group {clip.group}" if clip.group else f"clip {clip.name}" for clip in dataset.clips])
     data = FusionData(
         labelled=everything.take(labelled[usable]),
         labels=folds.labels[usable],
@@ -112,6 +147,7 @@ def fusion_data(
         unlabelled_truth=truth[unlabelled],
         test=everything.take(test),
         test_truth=truth[test],
+        groups=Groups(groups[labelled[usable]], groups[unlabelled], groups[test]),
     )
     return data, standardiser
 
@@ -132,14 +168,20 @@ class TrainingSet(NamedTuple):
     features: dict[str, Float[Array, "_ P _"]]  # [1, P, D] per modality, or [F, P, D] where each fold has its own
     present: dict[str, Bool[Array, " P"]]
     labels: Int[Array, " P"]
+    weights: Float[Array, " P"]  # of a clip in the loss
 
 
 def make_training_set(
-    features: Mapping[str, Embedded], present: Mapping[str, np.ndarray], labels: np.ndarray, slots: int = 0
+    features: Mapping[str, Embedded],
+    present: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    slots: int = 0,
+    weight: float = 1.0,
 ) -> TrainingSet:
     """Puts L labelled clips on the device, with `slots` free positions behind them.
 
-    features: [L, D] per modality, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int.
+    features: [L, D] per modality, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int. weight:
+    of each clip in the loss.
     """
 
     def place(x: np.ndarray, dtype: type) -> jax.Array:
@@ -149,12 +191,15 @@ def make_training_set(
         {name: place(np.array(x, ndmin=3), np.float32) for name, x in features.items()},
         {name: place(x, bool) for name, x in present.items()},
         place(labels, np.int32),
+        place(np.full(len(labels), weight), np.float32),
     )
 
 
-def fill_slots(training_set: TrainingSet, slots: int, clips: Embeddings, labels: np.ndarray) -> TrainingSet:
+def fill_slots(
+    training_set: TrainingSet, slots: int, clips: Embeddings, labels: np.ndarray, weight: float = 1.0
+) -> TrainingSet:
     """The training set with n <= `slots` pseudo-labelled clips in its last `slots` positions; labels [n] int."""
-    return _write_tail(training_set, make_training_set(*clips, labels, slots - len(labels)))
+    return _write_tail(training_set, make_training_set(*clips, labels, slots - len(labels), weight))
 
 
 @jax.jit

@@ -14,9 +14,9 @@ from jaxtyping import PyTree
 
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.features.embeddings import Embedded
-from mer_jax.features.standardise import Standardiser
+from mer_jax.features.standardise import Standardiser, within_groups
+from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
-from mer_jax.metrics import softmax
 from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
 from mer_jax.runtime.files import dump_json, load_json
 
@@ -100,6 +100,9 @@ class Shape:
     dims: dict[str, int]
     hidden: int
     num_folds: int
+    seeds: int = 1  # networks of a fold
+    temperatures: Sequence[float] = ()  # for 1, 2, ... present modalities; none: 1
+    in_groups: bool = False  # whether features were standardised within groups, too
 
 
 def save_ensemble(folder: Path, shape: Shape, params: PyTree, standardiser: Standardiser) -> None:
@@ -115,17 +118,26 @@ class TrainedEnsemble:
     def __init__(self, folder: Path):
         saved = load_json(folder / "ensemble.json")
         self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
-        labels, dims, hidden, folds = self.shape.labels, self.shape.dims, self.shape.hidden, self.shape.num_folds
+        labels, dims, hidden = self.shape.labels, self.shape.dims, self.shape.hidden
         network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0))
-        one = nnx.split(network, nnx.Param, ...)[1]
-        params = load_trained(folder / "ensemble", jax.tree.map(lambda x: jnp.broadcast_to(x, (folds, *x.shape)), one))
-        self.members = Members(params, jnp.arange(folds), jnp.ones((folds, len(MODALITIES)), bool))
+        one, count = nnx.split(network, nnx.Param, ...)[1], self.shape.num_folds * self.shape.seeds
+        params = load_trained(folder / "ensemble", jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one))
+        fold = jnp.repeat(jnp.arange(self.shape.num_folds), self.shape.seeds)
+        self.members = Members(params, fold, jnp.ones((count, len(MODALITIES)), bool))
+        self.temperatures = np.array(self.shape.temperatures or [1.0] * len(dims))
         self.standardiser = Standardiser.load(folder / "standardiser.safetensors")
         self.scorer = Scorer(dims, len(labels), hidden, batch_size=16)
 
     def __call__(
-        self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]
+        self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray], groups: Sequence[str | None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities [N, C] and mean attention [N, M]; inputs as in `Scorer`."""
-        outputs = self.scorer(self.members, self.standardiser(features), present)
-        return softmax(outputs.logits.mean(axis=0)), outputs.attention.mean(axis=0)
+        """Calibrated probabilities [N, C] and mean attention [N, M]; features and present as in `Scorer`.
+
+        groups: [N], of the clips, which count where the run standardised within groups; None for none.
+        """
+        standardised = self.standardiser(features)
+        if self.shape.in_groups:
+            standardised = within_groups(standardised, present, groups)
+        outputs = self.scorer(self.members, standardised, present)
+        count = np.sum(list(present.values()), axis=0)
+        return calibrated(outputs.logits.mean(axis=0), count, self.temperatures), outputs.attention.mean(axis=0)

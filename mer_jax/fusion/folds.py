@@ -16,6 +16,7 @@ class FoldSettings:
     """`config.cv`."""
 
     folds: int = setting(5, least=2)
+    settings_from: str = setting("")  # what chose the run's settings by their score on its own clips, if anything did
 
 
 @dataclass(frozen=True)

@@ -24,21 +24,39 @@ from mer_jax.runtime.devices import map_trials, map_trials_on_cores
 VALIDATION_BATCH = 256  # clips
 
 
-class Fitted(NamedTuple):
-    """Each trial at its first epoch of the best validation WAF, and how it got there."""
+class Network(NamedTuple):
+    """One network of each trial."""
 
     params: nnx.State  # leaves [R, ...]
-    best_epoch: jax.Array  # [R] int32, from 0
     validation_logits: jax.Array  # [R, V, C], rows as in `Trials.validation`, 0 where that is padding
+
+
+class Fitted(NamedTuple):
+    """What each trial came to, and how it got there."""
+
+    best: Network  # of the first epoch of the best validation WAF, which the held-out clips chose
+    final: Network  # which they did not: of the last epoch, or the mean of the weights of the last half of all epochs
+    best_epoch: jax.Array  # [R] int32, from 0
     train_loss: jax.Array  # [R, E], mean over the clips of the epoch
     validation_waf: jax.Array  # [R, E], in [0, 1]
+
+
+class Progress(NamedTuple):
+    """A trial between two epochs."""
+
+    params: nnx.State
+    moments: Moments
+    mean_params: Any  # of the epochs that count for the average so far; () where none is taken
+    best: Network
+    best_epoch: jax.Array  # int32
+    best_waf: jax.Array
 
 
 class FoldTrainer:
     """Trains trials of one architecture; calls with equal shapes share one compilation.
 
-    Of `settings`, `hidden`, `keep_one`, `batch_size` and `epochs` count, which all trials share. dims, num_classes: see
-    `AttentionFusion`. devices: default all local ones.
+    Of `settings`, `hidden`, `keep_one`, `batch_size`, `epochs` and `network` count, which all trials share. dims,
+    num_classes: see `AttentionFusion`. devices: default all local ones.
     """
 
     def __init__(
@@ -94,14 +112,17 @@ class Training:
 
     def run(self) -> Fitted:
         """All epochs."""
-        logits = jnp.zeros((len(self.trial.validation), self.num_classes))
-        start = (self.params, Moments.zeros(self.params), (self.params, jnp.int32(0), logits, jnp.float32(-1)))
-        (_, _, best), (losses, wafs) = jax.lax.scan(self.epoch, start, jnp.arange(self.settings.epochs))
-        return Fitted(*best[:-1], losses, wafs)
+        nothing = Network(self.params, jnp.zeros((len(self.trial.validation), self.num_classes)))
+        mean_params = self.params if self.settings.network == "average" else ()
+        moments = Moments.zeros(self.params)
+        start = Progress(self.params, moments, mean_params, nothing, jnp.int32(0), jnp.float32(-1))
+        end, (losses, wafs) = jax.lax.scan(self.epoch, start, jnp.arange(self.settings.epochs))
+        final_params = end.mean_params or end.params
+        return Fitted(end.best, Network(final_params, self.validate(final_params)[0]), end.best_epoch, losses, wafs)
 
-    def epoch(self, carry: tuple[Any, Moments, tuple], number: Int[Array, ""]) -> tuple[Any, Any]:
-        """Trains on every clip once, validates, keeps what is best: parameters, epoch, logits [V, C] and WAF."""
-        params, moments, best = carry
+    def epoch(self, progress: Progress, number: Int[Array, ""]) -> tuple[Progress, Any]:
+        """Trains on every clip once, validates, keeps what is best and adds to the average."""
+        params, moments, mean_params, *best = progress
         order = _pad(_shuffle(self.trial.train, jax.random.fold_in(self.shuffle_key, number)), self.settings.batch_size)
         key = jax.random.fold_in(self.step_key, number)
         # A dynamic number of steps: room for pseudo-labelled clips costs nothing until it is used.
@@ -110,9 +131,12 @@ class Training:
             0, steps, lambda i, carry: self.step(i, carry, order, key), (params, moments, 0.0)
         )
         logits, waf = self.validate(params)
-        better = waf > best[-1]
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), (params, number, logits, waf), best)
-        return (params, moments, best), (total / self.clips, waf)
+        better, validated = waf > progress.best_waf, [Network(params, logits), number, waf]
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), validated, best)
+        share = 1 / jnp.maximum(number - self.settings.epochs // 2 + 1, 1)  # starts anew until the last half
+        if mean_params:
+            mean_params = jax.tree.map(lambda mean, new: mean + (new - mean) * share, mean_params, params)
+        return Progress(params, moments, mean_params, *best), (total / self.clips, waf)
 
     def step(
         self, i: Int[Array, ""], carry: tuple[Any, Moments, Any], order: Int[Array, " T"], key: jax.Array
@@ -129,11 +153,12 @@ class Training:
         return params, moments, total + loss * jnp.sum(real)
 
     def loss(self, params: Any, index: Int[Array, " B"], real: Bool[Array, " B"], key: jax.Array) -> Float[Array, ""]:
-        """Mean cross-entropy of the batch's real clips."""
+        """Mean cross-entropy of the batch's real clips, each times its weight."""
         logits = self.logits(params, index, deterministic=False, rngs=nnx.Rngs(key))
         targets = jax.nn.one_hot(self.training_set.labels[index], self.num_classes)
         targets = optax.smooth_labels(targets, self.trial.hyperparameters.label_smoothing)
-        return jnp.sum(optax.softmax_cross_entropy(logits, targets) * real) / jnp.maximum(jnp.sum(real), 1)
+        weighted = optax.softmax_cross_entropy(logits, targets) * self.training_set.weights[index]
+        return jnp.sum(weighted * real) / jnp.maximum(jnp.sum(real), 1)
 
     def logits(self, params: Any, index: Int[Array, " B"], **options: Any) -> Float[Array, "B C"]:
         """Of the clips at `index`."""

@@ -1,16 +1,18 @@
-"""What is trained: settings x seeds x folds. A trial is one training of the fusion head."""
+"""What is trained: settings x folds x seeds. A trial is one training of the fusion head."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mer_jax.features.standardise import STANDARDISE
 from mer_jax.models.fusion import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import setting
+from mer_jax.self_training import OWN_FOLD
 
 
 class Hyperparameters(NamedTuple):
@@ -23,6 +25,11 @@ class Hyperparameters(NamedTuple):
     label_smoothing: float | jax.Array
 
 
+NETWORKS = ("best", "last", "average")
+"""Which of a training's networks predict: the epoch that is best by the held-out clips (the paper's and the baseline's
+way), the last one, or the mean of the weights of the last half of all epochs."""
+
+
 @dataclass(frozen=True)
 class FusionSettings:
     """The fusion head and its training: `config.fusion`."""
@@ -31,12 +38,14 @@ class FusionSettings:
     dropout: float = setting(DROPOUT, least=0, most=0.99)
     modality_dropout: float = setting(MODALITY_DROPOUT, least=0, most=1)
     keep_one: bool = setting(True)  # False: Eq. 2 to the letter, which may drop everything
-    standardise: bool = setting(True)  # False: raw features, as in the paper
+    standardise: str = setting("all", choices=STANDARDISE, was={True: "all", False: "none"})  # "none": as in the paper
     learning_rate: float = setting(3e-4, least=0)
     l2: float = setting(1e-5, least=0)
     label_smoothing: float = setting(0.0, least=0, most=1)
     batch_size: int = setting(64, least=1)
     epochs: int = setting(30, least=1)
+    network: str = setting("best", choices=NETWORKS)
+    seeds: int = setting(1, least=1)  # networks of a fold, whose logits are averaged
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -61,13 +70,30 @@ class Setting:
     modalities: tuple[str, ...]
     hyperparameters: Hyperparameters
     seed: int = 0
+    best_epoch: bool = False  # its networks are those of the epoch that is best by the clips that their fold holds out
+    chooser: str = OWN_FOLD  # of its pseudo-labels
 
     @classmethod
     def of(
         cls, name: str, settings: FusionSettings, modalities: Sequence[str], seed: int = 0, **changes: Any
     ) -> "Setting":
         """The settings' row that sees `modalities`, but for `changes` of its hyperparameters."""
-        return cls(name, tuple(modalities), settings.hyperparameters._replace(**changes), seed)
+        hyperparameters = settings.hyperparameters._replace(**changes)
+        return cls(name, tuple(modalities), hyperparameters, seed, settings.network == "best")
+
+    @property
+    def twin(self) -> "Setting":
+        """The same, but that held-out clips have no say in what their fold trains on: what can be scored honestly."""
+        return replace(self, name=f"{self.name}, blind", best_epoch=False, chooser=OWN_FOLD)
+
+
+def self_trained(settings: Sequence[Setting], chooser: str) -> list[Setting]:
+    """The settings with the chooser of their pseudo-labels; behind them the twins of those whose scores would flatter.
+
+    With pseudo-labels, a network of the best epoch hands its choice on to the trainings that come.
+    """
+    chosen = [replace(setting, chooser=chooser) for setting in settings]
+    return chosen + [each.twin for each in chosen if each.best_epoch or each.chooser != OWN_FOLD]
 
 
 class Table(NamedTuple):
@@ -116,30 +142,37 @@ def make_trials(
     key: jax.Array,
     settings: Sequence[Setting],
     room: int = 0,
-    extra: Sequence[np.ndarray] | None = None,
+    extra: Sequence[Sequence[np.ndarray]] | None = None,
     copy_of: Sequence[int] | np.ndarray = (),
+    seeds: int = 1,
 ) -> Trials:
-    """Cross-validates every setting: trials are settings x folds, folds fastest.
+    """Cross-validates every setting: trials are settings x folds x seeds, seeds fastest.
 
-    A fold validates its own clips; it trains on the others, on their copies and on its setting's `extra` ones.
+    A fold validates its own clips; it trains on the others, on their copies and on its `extra` ones.
 
     Args:
         fold_of: [L] int, the fold of each labelled clip.
         key: of the round. Settings of one seed share draws, to differ in nothing else.
         room: the most extra clips of any setting: rounds with more or fewer of them share a compilation.
-        extra: for each setting, positions in the training set of its pseudo-labelled clips.
+        extra: for each setting, positions in the training set of pseudo-labelled clips: of each fold, or of all.
         copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
+        seeds: networks of each setting and fold.
     """
-    extra = [np.zeros(0, int)] * len(settings) if extra is None else extra
+    extra = [[np.zeros(0, int)]] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
-    grid = [(setting, clips, fold) for setting, clips in zip(settings, extra, strict=True) for fold in folds]
+    grid = [
+        (setting, clips[fold if len(clips) > 1 else 0], fold, number)
+        for setting, clips in zip(settings, extra, strict=True)
+        for fold in folds
+        for number in range(seeds)
+    ]
     with_copies = np.append(fold_of, fold_of[np.asarray(copy_of, int)])
     others = {fold: np.flatnonzero(with_copies != fold) for fold in folds}
-    train = [np.append(others[fold], clips) for _, clips, fold in grid]
-    validation = [np.flatnonzero(fold_of == fold) for _, _, fold in grid]
+    train = [np.append(others[fold], clips) for _, clips, fold, _ in grid]
+    validation = [np.flatnonzero(fold_of == fold) for _, _, fold, _ in grid]
     return Trials(
-        key=jnp.stack([named_key(key, setting.seed, int(fold)) for setting, _, fold in grid]),
-        fold=jnp.array([fold for _, _, fold in grid], jnp.int32),
+        key=jnp.stack([named_key(key, setting.seed, int(fold), *[n] * (n > 0)) for setting, _, fold, n in grid]),
+        fold=jnp.array([fold for _, _, fold, _ in grid], jnp.int32),
         train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),
         sees=jnp.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),

@@ -1,7 +1,8 @@
-"""CLIP's image preprocessing as two matrix products, so that uint8 frames of any size are resized on the device.
+"""CLIP's image preprocessing as matrix products, so that uint8 frames of any size are resized on the device.
 
 Rows and columns of the result are weighted sums of the input's; the weights, one small matrix per axis and input size,
-come from the host.
+come from the host. As in Pillow, weights are fixed-point numbers, and sums are rounded half up to bytes: the same bytes
+come out, on every device.
 """
 
 from functools import lru_cache
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # transformers' OPENAI_CLIP_MEAN
+BITS = 22  # of a weight behind the point, in Pillow
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
@@ -48,7 +50,8 @@ def axis_weights(source: int, resized: int, cropped: int) -> Float[np.ndarray, "
     last = np.minimum((centres + 2 * support + 0.5).astype(int), source)
     inside = (positions >= first[:, None]) & (positions < last[:, None])
     weights = np.where(inside, cubic((positions - centres[:, None]) / support), 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    fixed_point = weights / weights.sum(axis=1, keepdims=True) * 2**BITS
+    return (np.trunc(fixed_point + np.copysign(0.5, fixed_point)) / 2**BITS).astype(np.float32)  # exact
 
 
 def clip_pixels(
@@ -62,14 +65,29 @@ def clip_pixels(
     Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """
 
+    row_parts, column_parts = (exact_parts(jnp.asarray(weights)) for weights in (rows, columns))
+
     def one_moment(frames: UInt8[Array, "B H W 3"]) -> Float[Array, "B Y X 3"]:
-        x = as_bytes(jnp.einsum("BHWC,BXW->BHXC", frames.astype(jnp.float32), columns))
-        x = as_bytes(jnp.einsum("BHXC,BYH->BYXC", x, rows))
+        x = as_bytes(jnp.einsum("BHWC,PBXW->PBHXC", frames.astype(jnp.float32), column_parts))
+        x = as_bytes(jnp.einsum("BHXC,PBYH->PBYXC", x, row_parts))
         return (x / 255 - MEAN) / STD
 
     return jax.lax.map(one_moment, frames.swapaxes(0, 1)).swapaxes(0, 1)
 
 
-def as_bytes(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """Rounds and clips to 0..255: Pillow stores bytes after each of the two passes."""
-    return jnp.clip(jnp.round(x), 0, 255)
+def exact_parts(weights: Float[Array, "*B"]) -> Float[Array, "3 *B"]:
+    """Fixed-point weights as whole numbers of at most 8 bits: a * 2**16 + b * 2**8 + c is the weight times 2**BITS.
+
+    So products with bytes are exact at any precision that a device multiplies float32 in, and so are their sums.
+    """
+    whole = weights * 2**BITS
+    a = jnp.round(whole / 2**16)
+    b = jnp.round((whole - a * 2**16) / 2**8)
+    return jnp.stack([a, b, whole - a * 2**16 - b * 2**8])
+
+
+def as_bytes(sums: Float[Array, "3 *B"]) -> Float[Array, "*B"]:
+    """Sums over `exact_parts`, rounded half up and clipped to 0..255: Pillow stores bytes after each of two passes."""
+    a, b, c = sums.astype(jnp.int32)
+    rounded = ((a << 16) + (b << 8) + c + (1 << BITS - 1)) >> BITS
+    return jnp.clip(rounded, 0, 255).astype(jnp.float32)

@@ -10,7 +10,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mer_jax.report.schema import CrossValidation, Ensemble, Fold, Round
+from mer_jax.report.schema import CrossValidation, Ensemble, Round
 
 # matplotlib knows colours, the page knows variables: each is drawn as a stand-in and renamed in the SVG.
 SOFT, ACCENT, SECOND = "#000001", "#000003", "#000004"
@@ -18,16 +18,15 @@ VARIABLES = {SOFT: "soft", "#000002": "line", ACCENT: "accent", SECOND: "second"
 STYLE = Path(__file__).with_name("chart.mplstyle")
 
 
-def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence[Fold] = ()) -> str:
-    """One thin line per fold and their mean, over epochs; a dot where each of `best` kept its epoch."""
+def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence[int] = ()) -> str:
+    """One thin line per network of the folds and their mean, over epochs; a dot at each one's `best` epoch."""
     epochs = range(1, len(folds[0]) + 1)
     marker = "." if len(epochs) == 1 else None  # one point makes no line
 
     def draw(axes: Axes) -> None:
         for values in folds:
             axes.plot(epochs, values, color=ACCENT, linewidth=0.8, alpha=0.4, marker=marker)
-        for fold, values in zip(best, folds, strict=False):
-            epoch = fold["best_epoch"]
+        for epoch, values in zip(best, folds, strict=False):
             axes.plot(epoch, values[epoch - 1], "o", color=SECOND, markersize=4)
         axes.plot(epochs, np.mean(folds, axis=0), color=ACCENT)
         axes.set_xlim(0.5, len(epochs) + 0.5)

@@ -1,5 +1,6 @@
 """How numbers are written in the report and at the terminal, and a run's last lines. A missing number is an en dash."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mer_jax.report.schema import Metrics
@@ -26,9 +27,19 @@ def points(after: float | None, before: float | None) -> str:
     return f"{sign}{abs(difference):.1f}"
 
 
+def interval(bounds: Sequence[float] | None) -> str:
+    """A 95 % interval in percent: "81.2 to 88.0"."""
+    return MISSING if bounds is None else f"{percent(bounds[0])} to {percent(bounds[1])}"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A plain number with a true minus sign."""
     return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def clips(count: float) -> str:
+    """1200 -> "1,200"; a mean keeps one digit: "9.6"."""
+    return f"{count:,.1f}".removesuffix(".0")
 
 
 def duration(seconds: float) -> str:
@@ -51,8 +62,15 @@ def headline(metrics: Metrics, report: str | Path) -> str:
     cv, test, rounds = metrics["cv"], metrics.get("test"), metrics.get("rounds")
     lines = []
     if test:
-        lines.append(("test WAF", f"{percent(test['waf'])} %   final ensemble"))
-    lines.append(("cross-validated WAF", f"{spread(cv['waf'], cv['std'])} %   mean and spread over folds"))
+        of_test = f"{percent(test['waf'])} %   final ensemble; 95 % interval {interval(test.get('interval'))}"
+        lines.append(("test WAF", of_test))
+    name = "cross-validated WAF" + ", flattered" * cv.get("flattered", False)
+    of_folds = f"{spread(cv['waf'], cv['std'])} %   mean and spread over folds"
+    lines.append((name, f"{of_folds}; 95 % interval {interval(cv.get('interval'))}"))
+    if challenge := cv.get("challenge"):
+        as_counted = f"{spread(challenge['waf'], challenge['std'])} %   the epoch is the best by the held-out clips"
+        lines.append(("  as the challenge counts", as_counted))
+    lines += [("  note", caution) for caution in cv.get("cautions", [])]
     for entry in metrics.get("single_modality") or []:
         scores = f"{percent(entry['cv_waf'])} % cross-validated"
         if entry["test_waf"] is not None:

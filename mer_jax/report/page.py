@@ -11,6 +11,8 @@ from mer_jax.report import figures, formats, tables
 from mer_jax.report.schema import Fold, FoldCurves, Metrics
 from mer_jax.runtime.files import write_whole
 
+_FILTERS = (formats.percent, formats.number, formats.clips, formats.duration, formats.listing)
+
 
 def write_report(metrics: Metrics, path: str | Path) -> None:
     """Writes the page to `path`. `metrics`, laid out as in `schema`, may come from `metrics.json`.
@@ -32,8 +34,8 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         lstrip_blocks=True,
     )
     environment.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
-    environment.filters |= {f.__name__: f for f in (formats.percent, formats.number, formats.duration, formats.listing)}
-    environment.globals |= {f.__name__: f for f in (formats.spread, formats.points)}
+    environment.filters |= {f.__name__: f for f in _FILTERS}
+    environment.globals |= {f.__name__: f for f in (formats.spread, formats.points, formats.interval)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
     ranking = every_key["ranking"]
     return environment.get_template("report.html").render(
@@ -43,7 +45,6 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         subsets=tables.subsets_best_first(metrics),
         faces_and_frames=next(iter(tables.trained_on(metrics, "image", "video")), None),
         best_single=tables.best_single(metrics),
-        chance_margin=tables.chance_margin,
         problem_groups=tables.problem_groups(metrics.get("problems") or []),
         ranking_failures=tables.problem_groups(ranking["failures"]) if ranking else [],
         text_rows=tables.trained_on(metrics, "text"),
@@ -66,7 +67,8 @@ def _fold_charts(name: str, curves: FoldCurves | None, folds: Sequence[Fold] = (
     if not curves:
         return []
     waf = [[100 * value for value in fold] for fold in curves["waf"]]
+    best = [epoch for fold in folds for epoch in fold["best_epochs"]]
     return [
         figures.fold_chart(curves["loss"], f"{name}: training loss"),
-        figures.fold_chart(waf, f"{name}: validation WAF, %", folds),
+        figures.fold_chart(waf, f"{name}: validation WAF, %", best),
     ]

@@ -1,30 +1,31 @@
 """From what a run computed to `metrics.json` (schema: mer_jax/report/schema.py)."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
-from mer_jax.metrics import expected_calibration_error, waf
+from mer_jax.metrics import expected_calibration_error, softmax, subsets_of, waf, waf_interval
 from mer_jax.text.rankings import Rankings
 
 Section = dict[str, Any]
 
 
 def fusion_sections(
-    dataset: Dataset, fusion: CrossValidation, run: TrainedSetting, rounds: Sequence[Section]
+    dataset: Dataset, fusion: CrossValidation, run: TrainedSetting, rounds: Sequence[Section], temperatures: np.ndarray
 ) -> Section:
     """Every section that the fusion of all modalities fills.
 
-    run: the run's own setting after the last round. rounds: of that setting, as self-training saved them.
+    run: the run's own setting after the last round. rounds: of all settings, as self-training saved them. temperatures:
+    [M], of the final ensemble.
     """
     data, labels, modalities = fusion.data, dataset.labels, fusion.data.modalities
-    held_out = fusion.held_out(run)
-    pseudo = len(rounds[-1]["pseudo"]["labels"]) if rounds else 0
+    own_rounds = [saved[run.setting.name] for saved in rounds]
+    pseudo = [len(each["labels"]) for each in rounds[-1][run.honest.setting.name]["pseudo"]] if rounds else [0]
     return {
         "dataset": {
             "name": dataset.name,
@@ -33,15 +34,14 @@ def fusion_sections(
             "counts": dataset.counts(),
             "classes": dataset.classes(),
         },
-        "cv": scores(data.labels, held_out, labels) | {"waf": float(run.cv_waf.mean()), "std": float(run.cv_waf.std())},
-        "folds": fold_sections(fusion, run, held_out, pseudo),
-        "test": test_section(fusion, run, labels),
-        "rounds": round_sections(rounds, data.unlabelled_truth, labels),
+        "cv": cv_section(fusion, run, labels),
+        "folds": fold_sections(fusion, run, pseudo),
+        "test": test_section(fusion, run, labels, temperatures),
+        "rounds": round_sections(own_rounds, data.unlabelled_truth, labels),
         "modality_subsets": [
-            {"modalities": list(subset), **fusion.waf_given(run, subset)}
-            for size in range(1, len(modalities) + 1)
-            for subset in combinations(modalities, size)
+            {"modalities": list(subset), **fusion.waf_given(run, subset)} for subset in subsets_of(modalities)
         ],
+        "temperatures": {str(count): float(each) for count, each in enumerate(temperatures, start=1)},
         "attention": attention_section(fusion, run, labels),
     }
 
@@ -68,9 +68,28 @@ def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> Secti
     }
 
 
-def waf_section(cv_waf: Sequence[float] | np.ndarray, test_waf: float | None) -> Section:
-    """WAF over folds [F] and on the test clips."""
-    return {"cv_waf": float(np.mean(cv_waf)), "cv_std": float(np.std(cv_waf)), "test_waf": test_waf}
+def cv_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section:
+    """The honest scores of the labelled clips, and what the challenge counts."""
+    data, logits = fusion.data, fusion.held_out_logits(run.honest.fitted)
+    counts, probs = data.labelled.present_count, np.zeros(logits.shape)
+    for clips in data.held_out:
+        probs[clips] = calibrated(logits[clips], counts[clips], fusion.temperatures(run, ~clips))
+    return {
+        **scores(data.labels, softmax(logits), labels),
+        "waf": float(run.cv_waf.mean()),
+        "std": float(run.cv_waf.std()),
+        "interval": waf_interval(data.labels, logits, data.groups.labelled, data.fold_of),
+        "ece_calibrated": expected_calibration_error(data.labels, probs),
+        "challenge": {"waf": float(run.challenge_waf.mean()), "std": float(run.challenge_waf.std())},
+    }
+
+
+def waf_section(
+    cv_waf: Sequence[float] | np.ndarray, challenge_waf: Sequence[float] | np.ndarray, test_waf: float | None
+) -> Section:
+    """WAF over folds [F], honest and as the challenge counts, and on the test clips."""
+    mean, std = float(np.mean(cv_waf)), float(np.std(cv_waf))
+    return {"cv_waf": mean, "cv_std": std, "challenge_waf": float(np.mean(challenge_waf)), "test_waf": test_waf}
 
 
 def single_sections(
@@ -85,72 +104,89 @@ def single_sections(
             "name": name,
             "modalities": list(trained.setting.modalities),
             "ranking": ranking,
-            **waf_section(trained.cv_waf, trained.test_waf),
+            **waf_section(trained.cv_waf, trained.challenge_waf, trained.test_waf),
         }
         for name, ranking, trained in rows
     ]
 
 
 def ablation_sections(rounds: Sequence[Section], final: Mapping[str, TrainedSetting]) -> list[Section]:
-    """Each setting without self-training (before the first round adds anything) and with it."""
+    """Each setting without self-training (before the first round adds anything) and with it; twins are not listed."""
     sections = []
+    twins = {trained.honest.setting.name for trained in final.values() if trained.twin}
     for name, trained in final.items():
+        if name in twins:
+            continue
         dropout = float(trained.setting.hyperparameters.modality_dropout)
         row = {"name": name, "modalities": list(trained.setting.modalities), "modality_dropout": dropout}
         if rounds:
-            first = rounds[0][name]
-            sections.append({**row, "self_training": False, **waf_section(first["cv_waf"], first["test_waf"])})
-        last = waf_section(trained.cv_waf, trained.test_waf)
+            first = waf_section(*(rounds[0][name][score] for score in ("cv_waf", "challenge_waf", "test_waf")))
+            sections.append({**row, "self_training": False, **first})
+        last = waf_section(trained.cv_waf, trained.challenge_waf, trained.test_waf)
         sections.append({**row, "self_training": bool(rounds), **last})
     return sections
 
 
-def fold_sections(fusion: CrossValidation, run: TrainedSetting, held_out: np.ndarray, pseudo: int) -> list[Section]:
-    """Per-fold scores of a setting, trained with `pseudo` pseudo-labelled clips and the copies."""
-    data = fusion.data
+def fold_sections(fusion: CrossValidation, run: TrainedSetting, pseudo: Sequence[int]) -> list[Section]:
+    """Per-fold scores of a setting; `pseudo`: how many pseudo-labelled clips each fold trained with, or all."""
+    data, logits = fusion.data, fusion.held_out_logits(run.honest.fitted)
+    pseudo = [*pseudo] * (data.num_folds if len(pseudo) == 1 else 1)
+    best_epochs = np.asarray(run.fitted.best_epoch).reshape(data.num_folds, -1) + 1
     return [
         {
             "fold": fold + 1,
             "waf": float(run.cv_waf[fold]),
-            "accuracy": float(accuracy_score(data.labels[clips], held_out[clips].argmax(-1))),
-            "best_epoch": int(run.fitted.best_epoch[fold]) + 1,
-            "train": int((~clips).sum() + (~clips)[data.copy_of].sum()) + pseudo,
+            "challenge_waf": float(run.challenge_waf[fold]),
+            "accuracy": float(accuracy_score(data.labels[clips], logits[clips].argmax(-1))),
+            "best_epochs": best_epochs[fold].tolist(),
+            "train": int((~clips).sum() + (~clips)[data.copy_of].sum()) + pseudo[fold],
             "validation": int(clips.sum()),
         }
-        for fold, clips in fusion.by_fold()
+        for fold, clips in enumerate(data.held_out)
     ]
 
 
-def test_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section | None:
+def test_section(
+    fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str], temperatures: np.ndarray
+) -> Section | None:
     """The ensemble on the test clips whose label is known; None if there are none."""
-    truth = fusion.data.test_truth
-    known = truth >= 0
+    data = fusion.data
+    known = data.test_truth >= 0
     if not known.any():
         return None
-    logits = fusion.networks.scorer(run.members, *fusion.data.test).logits  # [F, T, C]
-    single = [waf(truth[known], fold[known]) for fold in logits]
-    return {**scores(truth[known], run.test[known], labels), "folds_waf_std": float(np.std(single))}
+    truth, logits = data.test_truth[known], run.test[:, known].mean(axis=0)
+    folds = [waf(truth, fold[known]) for fold in run.test]
+    probs = calibrated(logits, data.test.present_count[known], temperatures)
+    return {
+        **scores(truth, softmax(logits), labels),
+        "interval": waf_interval(truth, logits, data.groups.test[known]),
+        "ece_calibrated": expected_calibration_error(truth, probs),
+        "folds_waf_mean": float(np.mean(folds)),
+        "folds_waf_std": float(np.std(folds)),
+    }
 
 
 def round_sections(rounds: Sequence[Section], truth: np.ndarray, labels: Sequence[str]) -> list[Section]:
     """One setting's rounds; truth [U]: labels of the unlabelled clips where known, else -1."""
     sections = []
     for number, entry in enumerate(rounds, start=1):
-        added = entry["added"]
-        given, confidence = np.array(added["labels"], int), np.array(added["confidences"])
-        actual = truth[np.array(added["indices"], int)]
+        choices = len(entry["added"])  # one for all folds, or one of each
+        added = {key: np.concatenate([each[key] for each in entry["added"]]) for key in entry["added"][0]}
+        given, confidence = added["labels"].astype(int), added["confidences"]
+        actual = truth[added["indices"].astype(int)]
         known = int((actual >= 0).sum())
+        shortfall = np.mean(entry["shortfall"], axis=0)
         sections.append(
             {
                 "round": number,
-                **waf_section(entry["cv_waf"], entry["test_waf"]),
-                "added": {label: int((given == i).sum()) for i, label in enumerate(labels)},
+                **waf_section(entry["cv_waf"], entry["challenge_waf"], entry["test_waf"]),
+                "added": {label: float((given == i).sum() / choices) for i, label in enumerate(labels)},
                 "confidence": {
                     label: float(confidence[given == i].mean()) for i, label in enumerate(labels) if (given == i).any()
                 },
                 "correct": int((actual == given).sum()) if known else None,
                 "known": known,
-                "shortfall": {label: clips for label, clips in zip(labels, entry["shortfall"], strict=True) if clips},
+                "shortfall": {label: float(clips) for label, clips in zip(labels, shortfall, strict=True) if clips},
             }
         )
     return sections
@@ -159,7 +195,7 @@ def round_sections(rounds: Sequence[Section], truth: np.ndarray, labels: Sequenc
 def attention_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section:
     """Mean attention per modality over the labelled clips of each label."""
     data = fusion.data
-    attention = fusion.networks.scorer(run.members, *data.labelled).attention.mean(axis=0)  # [L, M]
+    attention = fusion.networks.scorer(run.members, *data.labelled).attention.mean(axis=0)  # over networks, [L, M]
     return {
         label: dict(zip(data.modalities, attention[data.labels == i].mean(axis=0).tolist(), strict=True))
         for i, label in enumerate(labels)

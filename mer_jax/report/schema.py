@@ -27,34 +27,56 @@ class ClassScores(TypedDict):
 class Scores(TypedDict):
     waf: float
     accuracy: float
-    ece: float  # expected calibration error
+    ece: float  # expected calibration error, of probabilities as the networks give them
     per_class: list[ClassScores]
     confusion: list[list[int]]  # [C, C], rows are the truth, columns the prediction
 
 
+class Challenge(TypedDict):
+    """Cross-validated as the challenge counts, to compare with its tables.
+
+    Every network is taken at the epoch that is best by the clips that it is scored on, and trained with the
+    pseudo-labels of the run, which by the paper's way all folds have chosen.
+    """
+
+    waf: float
+    std: float
+
+
 class CrossValidation(Scores):
-    """Every labelled clip, scored once, by the fold that held it out."""
+    """Every labelled clip, scored once, by a fold that held it out and on which neither it nor its group had a say."""
 
     std: float  # of the folds' WAF; `waf` is their mean
+    interval: tuple[float, float] | None  # 95 %, of `waf`, by a bootstrap over groups
+    ece_calibrated: float  # with temperatures of the other folds
+    challenge: Challenge
+    cautions: list[str]  # what a reader should know before trusting the score
+    flattered: bool  # whether one of these is that held-out labels had a say after all
 
 
 class Ensemble(Scores):
     """The final ensemble on the test clips."""
 
-    folds_waf_std: float | None  # of each fold's own model, before averaging logits
+    interval: tuple[float, float] | None  # 95 %, of `waf`, by a bootstrap over groups
+    ece_calibrated: float
+    folds_waf_mean: float  # of each fold's own networks, before averaging logits: what `cv` is to be compared with
+    folds_waf_std: float | None
 
 
 class Fold(TypedDict):
     fold: int  # from 1
     waf: float
+    challenge_waf: float
     accuracy: float
-    best_epoch: int  # from 1
+    best_epochs: list[int]  # of its networks, from 1; what the challenge counts
     train: int  # clips, pseudo-labelled ones included
     validation: int
 
 
 class Round(TypedDict):
-    """One round of self-training: the ensemble that chose the clips, and the clips it chose.
+    """One round of self-training: the networks that chose the clips, and the clips they chose.
+
+    Where each fold chooses for itself, numbers of clips are means over the folds, but for `correct` and `known`.
 
     Its scores are those of the models trained with the clips of *earlier* rounds, so the first round's are
     the scores without self-training. The final ensemble, trained after the last round, is in `cv` and `test`.
@@ -63,12 +85,13 @@ class Round(TypedDict):
     round: int  # from 1
     cv_waf: float
     cv_std: float
+    challenge_waf: float
     test_waf: float | None
-    added: dict[str, int]  # label -> clips
+    added: dict[str, float]  # label -> clips
     confidence: dict[str, float]  # label -> mean probability of the clips added; no entry where none was
     correct: int | None  # of the `known`
     known: int  # added clips whose true label is known
-    shortfall: dict[str, int]  # label -> clips missing to k
+    shortfall: dict[str, float]  # label -> clips missing to k
 
 
 class Subset(TypedDict):
@@ -85,6 +108,7 @@ class SingleModality(Subset):
     name: str
     ranking: bool  # whether there is text, read with rankings
     cv_std: float
+    challenge_waf: float
 
 
 class Ablation(Subset):
@@ -94,6 +118,7 @@ class Ablation(Subset):
     self_training: bool
     modality_dropout: float
     cv_std: float
+    challenge_waf: float
 
 
 class Strip(TypedDict):
@@ -110,8 +135,8 @@ class Video(TypedDict):
     mode: str  # whose labels tuned the prompts: "per_fold" or "all_labelled"
     zero_shot: float | None  # frozen CLIP, class names only
     linear_probe: float | None  # frozen CLIP, linear classifier on its features
-    tuned: float | None  # EmoVCLIP, each fold's best epoch by this very score
-    tuned_last: float | None  # EmoVCLIP, the last epoch
+    tuned: float | None  # EmoVCLIP, the last epoch
+    tuned_best: float | None  # as the challenge counts: each fold's best epoch by this very score; not used
     strips: list[Strip]
 
 
@@ -167,6 +192,7 @@ class Metrics(TypedDict, total=False):
     test: Ensemble | None
     rounds: list[Round] | None
     modality_subsets: list[Subset] | None
+    temperatures: dict[str, float] | None  # present modalities -> what logits are divided by in all predictions
     single_modality: list[SingleModality] | None
     ablations: list[Ablation] | None
     video: Video | None

@@ -1,11 +1,10 @@
 """What the report derives from the metrics: orders, groups, and the paper's experiments matched with ours."""
 
-import math
 from collections import defaultdict
 from typing import NamedTuple
 
 from mer_jax.report import paper
-from mer_jax.report.schema import Ablation, Metrics, Problem, Scores, SingleModality, Subset
+from mer_jax.report.schema import Ablation, Metrics, Problem, SingleModality, Subset
 
 
 class ProblemGroup(NamedTuple):
@@ -38,12 +37,6 @@ def trained_on(metrics: Metrics, *modalities: str) -> list[SingleModality]:
 
 def _score(entry: Subset) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
-
-
-def chance_margin(scores: Scores) -> float:
-    """Half the 95 % interval of the accuracy on this many clips, as a fraction (normal approximation)."""
-    clips = sum(entry["support"] for entry in scores["per_class"])
-    return 1.96 * math.sqrt(scores["accuracy"] * (1 - scores["accuracy"]) / clips)
 
 
 def problem_groups(problems: list[Problem]) -> list[ProblemGroup]:

@@ -21,10 +21,15 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    was: Mapping[Any, Any] | None = None,
     wrong: Callable[[Any], str] = lambda value: "",
 ) -> Any:
-    """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it."""
-    checks = {"least": least, "most": most, "choices": choices, "wrong": wrong}
+    """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it.
+
+    was: values that earlier versions took (or their text) -> today's.
+    """
+    earlier = {str(value): today for value, today in (was or {}).items()}
+    checks = {"least": least, "most": most, "choices": choices, "was": earlier, "wrong": wrong}
     return dataclasses.field(default_factory=lambda: default, metadata=checks)
 
 
@@ -66,6 +71,7 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
             else:
                 problems.append(f"{prefix}{name}={value!r}: expected settings")
         else:
+            value = fields[name].metadata.get("was", {}).get(str(value), value)
             chosen[name] = tuple(value) if isinstance(value, list) else value
             reason = _misfit(chosen[name], hints[name]) or _out_of_range(chosen[name], fields[name].metadata)
             problems += [f"{prefix}{name}={value!r}: {reason}"] if reason else []

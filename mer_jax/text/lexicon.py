@@ -22,10 +22,12 @@ class LexiconAnnotator:
     """See `Annotator`. Labels count in any case, and as nouns (ALIASES)."""
 
     name = "lexicon"
-    prompt = "2"
     stopped = ""
 
-    def __init__(self) -> None:
+    def __init__(self, guess: bool = False) -> None:
+        """guess: rank, neutral first, also where no word of a transcript speaks for any label."""
+        self.guess = guess
+        self.prompt = "2" if guess else "3"
         self.model = hashlib.blake2b(json.dumps(words()).encode(), digest_size=6).hexdigest()
 
     def plan(self, transcripts: Sequence[str], labels: Sequence[str], spent: Usage) -> str:
@@ -35,7 +37,7 @@ class LexiconAnnotator:
 
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:
         for transcript in transcripts:
-            ranking = rank(transcript, labels)
+            ranking = rank(transcript, labels, self.guess)
             yield Answer(transcript, ranking, "" if ranking else "the lexicon has none of its words")
 
 
@@ -50,18 +52,18 @@ def lemma(label: str) -> str:
     return ALIASES.get(label.lower(), label.lower())
 
 
-def rank(transcript: str, labels: Sequence[str]) -> tuple[str, ...] | None:
+def rank(transcript: str, labels: Sequence[str], guess: bool = False) -> tuple[str, ...] | None:
     """The labels, most likely first; None when nothing in the transcript speaks for any.
 
-    A label scores by the characters of its words that the transcript holds; `neutral` comes first when nothing
-    scores, else after the labels that do. Ties keep the order of `labels`.
+    A label scores by the characters of its words that the transcript holds; `neutral` comes after the labels that do,
+    and with `guess` speaks for itself: it comes first when nothing scores. Ties keep the order of `labels`.
     """
     scores = {label: score(transcript.lower(), lemma(label)) for label in labels}
-    return tuple(sorted(labels, key=lambda label: -scores[label])) if any(scores.values()) else None
+    if not any(scores.values()) and not (guess and "neutral" in scores):
+        return None
+    return tuple(sorted(labels, key=lambda label: -(scores[label] or 0.5 * (label == "neutral"))))
 
 
 def score(text: str, label: str) -> float:
-    """Matched characters; half of one for `neutral`, which no word speaks for."""
-    if label == "neutral":
-        return 0.5
+    """Matched characters; none for `neutral`, which no word speaks for."""
     return float(sum(len(word) * text.count(word) for word in words().get(label, ())))

@@ -80,6 +80,7 @@ class LocalAnnotator:
         while True:
             rankings = [sorted(labels, key=lambda other: other != label) for label in labels]
             rows = self.tokenizer.encode([join(ranking, transcript, self.prompt) for ranking in rankings])
+            rows = [[*self.tokenizer.prefix, *row] for row in rows]
             longest = max(map(len, rows))
             if longest <= limit:
                 break

@@ -56,6 +56,7 @@ class RankingSettings:
     annotator: str = setting("lexicon", choices=("lexicon", "local", "openai", "none"))  # "none": transcripts alone
     template: str = setting("zh-1", choices=tuple(TEMPLATES))  # how a ranking and its transcript are joined
     cache: str = setting("")  # folder of the answers; empty: rankings in $MER_JAX_CACHE or ~/.cache/mer_jax
+    lexicon_guesses: bool = setting(False)  # True: neutral first where no word speaks, as if that were a ranking
     openai: ChatSettings = section(ChatSettings)
     local: LocalSettings = section(LocalSettings)
 
@@ -94,7 +95,7 @@ def make_annotator(settings: RankingSettings) -> Annotator | None:
         from mer_jax.text.chat import ChatAnnotator
 
         return ChatAnnotator(settings.openai)
-    return LexiconAnnotator() if settings.annotator == "lexicon" else None
+    return LexiconAnnotator(settings.lexicon_guesses) if settings.annotator == "lexicon" else None
 
 
 def rank_all(

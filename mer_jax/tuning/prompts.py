@@ -102,23 +102,23 @@ class PromptTuning:
         with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
             folder = self.workdir / "checkpoints"
             state = tune(self.build, batches, self.settings, seed, folder / "tune", bar.update)
-        save_trained(folder / "prompts", state.best_prompts)
+        save_trained(folder / "prompts", state.prompts)
         model = self.build(named_key(seed))
         set_of = fold_of if self.settings.mode == "per_fold" else np.zeros_like(fold_of)
         examples = np.sort(np.unique(labels, return_index=True)[1]).tolist()  # the first clip of every class
-        example_prompts = [jax.tree.map(lambda leaf, i=i: leaf[set_of[i]], state.best_prompts) for i in examples]
+        example_prompts = [jax.tree.map(lambda leaf, i=i: leaf[set_of[i]], state.prompts) for i in examples]
         example_clips, pictures = [clips[i] for i in examples], self.workdir / "report" / "frames"
         folds = [fold_of == fold for fold in np.unique(fold_of)]
         scores = {
             "mode": self.settings.mode,
             "zero_shot": float(np.mean([waf(labels[fold], zero_shot[fold]) for fold in folds])),
             "linear_probe": linear_probe(embeddings, labels, fold_of),
-            "tuned": float(state.best_waf.mean()),
-            "tuned_last": float(state.waf[:, -1].mean()),
+            "tuned": float(state.waf[:, -1].mean()),
+            "tuned_best": float(state.waf.max(axis=1).mean()),
             "strips": write_strips(model, plain, example_prompts, example_clips, encoder.reader, pictures),
         }
         curves = {"loss": state.loss.tolist(), "waf": state.waf.tolist()}
-        return TunedPrompts(video_encoder(self.inputs.encoders.video, model, state.best_prompts), scores, curves)
+        return TunedPrompts(video_encoder(self.inputs.encoders.video, model, state.prompts), scores, curves)
 
 
 def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:

@@ -59,8 +59,6 @@ class TuneState(NamedTuple):
 
     prompts: Any
     optimizer: Any
-    best_prompts: Any
-    best_waf: jax.Array  # [R]
     loss: jax.Array  # [R, epochs]
     waf: jax.Array  # [R, epochs]
 
@@ -108,7 +106,7 @@ class Tuner:
         sets = len(self.train_folds)
         prompts = prompt_sets(build(named_key(self.seed, "prompts", number)) for number in range(sets))
         curve = jnp.zeros((sets, self.settings.epochs))
-        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), prompts, jnp.full(sets, -1.0), curve, curve)
+        return TuneState(prompts, jax.vmap(self.optimizer.init)(prompts), curve, curve)
 
     def _merge(self, prompts: Any, backbone: Any) -> EmoVCLIP:
         return nnx.merge(self.graphdef, prompts, backbone)
@@ -155,7 +153,7 @@ class Tuner:
         return logits.reshape(*pixels.shape[:2], -1)
 
     def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
-        """Trains on every clip once, scores the held-out ones, keeps each set's best prompts."""
+        """Trains on every clip once and scores the held-out ones, which have no say in what is kept."""
         prompts, optimizer, losses = state.prompts, state.optimizer, []
         key = named_key(self.seed, "flip", number)
         for step, batch in enumerate(training):
@@ -170,11 +168,8 @@ class Tuner:
         logits, labels, real = (jnp.concatenate(parts, axis=2) for parts in zip(*scored, strict=True))  # [R, v, N, ...]
         flat = [x.reshape(len(x), -1) for x in (labels, logits.argmax(-1), real)]
         waf = jax.vmap(lambda y, z, real: weighted_f1(y, z, logits.shape[-1], real))(*flat)
-        better = waf > state.best_waf
-        trees = prompts, state.best_prompts
-        best = jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), *trees)
         loss, wafs = state.loss.at[:, number].set(jnp.stack(losses).mean(0)), state.waf.at[:, number].set(waf)
-        return TuneState(prompts, optimizer, best, jnp.maximum(waf, state.best_waf), loss, wafs)
+        return TuneState(prompts, optimizer, loss, wafs)
 
 
 def tune(

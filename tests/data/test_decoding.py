@@ -21,6 +21,18 @@ def test_crops_are_turned_to_rgb(tmp_path):
     np.testing.assert_array_equal(clip_faces(Clip("a", "train", faces=tmp_path / "a.npy")), crops[..., ::-1])
 
 
+def test_black_crops_are_no_face(tmp_path):
+    crops = np.full((4, 8, 8, 3), 9, np.uint8)
+    crops[[0, 2]] = 0
+    crops[3, 1, 1, 1] = 0  # a dark pixel
+    np.save(tmp_path / "a.npy", crops)
+    clip = Clip("a", "train", faces=tmp_path / "a.npy")
+    np.testing.assert_array_equal(clip_faces(clip), crops[[1, 3]][..., ::-1])
+    np.save(tmp_path / "a.npy", np.zeros_like(crops))
+    with pytest.raises(Absent, match="no face"):
+        clip_faces(clip)
+
+
 def test_images_of_the_first_face_without_the_black_ones(tmp_path):
     grey = {"frame_det_00_000001": 10, "frame_det_00_000002": 0, "frame_det_00_000003": 30, "frame_det_01_000001": 40}
     for name, value in grey.items():

@@ -102,6 +102,15 @@ def test_text(settings, tmp_path):
     assert_close(ours.reshape(2, -1), mean_and_variance(states.sum(0)))
 
 
+def test_the_beginning_of_a_text_is_seen_and_not_pooled(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "prefix", property(lambda self: [5], lambda self, value: None), raising=False)
+    ours = row(text_encoder(settings.text, {}, "zh-1"), Clip("a", "train", transcript="我走了。"), tmp_path)
+    (ids,) = Tokenizer(ASSETS / "baichuan").encode(["我走了。"])
+    tensors = safetensors.numpy.load_file(ASSETS / "baichuan" / "model.safetensors")
+    states = alibi_reference(tensors, np.array([5, *ids]), 4, 4, [1 / 4, 1 / 16, 1 / 64, 1 / 256])
+    assert_close(ours.reshape(2, -1), mean_and_variance(states.sum(0)[1:]))
+
+
 def torch_faces(pixels):
     import torch
 

@@ -55,6 +55,11 @@ def test_a_text_is_ranking_and_transcript_as_far_as_there_is_room(reader):
     assert said(reader.read(Clip("a", "train", transcript="not ranked"))) == "not ranked"
 
 
+def test_what_the_checkpoint_sees_first_comes_before_the_text_and_takes_its_room(reader):
+    behind = replace(reader, prefix=(7,), max_tokens=9)
+    assert behind.read(Clip("a", "train", transcript="not ranked")).tolist() == [7, *map(ord, "not rank")]
+
+
 def test_a_text_is_another_with_another_ranking_or_template(reader):
     clip = Clip("a", "train", transcript="bye")
     readers = [reader, replace(reader, rankings={"bye": ("happy", "sad")}), replace(reader, template="zh-1")]

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import DROPPED, Corruption
@@ -20,7 +21,7 @@ def test_ready_made_features(tmp_path):
     clips = [
         clip("flat", np.arange(4.0)),
         clip("frames", np.array([[0.0, 2.0], [4.0, 2.0]])),
-        clip("narrow", np.zeros(3)),
+        clip("narrow", np.ones(3)),
         clip("infinite", np.array([np.inf, 0, 0, 0])),
         Clip("missing", "train"),
         clip("objects", np.array([{}], object)),
@@ -33,6 +34,20 @@ def test_ready_made_features(tmp_path):
     reasons = [features.reasons[i] for i in range(2, 7)]
     for reason, part in zip(reasons, ("wide", "finite", "no ready-made", *["cannot be read"] * 2), strict=True):
         assert part in reason
+
+
+@pytest.mark.parametrize("zeros", [np.zeros(3), np.zeros((1, 3)), np.zeros((4, 3), np.float16)])
+def test_all_zero_is_absent_and_counted(tmp_path, capsys, zeros):
+    """The baseline's sign of a clip without face or transcript; one that is zero in part is a feature."""
+    some = zeros.copy()
+    some.flat[-1] = 1
+    for name, array in (("a", zeros), ("b", some), ("c", zeros)):
+        np.save(tmp_path / f"{name}.npy", array)
+    clips = [Clip(name, "train", features={"text": tmp_path / f"{name}.npy"}) for name in "abc"]
+    features = load_ready_made(clips, "text", tmp_path, ExtractionSettings(shard_clips=2))
+    assert features.present.tolist() == [False, True, False]
+    assert features.reasons[0] == features.reasons[2] == "the ready-made feature is all zero"
+    assert "2 of 3 text features are all zero: absent" in capsys.readouterr().err
 
 
 def test_the_usual_width_counts_not_the_first(tmp_path):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mer_jax.features.standardise import Standardiser
+from mer_jax.features.embeddings import Rows
+from mer_jax.features.standardise import Standardiser, within_groups
 
 
 def test_present_clips_have_zero_mean_and_unit_variance():
@@ -53,3 +54,42 @@ def test_saved_and_loaded(tmp_path):
 def test_identity():
     features = {"text": np.arange(6.0).reshape(2, 3)}
     np.testing.assert_array_equal(Standardiser.identity({"text": 3})(features)["text"], features["text"])
+
+
+Z = np.array([[1.0, 0], [3, 2], [100, 100], [5, -4], [7, 7]], np.float32)
+GROUPS = ("a", "a", "a", None, "b")
+
+
+def test_within_groups_by_hand():
+    """The third clip of group a is absent, b has a single one; five of mean 0 and variance 1 are added to each."""
+    moved = within_groups({"text": Z}, {"text": np.array([1, 1, 0, 1, 1], bool)}, GROUPS)["text"]
+    shift, scale = np.array([4 / 7, 2 / 7]), np.sqrt(7 / np.array([2 + 5, 2 + 5]))
+    np.testing.assert_allclose(moved[:2], (Z[:2] - shift) * scale, rtol=1e-5)
+    np.testing.assert_array_equal(moved[3], Z[3])
+    np.testing.assert_allclose(moved[4], (Z[4] - 7 / 6) * np.sqrt(6 / 5), rtol=1e-5)
+
+
+def test_copies_are_moved_with_their_group_and_have_no_say_in_it():
+    present = np.ones(3, bool)
+    whole = within_groups({"text": Z[:3]}, {"text": present}, ("a", "a", "a"), count=2)["text"]
+    np.testing.assert_allclose(whole[:2], within_groups({"text": Z[:2]}, {"text": present[:2]}, ("a", "a"))["text"])
+    np.testing.assert_allclose(whole[2] - whole[1], (Z[2] - Z[1]) * (whole[1] - whole[0]) / (Z[1] - Z[0]), rtol=1e-5)
+
+
+def test_each_fold_and_features_on_disk_are_moved_alike():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2, 6, 3)).astype(np.float32)
+    groups, present = ("a", "b", "a", None, "b", "a"), {"video": np.array([1, 1, 1, 1, 0, 1], bool)}
+    whole = within_groups({"video": z}, present, groups)["video"]
+    for fold in range(2):
+        np.testing.assert_allclose(whole[fold], within_groups({"video": z[fold]}, present, groups)["video"], rtol=1e-6)
+    order = np.array([5, 0, 3, 1, 4, 2])  # in the file
+    stored = Rows(lambda rows: z[:, np.argsort(order)][:, rows], order, (2,), 3)
+    np.testing.assert_array_equal(stored[..., 0:6, :], z[:, np.argsort(order)][:, order])
+    lazy = within_groups({"video": Rows(lambda rows: z[:, rows], np.arange(6), (2,), 3)}, present, groups)["video"]
+    np.testing.assert_allclose(lazy[..., 0:6, :], whole, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(lazy.take(np.array([4, 2]))), whole[:, [4, 2]], rtol=1e-6)
+
+
+def test_without_groups_nothing_changes():
+    assert within_groups({"text": Z}, {"text": np.ones(5, bool)}, [None] * 5)["text"] is Z

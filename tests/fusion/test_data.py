@@ -1,5 +1,7 @@
 """Features and corrupted copies -> what fusion trains on, validates and scores."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def features(scale=1.0, dropped=()):
 
 
 def data(copy_of=COPY_OF, **changes):
-    return fusion_data(DATASET, features(**changes), FOLDS, copy_of, standardise=True)
+    return fusion_data(DATASET, features(**changes), FOLDS, copy_of, standardise="all")
 
 
 def test_copies_keep_to_their_originals_and_those_without_a_modality_are_left_out():
@@ -53,14 +55,38 @@ def test_labelled_and_unlabelled_clips_alone_say_what_is_standard():
     np.testing.assert_allclose(standardiser.mean["speech"], fitted.mean(0), atol=1e-6)
     np.testing.assert_allclose(standardiser.scale["speech"], 1 / fitted.std(0), rtol=1e-5)
     rows.embeddings[LABELLED + 4 :] += 100  # test clips and copies
-    _, again = fusion_data(DATASET, {"speech": rows}, FOLDS, COPY_OF, standardise=True)
+    _, again = fusion_data(DATASET, {"speech": rows}, FOLDS, COPY_OF, standardise="all")
     for name in ("mean", "scale"):
         np.testing.assert_array_equal(getattr(again, name)["speech"], getattr(standardiser, name)["speech"])
 
 
 def test_raw_features_stay_as_they_are():
-    raw, _ = fusion_data(DATASET, features(), FOLDS, COPY_OF, standardise=False)
+    raw, _ = fusion_data(DATASET, features(), FOLDS, COPY_OF, standardise="none")
     np.testing.assert_array_equal(raw.test.features["speech"], features()["speech"].embeddings[LABELLED + 4 : -4])
+
+
+def test_within_groups_copies_follow_their_originals_and_have_no_say():
+    """Two speakers; of the unlabelled and the test clips some have none."""
+    speaker = [["ann", "bob", None][i % 3 if i >= LABELLED else i % 2] for i in range(len(CLIPS))]
+    clips = tuple(replace(clip, group=group) for clip, group in zip(CLIPS, speaker, strict=True))
+    dataset = replace(DATASET, clips=clips)
+    within, _ = fusion_data(dataset, features(), FOLDS, COPY_OF, "group")
+    louder, _ = fusion_data(dataset, features(scale=5.0), FOLDS, COPY_OF, "group")
+    plain, _ = fusion_data(dataset, features(), FOLDS, COPY_OF, "all")
+    for split in ("labelled", "unlabelled", "test"):
+        np.testing.assert_array_equal(
+            getattr(louder, split).features["speech"], getattr(within, split).features["speech"]
+        )
+    alone = np.array([group is None for group in speaker[LABELLED : LABELLED + 4]])
+    own, other = (each.unlabelled.features["speech"] for each in (within, plain))
+    np.testing.assert_array_equal((own == other).all(axis=1), alone)
+    z = np.concatenate([each.features["speech"] for each in (within.labelled, within.unlabelled, within.test)])
+    group = np.array(speaker)[np.delete(np.arange(len(CLIPS)), 3)]
+    assert (np.abs(z[group == "ann"].mean(0)) < 0.2).all()
+    assert within.groups.labelled[0] == within.groups.unlabelled[0] != within.groups.unlabelled[2]
+    np.testing.assert_array_equal(within.strangers[:, 2], True)  # the third has no group
+    held = within.held_out[:, within.groups.labelled == within.groups.unlabelled[0]].any(axis=1)
+    np.testing.assert_array_equal(within.strangers[:, 0], ~held)
 
 
 def test_splits_labels_and_truth():
@@ -78,7 +104,7 @@ def test_a_modality_that_no_labelled_clip_has_is_left_out():
     present = np.zeros(len(CLIPS) + 4, bool)
     present[LABELLED:] = True
     both["text"] = Features(np.ones((len(present), 2), np.float32), present, {})
-    assert fusion_data(DATASET, both, FOLDS, COPY_OF, standardise=True)[0].modalities == ("speech",)
+    assert fusion_data(DATASET, both, FOLDS, COPY_OF, standardise="all")[0].modalities == ("speech",)
 
 
 def test_nothing_to_train_on_is_an_error():
@@ -86,10 +112,10 @@ def test_nothing_to_train_on_is_an_error():
     alone = FOLDS.fold_of == 1
     some = Features(rows.embeddings, rows.present & ~np.append(alone, np.zeros(len(rows.present) - LABELLED, bool)), {})
     with pytest.raises(DataError, match="toy: no labelled clip of fold 1 has any modality"):
-        fusion_data(DATASET, {"speech": some}, FOLDS, COPY_OF, standardise=True)
+        fusion_data(DATASET, {"speech": some}, FOLDS, COPY_OF, standardise="all")
     none = Features(rows.embeddings, np.zeros(len(rows.present), bool), {})
     with pytest.raises(DataError, match="no labelled clip has any of speech"):
-        fusion_data(DATASET, {"speech": none}, FOLDS, COPY_OF, standardise=True)
+        fusion_data(DATASET, {"speech": none}, FOLDS, COPY_OF, standardise="all")
 
 
 def test_only_hides_the_other_modalities():
@@ -111,8 +137,9 @@ def test_slots_behind_the_clips_and_what_a_trial_gathers():
         {"speech": np.full((1, 2), 7.0), "video": np.full((2, 1, 2), 8.0)},
         {"speech": np.ones(1, bool), "video": np.ones(1, bool)},
     )
-    filled = fill_slots(training_set, 2, pseudo, np.array([1]))
+    filled = fill_slots(training_set, 2, pseudo, np.array([1]), weight=0.25)
     np.testing.assert_array_equal(filled.labels, [1, 0, 1, 1, 0])
+    np.testing.assert_array_equal(filled.weights, [1, 1, 1, 0.25, 0])
     np.testing.assert_array_equal(filled.features["speech"][0], [*speech, [7, 7], [0, 0]])
     sees = jnp.array([False, False, False, True])
     embeddings, seen = gather(filled, jnp.array([3, 0]), jnp.int32(1), sees)

@@ -76,10 +76,51 @@ def test_learns_and_keeps_the_first_best_epoch(trainer, fast):
     for trial in range(3):
         index = trials.validation[trial][trials.validation[trial] >= 0]
         model = new_model(0)
-        nnx.update(model, jax.tree.map(lambda x, trial=trial: x[trial], fitted.params))
+        nnx.update(model, jax.tree.map(lambda x, trial=trial: x[trial], fitted.best.params))
         logits = model({k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}).logits
-        np.testing.assert_allclose(fitted.validation_logits[trial, : len(index)], logits, atol=1e-5)
+        np.testing.assert_allclose(fitted.best.validation_logits[trial, : len(index)], logits, atol=1e-5)
         np.testing.assert_allclose(weighted_f1(labels[index], logits.argmax(-1), CLASSES), waf[trial].max(), atol=1e-6)
+
+
+def params_after(epochs, network, trials, training_set):
+    settings = replace(SETTINGS, epochs=epochs, network=network)
+    return FoldTrainer(DIMS, CLASSES, settings).train(training_set, trials)
+
+
+@pytest.mark.parametrize(("epochs", "averaged"), [(1, [1]), (3, [2, 3]), (4, [3, 4])])
+def test_the_final_network_is_the_last_or_the_mean_of_the_last_half(fast, epochs, averaged):
+    features, present, labels = toy(30)
+    training_set, trials = make_training_set(features, present, labels), make_trials(labels % 2, KEY, [fast])
+    last, average = (params_after(epochs, network, trials, training_set) for network in ("last", "average"))
+    shorter = [params_after(number, "last", trials, training_set).final.params for number in averaged]
+    assert_trees_close(last.final.params, shorter[-1])
+    assert_trees_close(average.final.params, jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *shorter), atol=1e-6)
+    assert_trees_close(average.best, last.best)
+
+    # The final logits are those of the final parameters.
+    for fitted in (last, average):
+        index = np.asarray(trials.validation[0])
+        model = new_model(0)
+        nnx.update(model, jax.tree.map(lambda x: x[0], fitted.final.params))
+        logits = model({k: x[index] for k, x in features.items()}, {k: x[index] for k, x in present.items()}).logits
+        np.testing.assert_allclose(fitted.final.validation_logits[0], logits, atol=1e-5)
+
+
+def test_a_weight_scales_what_a_clip_adds_to_the_loss():
+    """One batch: clips of weight 0 leave the mean of the others, divided by all."""
+    features, present, labels = toy(12)
+    plain = setting(dropout=0.0, modality_dropout=0.0)
+    trials = make_trials(labels % 2, KEY, [plain])
+    training_set = make_training_set(features, present, labels)
+    weights = np.where(labels == 0, 0.0, 1.0).astype(np.float32)
+
+    def first_loss(weights):
+        own = training_set._replace(weights=jnp.asarray(weights))
+        return float(FoldTrainer(DIMS, CLASSES, SETTINGS).train(own, trials).train_loss[0, 0])
+
+    parts = [first_loss(weights), first_loss(1 - weights)]
+    np.testing.assert_allclose(first_loss(np.ones(12)), sum(parts), rtol=1e-5)
+    np.testing.assert_allclose(first_loss(0.25 * weights), 0.25 * parts[0], rtol=1e-5)
 
 
 def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
@@ -94,7 +135,7 @@ def test_one_compilation_serves_all_rounds_and_padding_changes_nothing(fast):
     def train(trainer, room, filled):
         features, present, labels = part(70, 70 + filled)
         training_set = fill_slots(make_training_set(*part(70), slots=room), room, Embeddings(features, present), labels)
-        extra = [np.arange(70, 70 + filled)]
+        extra = [[np.arange(70, 70 + filled)]]
         return trainer.train(training_set, make_trials(fold_of, KEY, [fast], room=room, extra=extra))
 
     rounds, exact = (FoldTrainer(DIMS, CLASSES, replace(SETTINGS, epochs=3)) for _ in range(2))
@@ -174,13 +215,15 @@ def test_first_step_is_plain_adam_on_the_mean_loss():
     value, grads = loss(params)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     np.testing.assert_allclose(fitted.train_loss[0, 0], value, rtol=1e-5)
-    assert_trees_close(jax.tree.map(lambda x: x[0], fitted.params), optax.apply_updates(params, updates), atol=1e-5)
+    assert_trees_close(
+        jax.tree.map(lambda x: x[0], fitted.best.params), optax.apply_updates(params, updates), atol=1e-5
+    )
 
 
 def test_runs_validate_their_fold_and_train_on_the_rest():
     fold_of = np.array([0, 1, 2, 0, 1, 0, 2])
     settings = [setting(seen, seed) for seen in (MODALITIES, ("image",)) for seed in (3, 4)]
-    extra = [np.array(clips) for clips in ([7, 8], [7, 8], [9], [9])]
+    extra = [[np.array(clips)] for clips in ([7, 8], [7, 8], [9], [9])]
     trials = make_trials(fold_of, KEY, settings, room=4, extra=extra)
     np.testing.assert_array_equal(trials.fold, [0, 1, 2] * 4)
     assert trials.train.shape == (12, 9)
@@ -193,9 +236,24 @@ def test_runs_validate_their_fold_and_train_on_the_rest():
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
 
 
+def test_each_fold_trains_on_its_own_extra_clips_and_seeds_differ_in_draws_alone():
+    fold_of = np.array([0, 1, 0, 1])
+    extra = [[np.array([4, 5]), np.array([6])], [np.array([7])]]
+    settings = [setting(), replace(setting(), name="other")]
+    trials = make_trials(fold_of, KEY, settings, room=2, extra=extra, seeds=3)
+    np.testing.assert_array_equal(trials.fold, [0, 0, 0, 1, 1, 1] * 2)
+    train = [row[row >= 0].tolist() for row in np.asarray(trials.train)]
+    assert train == [[1, 3, 4, 5]] * 3 + [[0, 2, 6]] * 3 + [[1, 3, 7]] * 3 + [[0, 2, 7]] * 3
+    keys = jax.random.key_data(trials.key)
+    assert len(np.unique(keys[:6], axis=0)) == 6
+    np.testing.assert_array_equal(keys[:6], keys[6:])
+    one = make_trials(fold_of, KEY, settings, room=2, extra=extra)
+    np.testing.assert_array_equal(jax.random.key_data(one.key), keys[::3])  # the first is that of a single seed
+
+
 def test_copies_train_with_their_originals_and_are_never_validated():
     fold_of = np.array([0, 1, 2, 0, 1, 2])
-    trials = make_trials(fold_of, KEY, [setting()], room=2, extra=[np.array([9])], copy_of=[0, 0, 4])
+    trials = make_trials(fold_of, KEY, [setting()], room=2, extra=[[np.array([9])]], copy_of=[0, 0, 4])
     for fold, copies in enumerate(([8], [6, 7], [6, 7, 8])):
         train, validation = trials.train[fold], trials.validation[fold]
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *copies, 9])
@@ -238,7 +296,7 @@ for count in (1, 2, 5, 8):
     results.append(jax.device_get(trainer.train(training_set, trials)))
     t.assert_trees_close(results[-1], results[0], atol=1e-5)
 for devices in (jax.devices()[:1], jax.devices()):
-    members = t.Members(results[0].params, trials.fold, trials.sees)
+    members = t.Members(results[0].final.params, trials.fold, trials.sees)
     scorer = t.Scorer(t.DIMS, t.CLASSES, 16, batch_size=8, devices=devices)
     scores.append(scorer(members, features, present).logits)
 np.testing.assert_allclose(*scores, atol=1e-5)

@@ -1,6 +1,8 @@
 """Which settings a run trains beside its own."""
 
-from mer_jax.fusion.trials import AblationSettings, FusionSettings, Hyperparameters, Setting, run_table
+from dataclasses import replace
+
+from mer_jax.fusion.trials import AblationSettings, FusionSettings, Hyperparameters, Setting, run_table, self_trained
 
 SETTINGS = FusionSettings(dropout=0.1, modality_dropout=0.3, learning_rate=1e-3, l2=0.5, label_smoothing=0.2)
 ALL = ("speech", "image", "text", "video")
@@ -12,7 +14,22 @@ def summary(settings):
 
 def test_a_setting_is_the_runs_but_for_what_it_changes():
     expected = Hyperparameters(1e-3, 0.0, 0.1, 0.3, 0.2)
-    assert Setting.of("row", SETTINGS, ["text"], 4, l2=0.0) == Setting("row", ("text",), expected, 4)
+    assert Setting.of("row", SETTINGS, ["text"], 4, l2=0.0) == Setting("row", ("text",), expected, 4, True)
+    assert not Setting.of("row", replace(SETTINGS, network="average"), ["text"]).best_epoch
+
+
+def test_settings_whose_scores_would_flatter_get_a_twin():
+    best, last = (Setting.of(name, replace(SETTINGS, network=name), ["text"]) for name in ("best", "last"))
+    table = [(each.name, each.best_epoch, each.chooser) for each in self_trained([best, last], "own_fold")]
+    assert table == [("best", True, "own_fold"), ("last", False, "own_fold"), ("best, blind", False, "own_fold")]
+    table = [(each.name, each.best_epoch, each.chooser) for each in self_trained([best, last], "all_folds")]
+    assert table == [
+        ("best", True, "all_folds"),
+        ("last", False, "all_folds"),
+        ("best, blind", False, "own_fold"),
+        ("last, blind", False, "own_fold"),
+    ]
+    assert replace(best.twin, name="best", best_epoch=True) == best
 
 
 def test_the_table_of_a_run_with_all_modalities():

@@ -26,7 +26,7 @@ class Expected(NamedTuple):
 
 
 EXPECTED = {
-    "CLIP L/14": Expected((10, 1536), loops=4e-4),  # resizing is a loop over frames as well
+    "CLIP L/14": Expected((10, 1536), loops=1.1e-3),  # resizing is a loop over frames as well
     "HuBERT-large": Expected((16, 2048)),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
     "EmoVCLIP L/14 extraction": Expected((10, 5, 768), loops=6e-3, flops=8e-3),
@@ -55,7 +55,7 @@ def test_first_passes_and_loops_add_up_to_the_program(programs, name):
     assert program.flops == pytest.approx(every_pass, rel=expected.flops)
 
 
-def test_fusion_is_one_step_and_one_batch_of_validation(programs):
+def test_fusion_is_one_step_and_two_batches_of_validation(programs):
     program = programs["fusion"]
     assert jax.tree.leaves(jax.eval_shape(program.function, *program.arguments))[0].shape == (5, 4)
     counted = product_flops(program.function, *program.arguments, bodies_once=True)

@@ -42,6 +42,7 @@ def _round(rng, index):
         "round": index + 1,
         "cv_waf": 0.792 + 0.0035 * index + rng.normal(0, 0.003),
         "cv_std": 0.018,
+        "challenge_waf": 0.85,
         "test_waf": 0.781 + 0.004 * index + rng.normal(0, 0.005),
         "added": dict.fromkeys(LABELS, 10) | ({"surprise": 4} if index >= 8 else {}),
         "confidence": {label: 0.98 - 0.012 * index - 0.02 * i for i, label in enumerate(LABELS)},
@@ -59,8 +60,10 @@ def _problems(numbers, split, modality, reason):
 
 def fake_metrics():
     rng = np.random.default_rng(0)
-    cv = _scores(rng, 400, 0.79) | {"std": 0.0174}
-    test = _scores(rng, 200, 0.80) | {"folds_waf_std": 0.0121}
+    bounds = {"interval": [0.812, 0.88], "ece_calibrated": 0.021}
+    cv = _scores(rng, 400, 0.79) | bounds | {"std": 0.0174, "cautions": [], "flattered": False}
+    cv["challenge"] = {"waf": 0.91, "std": 0.015}
+    test = _scores(rng, 200, 0.80) | bounds | {"folds_waf_mean": 0.79, "folds_waf_std": 0.0121}
     fusion = _curves(rng, 30, cv["waf"])
     alone = {"speech": 0.66, "image": 0.61, "text": 0.55, "video": 0.58}
     subsets = [list(subset) for size in range(1, 5) for subset in combinations(MODALITIES, size)]
@@ -84,7 +87,8 @@ def fake_metrics():
                 "fold": fold + 1,
                 "waf": cv["waf"] + offset,
                 "accuracy": cv["accuracy"] + offset,
-                "best_epoch": int(np.argmax(fusion["waf"][fold])) + 1,
+                "challenge_waf": 0.91 + offset,
+                "best_epochs": [int(np.argmax(fusion["waf"][fold])) + 1],
                 "train": 908,
                 "validation": 80,
             }
@@ -107,11 +111,12 @@ def fake_metrics():
                 "ranking": names == ["text"],
                 "cv_waf": alone[names[0]] + 0.03 * len(names),
                 "cv_std": 0.02,
+                "challenge_waf": alone[names[0]] + 0.05,
                 "test_waf": alone[names[0]] + 0.02 * len(names),
             }
             for names in singles
         ]
-        + [bare | {"cv_waf": 0.531, "cv_std": 0.02, "test_waf": 0.527}],
+        + [bare | {"cv_waf": 0.531, "cv_std": 0.02, "challenge_waf": 0.55, "test_waf": 0.527}],
         "ablations": [
             {
                 "name": name,
@@ -120,6 +125,7 @@ def fake_metrics():
                 "modality_dropout": dropout,
                 "cv_waf": cv["waf"] - 0.013 * index,
                 "cv_std": 0.018,
+                "challenge_waf": 0.91,
                 "test_waf": test["waf"] - 0.019 * index,
             }
             for index, (name, self_training, dropout) in enumerate(ablations)
@@ -129,7 +135,7 @@ def fake_metrics():
             "zero_shot": 0.312,
             "linear_probe": 0.548,
             "tuned": 0.611,
-            "tuned_last": 0.604,
+            "tuned_best": 0.63,
             "strips": [],
         },
         "ranking": {
@@ -144,6 +150,7 @@ def fake_metrics():
             "tokens": {"transcript": 14.2, "added": 19.0, "most": 21},
             "failures": _problems([12, 700, 1300], "train", None, "the model refuses"),
         },
+        "temperatures": {"1": 5.1, "2": 2.0},
         "attention": {
             label: {m: float(rng.normal(0.5, 0.35)) for m in MODALITIES} | {"text": -0.12} for label in LABELS
         },

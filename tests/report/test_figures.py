@@ -25,8 +25,7 @@ def points(line):
 
 
 def test_a_line_for_each_fold_their_mean_and_a_dot_at_each_best_epoch(axes):
-    folds = [{"best_epoch": 3}, {"best_epoch": 1}]
-    chart = figures.fold_chart([[1.0, 2.0, 6.0], [5.0, 4.0, 2.0]], "loss", folds)
+    chart = figures.fold_chart([[1.0, 2.0, 6.0], [5.0, 4.0, 2.0]], "loss", [3, 1])
     first, second, *dots, mean = map(points, chart.lines)
     assert first == [[1, 1], [2, 2], [3, 6]] and second == [[1, 5], [2, 4], [3, 2]]
     assert dots == [[[3, 6]], [[1, 5]]]

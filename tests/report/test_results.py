@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.fusion.data import Embeddings, Groups
 from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.report.results import (
     ablation_sections,
@@ -43,8 +44,8 @@ def test_calibration_in_fifteen_bins_by_hand():
 
 
 def sure(*predictions):
-    """Probabilities [N, 2] of predicted classes."""
-    return np.where(np.arange(2) == np.array(predictions)[:, None], 0.9, 0.1)
+    """Logits [N, 2] of predicted classes."""
+    return np.where(np.arange(2) == np.array(predictions)[:, None], 2.0, 0.0)
 
 
 class Fusion:
@@ -52,36 +53,52 @@ class Fusion:
 
     data = SimpleNamespace(
         modalities=("speech", "text"),
+        num_folds=2,
         labels=np.array([0, 1, 0, 1, 1]),
         fold_of=np.array([0, 0, 1, 1, 1]),
+        held_out=np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 1]], bool),
         copy_of=np.array([0, 0, 2]),
-        labelled=("labelled",),
-        test=("test",),
+        labelled=Embeddings({}, {"speech": np.array([1, 1, 1, 1, 0], bool), "text": np.ones(5, bool)}),
+        test=Embeddings({}, {"speech": np.array([0, 1, 1], bool), "text": np.ones(3, bool)}),
         test_truth=np.array([0, -1, 1]),
         unlabelled_truth=np.array([1, 0, -1]),
+        groups=Groups(np.arange(5), np.arange(5, 8), np.arange(8, 11)),
     )
     attention = np.array([[[1, 0], [0, 1], [3, 0], [0, 0], [0, 0]], [[1, 2], [0, 1], [3, 2], [0, 0], [0, 4]]])
     networks = SimpleNamespace(
-        scorer=lambda members, part: SimpleNamespace(
-            attention=np.float32(Fusion.attention),  # [F, L, M]
-            logits=np.array([sure(0, 0, 1), sure(1, 0, 0)]),  # [F, T, C]
-        )
+        scorer=lambda members, *part: SimpleNamespace(attention=np.float32(Fusion.attention))  # [F, L, M]
     )
 
-    def held_out(self, trained):
+    def held_out_logits(self, fitted):
+        assert fitted is BLIND
         return sure(0, 1, 1, 1, 1)  # the third clip is wrong
 
-    def by_fold(self):
-        return [(fold, self.data.fold_of == fold) for fold in (0, 1)]
+    def temperatures(self, trained, clips):
+        """Of fold 0's clips by fold 1, and the other way round."""
+        return np.array([1.0, 2.0]) if clips[-1] else np.array([4.0, 8.0])
 
     def waf_given(self, trained, modalities):
         return {"cv_waf": len(modalities) / 4, "test_waf": None}
 
 
-FITTED = SimpleNamespace(
-    best_epoch=np.array([2, 0]), train_loss=np.array([[3.0, 2], [1, 0.5]]), validation_waf=np.array([[0.1, 0.2]] * 2)
+FITTED, BLIND = (
+    SimpleNamespace(
+        best_epoch=np.array([2, 0]) + later,
+        train_loss=np.array([[3.0, 2], [1, 0.5]]),
+        validation_waf=np.array([[0.1, 0.2]] * 2),
+    )
+    for later in (0, 1)
 )
-RUN = SimpleNamespace(cv_waf=np.array([1.0, 0.5]), fitted=FITTED, members=None, test=sure(0, 1, 0))
+RUN = SimpleNamespace(
+    setting=SimpleNamespace(name="run"),
+    cv_waf=np.array([1.0, 0.5]),
+    challenge_waf=np.array([1.0, 0.75]),
+    fitted=FITTED,
+    honest=SimpleNamespace(fitted=BLIND, setting=SimpleNamespace(name="twin")),
+    members=None,
+    test=np.stack([sure(0, 0, 1), sure(1, 0, 0) / 2]),  # [F, T, C]
+)
+TEMPERATURES = np.array([4.0, 1.0])
 CLIPS = tuple(Clip(f"{split}{i}", split) for split, count in (("train", 5), ("unlabeled", 3)) for i in range(count))
 DATASET = Dataset("toy", LABELS, CLIPS, {})
 
@@ -93,24 +110,33 @@ def choice(indices, labels, confidences):
 ROUNDS = [
     {
         "cv_waf": [0.2, 0.6],
+        "challenge_waf": [0.5, 0.7],
         "test_waf": None,
-        "added": choice([0, 2], [1, 0], [0.9, 0.7]),
-        "shortfall": [0, 0],
-        "pseudo": choice([0, 2], [1, 0], [0.9, 0.7]),
+        "added": [choice([0, 2], [1, 0], [0.9, 0.7])],
+        "shortfall": [[0, 0]],
+        "pseudo": [choice([0, 2], [1, 0], [0.9, 0.7])],
     },
     {
         "cv_waf": [0.5, 0.5],
+        "challenge_waf": [0.5, 0.5],
         "test_waf": 0.75,
-        "added": choice([1], [1], [0.6]),
-        "shortfall": [1, 0],
-        "pseudo": choice([0, 2, 1], [1, 0, 1], [0.9, 0.7, 0.6]),
+        "added": [choice([1], [1], [0.6])],
+        "shortfall": [[1, 0]],
+        "pseudo": [choice([0, 2, 1], [1, 0, 1], [0.9, 0.7, 0.6])],
     },
 ]
+# Each fold of the twin chooses for itself: one clip of y and none of x, and the other way round.
+TWIN_ROUND = ROUNDS[0] | {
+    "added": [choice([0], [1], [0.9]), choice([1, 2], [0, 0], [0.8, 0.6])],
+    "shortfall": [[2, 1], [0, 2]],
+    "pseudo": [choice([0], [1], [0.9]), choice([1, 2], [0, 0], [0.8, 0.6])],
+}
+SAVED = [{"run": ROUNDS[0], "twin": TWIN_ROUND}, {"run": ROUNDS[1], "twin": TWIN_ROUND}]
 
 
 @pytest.fixture(scope="module")
 def sections():
-    return fusion_sections(DATASET, Fusion(), RUN, ROUNDS)
+    return fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES)
 
 
 def test_the_data_set_and_its_modalities(sections):
@@ -119,30 +145,53 @@ def test_the_data_set_and_its_modalities(sections):
     assert sections["dataset"]["counts"] == {"train": 5, "unlabeled": 3, "test": 0}
 
 
-def test_cross_validated_scores_are_the_folds_mean_and_the_rest_of_all_clips(sections):
+def test_cross_validated_scores_are_the_honest_ones_and_the_challenges_stand_beside(sections):
     cv = sections["cv"]
     assert cv["waf"] == 0.75 and cv["std"] == 0.25 and cv["accuracy"] == pytest.approx(0.8)
     assert cv["confusion"] == [[1, 1], [0, 3]]
+    assert cv["challenge"] == {"waf": 0.875, "std": 0.125}
+    low, high = cv["interval"]
+    assert low < 0.75 < high <= 1
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_calibration_goes_by_the_temperatures_of_the_other_folds(sections):
+    """Margins of 2: divided by 2 in fold 0; in fold 1 by 8, but by 4 for the clip with one modality."""
+    cv = sections["cv"]
+    assert cv["ece"] == pytest.approx(sigmoid(2.0) - 0.8)
+    first, second, third = (sigmoid(2 / temperature) for temperature in (2, 8, 4))
+    expected = (2 * (1 - first) + abs((1 - second) - second) + (1 - third)) / 5
+    assert cv["ece_calibrated"] == pytest.approx(expected)
+    test = sections["test"]  # margins of the mean logits: 0.5 for x, of text alone and right; 0.5 for y, right
+    assert test["ece"] == pytest.approx(1 - sigmoid(0.5))
+    assert test["ece_calibrated"] == pytest.approx(1 - (sigmoid(0.125) + sigmoid(0.5)) / 2)
+    assert sections["temperatures"] == {"1": 4.0, "2": 1.0}
 
 
 def test_folds_count_the_clips_that_they_train_on_with_copies_and_pseudo_labels(sections):
-    """Fold 0: 3 clips, 1 copy, 3 pseudo-labels; fold 1: 2 clips, 2 copies, 3 pseudo-labels."""
+    """Fold 0: 3 clips, 1 copy, 1 pseudo-label; fold 1: 2 clips, 2 copies, 2 pseudo-labels."""
     first, second = sections["folds"]
-    assert first == {"fold": 1, "waf": 1.0, "accuracy": 1.0, "best_epoch": 3, "train": 7, "validation": 2}
-    assert second.pop("accuracy") == pytest.approx(2 / 3)
-    assert second == {"fold": 2, "waf": 0.5, "best_epoch": 1, "train": 7, "validation": 3}
-    without = fusion_sections(DATASET, Fusion(), RUN, [])["folds"]
+    assert first.pop("accuracy") == 1 and second.pop("accuracy") == pytest.approx(2 / 3)
+    scored = {"waf": 1.0, "challenge_waf": 1.0, "best_epochs": [3]}
+    assert first == {"fold": 1, **scored, "train": 5, "validation": 2}
+    scored = {"waf": 0.5, "challenge_waf": 0.75, "best_epochs": [1]}
+    assert second == {"fold": 2, **scored, "train": 6, "validation": 3}
+    without = fusion_sections(DATASET, Fusion(), RUN, [], TEMPERATURES)["folds"]
     assert [fold["train"] for fold in without] == [4, 4]
 
 
 def test_test_scores_are_of_the_clips_whose_label_is_known(sections):
     """Of the clips 0 and 2 the ensemble is right on the first; the folds are right on both and on none."""
     test = sections["test"]
-    assert test["accuracy"] == 0.5 and test["confusion"] == [[1, 0], [1, 0]]
-    assert test["waf"] == pytest.approx(1 / 3) and test["folds_waf_std"] == pytest.approx(0.5)
+    assert test["confusion"] == [[1, 0], [0, 1]]
+    assert test["waf"] == 1 and test["folds_waf_mean"] == pytest.approx(0.5)
+    assert test["folds_waf_std"] == pytest.approx(0.5) and test["interval"] == (1.0, 1.0)
     unknown = Fusion()
     unknown.data = SimpleNamespace(**{**vars(Fusion.data), "test_truth": np.full(3, -1)})
-    assert fusion_sections(DATASET, unknown, RUN, [])["test"] is None
+    assert fusion_sections(DATASET, unknown, RUN, [], TEMPERATURES)["test"] is None
 
 
 def test_rounds_by_hand(sections):
@@ -150,6 +199,7 @@ def test_rounds_by_hand(sections):
     assert first.pop("cv_waf") == pytest.approx(0.4) and first.pop("cv_std") == pytest.approx(0.2)
     assert first == {
         "round": 1,
+        "challenge_waf": pytest.approx(0.6),
         "test_waf": None,
         "added": {"x": 1, "y": 1},
         "confidence": {"x": 0.7, "y": 0.9},
@@ -161,6 +211,7 @@ def test_rounds_by_hand(sections):
         "round": 2,
         "cv_waf": 0.5,
         "cv_std": 0.0,
+        "challenge_waf": 0.5,
         "test_waf": 0.75,
         "added": {"x": 0, "y": 1},
         "confidence": {"y": 0.6},
@@ -170,6 +221,13 @@ def test_rounds_by_hand(sections):
     }
     (unknown,) = round_sections(ROUNDS[:1], np.full(3, -1), LABELS)
     assert unknown["correct"] is None and unknown["known"] == 0
+
+
+def test_of_folds_that_choose_for_themselves_the_mean_is_counted():
+    (entry,) = round_sections([TWIN_ROUND], np.array([1, 0, -1]), LABELS)
+    assert entry["added"] == {"x": 1.0, "y": 0.5} and entry["shortfall"] == {"x": 1.0, "y": 1.5}
+    assert entry["confidence"] == {"x": pytest.approx(0.7), "y": 0.9}
+    assert (entry["correct"], entry["known"]) == (2, 2)
 
 
 def test_every_subset_of_the_modalities_is_scored(sections):
@@ -194,7 +252,8 @@ def test_curves():
 
 def trained(name, modalities, cv_waf, test_waf, **changes):
     setting = Setting.of(name, FusionSettings(modality_dropout=0.3), modalities, **changes)
-    return SimpleNamespace(setting=setting, cv_waf=np.array(cv_waf), test_waf=test_waf)
+    scores = {"cv_waf": np.array(cv_waf), "challenge_waf": np.array(cv_waf) + 0.125, "test_waf": test_waf}
+    return SimpleNamespace(setting=setting, twin=None, **scores)
 
 
 SPEECH = trained("speech", ("speech",), [0.5, 0.7], 0.4)
@@ -206,19 +265,27 @@ def test_single_modalities_and_the_bare_text_behind_them(ranked):
     bare = trained("text", ("text",), [0.5, 0.25], 0.125)
     speech, text, without = single_sections({"speech": SPEECH, "text": TEXT}, bare, ranked)
     assert speech.pop("cv_waf") == pytest.approx(0.6) and speech.pop("cv_std") == pytest.approx(0.1)
+    assert speech.pop("challenge_waf") == pytest.approx(0.725)
     assert speech == {"name": "speech", "modalities": ["speech"], "ranking": False, "test_waf": 0.4}
-    row = {"modalities": ["text"], "test_waf": None, "cv_waf": 0.25, "cv_std": 0}
+    row = {"modalities": ["text"], "test_waf": None, "cv_waf": 0.25, "cv_std": 0, "challenge_waf": 0.375}
     assert text == {**row, "name": "text", "ranking": ranked}
-    row = {"modalities": ["text"], "test_waf": 0.125, "cv_waf": 0.375, "cv_std": 0.125}
+    row = {"modalities": ["text"], "test_waf": 0.125, "cv_waf": 0.375, "cv_std": 0.125, "challenge_waf": 0.5}
     assert without == {**row, "name": "text without ranking", "ranking": False}
     assert len(single_sections({"text": TEXT}, None, ranked)) == 1
 
 
+def saved(cv_waf, test_waf):
+    return {"cv_waf": cv_waf, "challenge_waf": [0.5, 0.5], "test_waf": test_waf}
+
+
 def test_ablations_are_scored_before_the_first_round_and_after_the_last():
-    final = {"text": TEXT, "speech": SPEECH}
+    twin = trained("text, blind", ("text",), [0.25, 0.25], 0.9)
+    twin.honest = twin
+    text = SimpleNamespace(**vars(TEXT) | {"twin": twin, "honest": twin})
+    final = {"text": text, "speech": SPEECH, "text, blind": twin}
     rounds = [
-        {"text": {"cv_waf": [0.0, 0.5], "test_waf": 0.1}, "speech": {"cv_waf": [0.1, 0.1], "test_waf": None}},
-        {"text": {"cv_waf": [0.9, 0.9], "test_waf": 0.9}, "speech": {"cv_waf": [0.9, 0.9], "test_waf": 0.9}},
+        {"text": saved([0.0, 0.5], 0.1), "speech": saved([0.1, 0.1], None)},
+        {"text": saved([0.9, 0.9], 0.9), "speech": saved([0.9, 0.9], 0.9)},
     ]
     rows = ablation_sections(rounds, final)
     assert [(row["name"], row["self_training"], row["cv_waf"], row["test_waf"]) for row in rows] == [
@@ -227,6 +294,7 @@ def test_ablations_are_scored_before_the_first_round_and_after_the_last():
         ("speech", False, pytest.approx(0.1), None),
         ("speech", True, pytest.approx(0.6), 0.4),
     ]
+    assert [row["challenge_waf"] for row in rows] == [0.5, 0.375, 0.5, pytest.approx(0.725)]
     assert {row["modality_dropout"] for row in rows} == {0.3} and rows[0]["modalities"] == ["text"]
     alone = ablation_sections([], {"text": trained("text", ("text",), [0.5], None, modality_dropout=0.0)})
     assert [(row["self_training"], row["cv_waf"], row["modality_dropout"]) for row in alone] == [(False, 0.5, 0.0)]

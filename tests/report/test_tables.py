@@ -28,11 +28,6 @@ def test_the_test_score_decides_where_it_is_known(metrics):
     assert [entry["name"] for entry in tables.subsets_best_first(metrics)] == ["text", "video", "speech"]
 
 
-def test_chance_margin(metrics):
-    metrics["test"]["accuracy"] = 0.5
-    assert abs(tables.chance_margin(metrics["test"]) - 1.96 * 0.5 / 200**0.5) < 1e-12
-
-
 def test_problems_are_grouped_by_reason_most_frequent_first(metrics):
     groups = tables.problem_groups(metrics["problems"])
     assert [group.clips for group in groups] == [14, 8, 7, 1, 1, 1]

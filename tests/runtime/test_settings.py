@@ -33,6 +33,11 @@ class Whole:
     named: Named = section(Named)
 
 
+@dataclass(frozen=True)
+class Renamed:
+    mode: str = setting("off", choices=("off", "on"), was={True: "on"})
+
+
 def test_what_is_missing_has_its_default():
     assert read_settings(Whole, {}) == Whole()
     settings = read_settings(Whole, {"rate": 1, "sizes": [2, 3.5], "inner": {"size": 9}})
@@ -42,6 +47,13 @@ def test_what_is_missing_has_its_default():
 @pytest.mark.parametrize("size", [1, 9])
 def test_bounds_themselves_are_allowed(size):
     assert read_settings(Whole, {"inner": {"size": size}}).inner == Plain(size)
+
+
+@pytest.mark.parametrize("earlier", [True, "True"])
+def test_a_value_of_an_earlier_version_is_read_as_todays(earlier):
+    assert read_settings(Renamed, {"mode": earlier}) == Renamed("on")
+    with pytest.raises(UsageError, match="mode=1: expected str"):
+        read_settings(Renamed, {"mode": 1})
 
 
 def test_there_and_back_through_a_config():

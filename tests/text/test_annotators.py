@@ -13,7 +13,9 @@ from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings, 
 def test_the_annotator_that_the_settings_name():
     local = LocalSettings(source="bundled/baichuan", dtype="float32")
     chat = ChatSettings(base_url="http://localhost:1", model="m")
-    assert isinstance(make_annotator(RankingSettings()), LexiconAnnotator)
+    for guess in (False, True):
+        annotator = make_annotator(RankingSettings(lexicon_guesses=guess))
+        assert isinstance(annotator, LexiconAnnotator) and annotator.guess == guess
     assert make_annotator(RankingSettings(annotator="none")) is None
     annotator = make_annotator(RankingSettings(annotator="openai", openai=chat, local=local))
     assert isinstance(annotator, ChatAnnotator) and annotator.model == "m"

@@ -1,8 +1,8 @@
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -46,6 +46,40 @@ def test_fast_tokenizer_folder_is_read_without_special_tokens(tmp_path):
     assert tokenizer.encode(["so happy", "", "happy sad"]) == [[3, 4], [], [4, 0]]
     assert tokenizer.encode([]) == []
     assert tokenizer.vocab_size == 5
+    assert tokenizer.prefix == []  # <s> is not said to be the beginning of a text
+
+
+def byte_level(folder, **special):
+    """A checkpoint's folder whose tokenizer knows every byte, and <|end|> as a special token."""
+    alphabet = sorted(ByteLevel.alphabet())
+    words = {"<|begin|>": 0, "<|end|>": 1} | {letter: i for i, letter in enumerate(alphabet, start=2)}
+    fast = FastTokenizer(BPE(words, []))
+    fast.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    if special:
+        fast.post_processor = TemplateProcessing(
+            single="<|begin|> $A <|end|>", special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
+        )
+    PreTrainedTokenizerFast(tokenizer_object=fast, eos_token="<|end|>", **special).save_pretrained(folder)
+    return Tokenizer(folder)
+
+
+def test_what_looks_like_a_special_token_in_a_transcript_is_text(tmp_path):
+    tokenizer = byte_level(tmp_path)
+    (ids,) = tokenizer.encode(["a<|end|>b"])
+    assert 1 not in ids and len(ids) == 9
+    assert tokenizer.prefix == []
+
+
+def test_what_a_checkpoint_was_trained_to_see_first_is_its_prefix(tmp_path, baichuan_folder):
+    """Its end of text is not; SentencePiece folders say it in their config, and Baichuan's says no."""
+    tokenizer = byte_level(tmp_path, bos_token="<|begin|>")
+    assert tokenizer.prefix == [0] and tokenizer.encode(["a"])[0] != [0]
+    assert Tokenizer(baichuan_folder).prefix == []
+    for adds, prefix in (("true", [1]), ("false", [])):
+        (tmp_path / adds).mkdir()
+        (tmp_path / adds / "tokenizer.model").write_bytes((baichuan_folder / "tokenizer.model").read_bytes())
+        (tmp_path / adds / "tokenizer_config.json").write_text(f'{{"add_bos_token": {adds}}}', "utf-8")
+        assert Tokenizer(tmp_path / adds).prefix == prefix
 
 
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path):

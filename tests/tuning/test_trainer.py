@@ -56,8 +56,7 @@ def test_prompts_learn(clips, tmp_path):
     state = run(clips, tmp_path, epochs=12)
     assert state.loss.shape == state.waf.shape == (3, 12)
     assert state.loss[:, -1].mean() < 0.8 * state.loss[:, 0].mean()
-    np.testing.assert_array_equal(state.best_waf, state.waf.max(axis=1))
-    assert {leaf.shape[0] for leaf in leaves(state.best_prompts)} == {3}
+    assert {leaf.shape[0] for leaf in leaves(state.prompts)} == {3}
 
 
 def test_no_set_sees_the_labels_of_its_own_fold(clips, tmp_path):
@@ -211,8 +210,8 @@ def test_flips_are_drawn_anew_in_each_step_and_epoch():
     assert 0.4 < np.mean(seen) < 0.6
 
 
-def test_each_set_keeps_the_prompts_of_its_first_best_epoch():
-    """Scores by hand: set 0 is best in the second epoch and as good in the third, set 1 in the first."""
+def test_each_set_keeps_the_prompts_of_the_last_epoch_whatever_it_scores():
+    """Scores by hand: set 0 is best in the second epoch, set 1 in the first."""
     trained, state = tuner(folds=2)
     batch = random_batch(folds=2, clips=2)._replace(labels=np.array([[0, 1], [0, 1]]))
     right, wrong = [[5.0, 0], [0, 5]], [[0.0, 5], [5, 0]]
@@ -224,8 +223,7 @@ def test_each_set_keeps_the_prompts_of_its_first_best_epoch():
         state = trained.epoch(state, number, iter([batch]), iter([batch]))
     np.testing.assert_array_equal(state.waf[:, :3], [[0, 1, 1], [1, 0, 0]])
     np.testing.assert_array_equal(state.loss[:, :3], [[1, 1, 1], [3, 3, 3]])
-    for before, best, last in zip(start, leaves(state.best_prompts), leaves(state.prompts), strict=True):
-        np.testing.assert_allclose(best - before, np.broadcast_to([[[[2.0]]], [[[1.0]]]], before.shape), atol=1e-5)
+    for before, last in zip(start, leaves(state.prompts), strict=True):
         np.testing.assert_allclose(last - before, 3, atol=1e-5)
 
 
