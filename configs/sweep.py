@@ -4,8 +4,8 @@
     python -m mer_jax.train --config=runs/sample/sweeps/sweep/best.py --workdir=runs/best
 
 The first needs the finished run in the workdir, whose features it shares; it writes the best setting as the config that
-the second one trains. Fields of `config.fusion` can be searched, but for those that all trials of a program share
-(`mer_jax.sweep.FIXED`).
+the second one trains, and says there that these clips have chosen it. Any field of `config.fusion` can be searched;
+what is no hyperparameter (learning rate, l2, dropouts, label smoothing) takes a program of its own.
 
 Time: not measured. Nothing is encoded; 50 settings x 2 seeds x 5 folds are 500 trials, those of one `hidden` side by
 side, without self-training.

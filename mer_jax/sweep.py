@@ -2,14 +2,16 @@
 
     python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN
 
-RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. All settings,
-seeds and folds of one `hidden` train side by side in one program.
+RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. Rows that differ in
+nothing but hyperparameters train side by side in one program, with all their seeds and folds.
 """
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,12 +33,12 @@ from mer_jax.runtime.files import dump_json, write_whole
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings, setting
+from mer_jax.self_training import SelfTrainingSettings
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/sweep.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
-FIXED = ("batch_size", "epochs", "keep_one", "standardise", "network", "seeds")  # of `config.fusion`, for all rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class SweepSettings:
     seeds: int = setting(1, least=1)
     self_training: bool = setting(False)
     subsets: bool = setting(False)  # score every subset of present modalities, too
-    rows: tuple[dict, ...] = setting(())  # name, modalities ("+"-joined), paper's scores, fields of `config.fusion`
+    rows: tuple[dict, ...] = setting(())  # name, modalities ("+"-joined), paper's scores, a row's changes
     search: dict = setting({})  # field of `config.fusion` -> values
     settings: int = setting(0, least=0)  # different draws from the grid of `search`; 0: the whole grid
 
@@ -58,7 +60,7 @@ class Row:
 
     name: str
     modalities: tuple[str, ...]
-    changes: Mapping[str, Any]  # fields of `config.fusion`
+    changes: Mapping[str, Any]  # fields of `config.fusion`, and `self_training.` ones of that section
     paper: tuple[str, ...] = ()  # scores to compare with: train & val, test
 
 
@@ -68,10 +70,10 @@ def main() -> None:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
-    data, num_classes = run_data(settings, workdir)
+    data_of, num_classes = run_data(settings, workdir)
     folder = workdir / "sweeps" / plan.name
-    rows = plan_rows(plan, data.modalities, settings.seed)
-    entries = sweep(settings, plan, rows, data, num_classes, folder)
+    rows = plan_rows(plan, data_of(settings.fusion.standardise).modalities, settings.seed)
+    entries = sweep(settings, plan, rows, data_of, num_classes, folder)
     if plan.search:
         entries.sort(key=lambda entry: -entry["cv_waf"])
         (best,) = (row for row in rows if row.name == entries[0]["name"])
@@ -85,15 +87,15 @@ def main() -> None:
     print(f"in {folder}", file=sys.stderr)
 
 
-def run_data(settings: Settings, workdir: Path) -> tuple[FusionData, int]:
-    """A finished run's data, with features from its stores, and the number of classes."""
+def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionData], int]:
+    """A finished run's data by how it is standardised, with features from its stores, and the number of classes."""
     dataset = run_dataset(settings, workdir)
     folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
     features = {modality: inputs.features(modality) for modality in settings.data.chosen_modalities}
-    data, _ = fusion_data(dataset, features, folds, inputs.copies[1], settings.fusion.standardise)
-    return data, len(dataset.labels)
+    data_of = cache(lambda standardise: fusion_data(dataset, features, folds, inputs.copies[1], standardise)[0])
+    return data_of, len(dataset.labels)
 
 
 def plan_rows(plan: SweepSettings, modalities: tuple[str, ...], seed: int) -> list[Row]:
@@ -106,7 +108,7 @@ def plan_rows(plan: SweepSettings, modalities: tuple[str, ...], seed: int) -> li
         grid = [dict(zip(plan.search, values, strict=True)) for values in product(*plan.search.values())]
         if 0 < plan.settings < len(grid):
             grid = [grid[i] for i in np.random.default_rng(seed).permutation(len(grid))[: plan.settings]]
-        names = [", ".join(f"{key} {value:g}" for key, value in changes.items()) for changes in grid]
+        names = [", ".join(f"{key} {value}" for key, value in changes.items()) for changes in grid]
         return [Row(name, modalities, changes) for name, changes in zip(names, grid, strict=True)]
     rows = []
     for row in plan.rows:
@@ -120,28 +122,38 @@ def plan_rows(plan: SweepSettings, modalities: tuple[str, ...], seed: int) -> li
 
 
 def sweep(
-    settings: Settings, plan: SweepSettings, rows: Sequence[Row], data: FusionData, num_classes: int, folder: Path
+    settings: Settings,
+    plan: SweepSettings,
+    rows: Sequence[Row],
+    data_of: Callable[[str], FusionData],
+    num_classes: int,
+    folder: Path,
 ) -> list[dict[str, Any]]:
-    """Trains every row with every seed: WAF in [0, 1], over the seeds. Rows of one `hidden` share a program."""
-    self_trains = plan.self_training and len(data.unlabelled_truth)
-    self_training = settings.self_training if self_trains else replace(settings.self_training, rounds=0)
-    fusion_of = {row.name: changed(settings.fusion, row.changes) for row in rows}
+    """Trains every row with every seed: WAF in [0, 1], over the seeds."""
+    programs: dict[Any, list[Row]] = defaultdict(list)
+    fusion_of = {}
+    for row in rows:
+        fusion_of[row.name], self_training = changed(settings, row.changes)
+        alike = replace(fusion_of[row.name], **settings.fusion.hyperparameters._asdict())
+        programs[alike, self_training].append(row)
     entries: dict[str, dict[str, Any]] = {}
-    for hidden in sorted({fusion.hidden for fusion in fusion_of.values()}):
-        alike = [row for row in rows if fusion_of[row.name].hidden == hidden]
+    for (shared, asked), alike_rows in programs.items():
+        data = data_of(shared.standardise)
+        self_trains = plan.self_training and len(data.unlabelled_truth)
+        self_training = asked if self_trains else replace(asked, rounds=0)
         everything = [
             Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed)
-            for row in alike
+            for row in alike_rows
             for seed in range(plan.seeds)
         ]
-        networks = Networks(data.dims, num_classes, fusion_of[alike[0].name])
+        networks = Networks(data.dims, num_classes, shared)
         fusion = CrossValidation(data, networks, settings.seed, everything, self_training)
-        title = f"{len(everything)} x {data.num_folds} trainings, hidden {hidden}"
-        with progress(title, self_training.rounds + 1, "round") as bar:
+        title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"
+        with progress(title if len(title) < 80 else f"{title[:76]} ...", self_training.rounds + 1, "round") as bar:
             # Rounds go on where they ended only for the same settings.
-            digest = hashlib.blake2b(repr((everything, self_training)).encode(), digest_size=6).hexdigest()
-            _, final = fusion.self_train(folder / f"rounds-{hidden}-{digest}", advance=bar.update)
-        for row in alike:
+            digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
+            _, final = fusion.self_train(folder / f"rounds-{digest}", advance=bar.update)
+        for row in alike_rows:
             trained = [final[f"{row.name}, seed {seed}"] for seed in range(plan.seeds)]
             entries[row.name] = {
                 "name": row.name,
@@ -155,16 +167,26 @@ def sweep(
     return [entries[row.name] for row in rows]
 
 
-def changed(fusion: FusionSettings, changes: Mapping[str, Any]) -> FusionSettings:
+def changed(settings: Settings, changes: Mapping[str, Any]) -> tuple[FusionSettings, SelfTrainingSettings]:
     """A run's settings with a row's fields in place of its own.
 
     Raises:
-        UsageError: there is no such field, its value is out of range, or rows of a sweep share it.
+        UsageError: there is no such field, or its value is out of range.
     """
-    for key in FIXED:
-        if key in changes:
-            raise UsageError(f"{key} cannot differ between the rows of a sweep: set it in the run")
-    return read_settings(FusionSettings, as_dict(fusion) | dict(changes))
+    of_section = by_section(changes)
+    return (
+        read_settings(FusionSettings, as_dict(settings.fusion) | of_section["fusion"]),
+        read_settings(SelfTrainingSettings, as_dict(settings.self_training) | of_section["self_training"]),
+    )
+
+
+def by_section(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Changes of a row, `self_training.` ones apart from those of `config.fusion`."""
+    sections: dict[str, dict[str, Any]] = {"fusion": {}, "self_training": {}}
+    for key, value in changes.items():
+        own = key.startswith("self_training.")
+        sections["self_training" if own else "fusion"][key.removeprefix("self_training.")] = value
+    return sections
 
 
 def mean_and_spread(name: str, values: list[float | None]) -> dict[str, float | None]:
@@ -231,7 +253,10 @@ def grid(heads: list[str], body: list[list[str]]) -> list[str]:
 
 
 def as_config(workdir: Path, changes: Mapping[str, Any], chosen: str) -> str:
-    """A config file: the run's settings with a row's fusion; `chosen` says how these were."""
+    """A config file: the run's settings with a row's changes; `chosen` says how these were."""
+    updates = (
+        f"    config.{section}.update({values!r})\n" for section, values in by_section(changes).items() if values
+    )
     return (
         f'"""The best setting of a sweep over {workdir.name}."""\n\n'
         "from pathlib import Path\n\n"
@@ -241,7 +266,7 @@ def as_config(workdir: Path, changes: Mapping[str, Any], chosen: str) -> str:
         "from mer_jax.settings import Settings\n\n\n"
         "def get_config():\n"
         "    config = ConfigDict(as_dict(load_settings(Settings, Path(__file__).parents[2])))\n"
-        f"    config.fusion.update({dict(changes)!r})\n"
+        f"{''.join(updates)}"
         f"    config.cv.settings_from = {chosen!r}\n"
         "    return config\n"
     )

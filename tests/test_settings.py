@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs import semi, sweep, table1, table2
+from configs import recipe, semi, sweep, table1, table2
 from mer_jax.data.dataset import VARIANTS, FolderData
 from mer_jax.features.encoders import TextSettings
 from mer_jax.fusion.trials import FusionSettings
@@ -26,11 +26,13 @@ def test_every_variant_gives_settings(variant, encoders):
     assert settings.variant == variant and isinstance(settings.data, VARIANTS[variant])
     bundled = variant == "sample" or encoders.endswith("bundled") or (variant == "folder" and not encoders)
     assert settings.encoders.text.source == ("bundled/baichuan" if bundled else TextSettings().source)
-    assert settings.fusion == (FusionSettings(hidden=64, learning_rate=1e-3) if bundled else FusionSettings())
+    fusion = FusionSettings(hidden=64, learning_rate=1e-3) if bundled else FusionSettings()
+    assert settings.fusion.hyperparameters == fusion.hyperparameters and settings.fusion.hidden == fusion.hidden
+    assert (settings.fusion == fusion) == (variant != "folder")  # which takes the best recipe
     assert read_settings(Settings, json.loads(json.dumps(as_dict(settings)))) == settings
 
 
-@pytest.mark.parametrize(("config", "rows"), [(sweep, 0), (table1, 5), (table2, 5)])
+@pytest.mark.parametrize(("config", "rows"), [(sweep, 0), (table1, 5), (table2, 5), (recipe, 6)])
 def test_every_sweep_gives_settings(config, rows):
     plan = read_settings(import_command("sweep").SweepSettings, config.get_config())
     assert plan.name in config.__name__ and len(plan.rows) == rows and bool(plan.search) == (not rows)

@@ -13,7 +13,7 @@ from mer_jax.fusion.data import Embeddings, FusionData, Groups
 from mer_jax.fusion.folds import FoldSettings, make_folds
 from mer_jax.fusion.trials import FusionSettings
 from mer_jax.runtime.errors import UsageError
-from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.self_training import SelfTrainingSettings
 from mer_jax.settings import Settings
@@ -100,7 +100,7 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
         Row("narrow", ("speech",), {"hidden": 4}),
         Row("text", ("text",), {}),
     ]
-    entries = sweep(settings, plan, rows, data, 2, tmp_path)
+    entries = sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path)
     assert [entry["name"] for entry in entries] == ["both", "narrow", "text"]
     both, narrow, text = entries
     assert narrow["cv_waf"] > 0.8 and narrow["test_waf"] > 0.9 > text["test_waf"]
@@ -109,8 +109,10 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
     assert list(both["subsets"]) == ["speech", "text", "speech+text"] and list(text["subsets"]) == ["text"]
     assert both["subsets"]["speech"]["test_waf"] > both["subsets"]["text"]["test_waf"]
     assert both["subsets"]["speech+text"]["test_waf"] == pytest.approx(both["test_waf"])
-    assert sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir()) == ["rounds-4", "rounds-8"]
-    assert sweep(settings, plan, rows, data, 2, tmp_path) == entries  # from the rounds that are there
+    assert len(list(tmp_path.glob("rounds-*/round-01.json"))) == 2  # of either width
+    assert (
+        sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
+    )  # from the rounds that are there
 
     assert all(entry["challenge_waf"] >= entry["cv_waf"] - 0.1 for entry in entries)
 
@@ -118,29 +120,48 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
     assert "| both |" in table and "| 1 | 2 |" in table and "± " in table
 
 
+def test_rows_of_other_epochs_networks_and_rounds_have_programs_of_their_own(settings, data, tmp_path):
+    plan = SweepSettings("t", self_training=True)
+    rows = [
+        Row("first", ("speech",), {"epochs": 1}),
+        Row("paper", ("speech",), {}),
+        Row("blind", ("speech",), {"network": "last", "self_training.chooser": "own_fold"}),
+        Row("raw", ("speech",), {"standardise": "none"}),
+    ]
+    asked = []
+    entries = sweep(settings, plan, rows, lambda standardise: asked.append(standardise) or data, 2, tmp_path)
+    assert asked == ["all", "all", "all", "none"] and [entry["name"] for entry in entries] == [row.name for row in rows]
+    first, paper, blind, raw = entries
+    assert first["cv_waf"] < paper["cv_waf"] == raw["cv_waf"]
+    assert blind["cv_waf"] == pytest.approx(paper["cv_waf"])  # which is its twin's
+    saved = [list(load_json(path)) for path in tmp_path.glob("rounds-*/round-01.json")]
+    assert sorted(map(len, saved)) == [1, 2, 2, 2] and ["blind, seed 0"] in saved
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 3}, "epochs cannot differ"),
-        ({"network": "last"}, "network cannot differ"),
         ({"colour": 1}, "colour: unknown; known: hidden"),
+        ({"self_training.colour": 1}, "colour: unknown; known: rounds"),
+        ({"network": "first"}, "network='first': unknown; known: best, last, average"),
         ({"dropout": 1.0}, "dropout=1.0: at most 0.99"),
     ],
 )
-def test_fields_that_a_row_cannot_change_are_refused(settings, data, tmp_path, changes, message):
+def test_fields_that_there_are_not_are_refused(settings, data, tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
-        sweep(settings, SweepSettings("t"), [Row("row", ("speech",), changes)], data, 2, tmp_path)
+        sweep(settings, SweepSettings("t"), [Row("row", ("speech",), changes)], lambda standardise: data, 2, tmp_path)
 
 
 def test_the_best_setting_is_a_config(settings, tmp_path):
     dump_json(tmp_path / "config.json", {"settings": as_dict(settings)})
     path = tmp_path / "sweeps" / "t" / "best.py"
     path.parent.mkdir(parents=True)
-    path.write_text(as_config(tmp_path, {"hidden": 256, "l2": 0.5}, "the best of 9"), "utf-8")
+    path.write_text(as_config(tmp_path, {"hidden": 256, "self_training.k": 3, "l2": 0.5}, "the best of 9"), "utf-8")
     scope: dict = {"__file__": str(path)}
     exec(compile(path.read_text("utf-8"), str(path), "exec"), scope)
     best = read_settings(Settings, scope["get_config"]())
     changed = replace(settings, fusion=replace(settings.fusion, hidden=256, l2=0.5))
+    changed = replace(changed, self_training=replace(settings.self_training, k=3))
     assert best == replace(changed, cv=FoldSettings(settings_from="the best of 9"))
 
 
@@ -171,11 +192,13 @@ def test_features_of_a_run_are_loaded_without_asking_a_paid_annotator(tmp_path, 
         ranking=RankingSettings(annotator="openai"),
         corruptions=CorruptionsSettings(training=TrainingCorruptionSettings(probability=1.0)),
     )
-    data, num_classes = module.run_data(settings, tmp_path / "run")
+    data_of, num_classes = module.run_data(settings, tmp_path / "run")
+    data = data_of("none")
     assert num_classes == 2 and data.modalities == ("text",) and data.num_folds == 2
     np.testing.assert_array_equal(data.unlabelled.features["text"], [[3, 4], [6, 25], [9, 64]])
     np.testing.assert_array_equal(data.labels, [0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(data.copy_of, np.arange(6))  # each has a copy
+    assert np.abs(data_of("all").unlabelled.features["text"]).max() < 3
     encoded = replace(settings, data=FolderData(root=str(root), modalities="text"))
     with pytest.raises(AssertionError, match="an annotator was made: openai"):
         module.run_data(encoded, tmp_path / "other")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mer_jax.features.embeddings import Features
+from mer_jax.fusion.calibration import fit_temperature
 from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.data import Embeddings, FusionData, Groups, fusion_data
 from mer_jax.fusion.ensemble import MemberOutputs, Members
@@ -213,6 +214,41 @@ def test_a_setting_that_would_flatter_has_a_twin_which_is_scored_in_its_place(to
         assert len(rounds[0][name]["pseudo"]) == 1 and len(rounds[0][twin.setting.name]["pseudo"]) == 2
         assert rounds[0][name]["cv_waf"] == rounds[0][twin.setting.name]["cv_waf"]
     assert fusion.networks.trainer.compilations == 1
+
+
+def test_temperatures_are_those_of_held_out_clips_shown_every_subset(told_apart):
+    fusion, trained = told_apart
+    both, data = trained["speech+text"], fusion.data
+    some = data.fold_of == 0
+    logits = [fusion.held_out_given(both, part)[some] for part in (("speech",), ("text",), ("speech", "text"))]
+    expected = [fit_temperature(np.concatenate(logits[:2]), np.tile(data.labels[some], 2))]
+    expected.append(fit_temperature(logits[2], data.labels[some]))
+    np.testing.assert_allclose(fusion.temperatures(both, some), expected)
+    assert not np.allclose(fusion.temperatures(both), expected)
+
+
+@pytest.mark.parametrize("chooser", ["own_fold", "all_folds"])
+def test_confidence_is_calibrated_by_the_other_folds(told_apart, monkeypatch, chooser):
+    """A fold's own held-out clips have no say in what it chooses; in what all choose, every clip has."""
+    fusion, trained = told_apart
+    both = replace(trained["speech+text"], setting=replace(trained["speech+text"].setting, chooser=chooser))
+    options = replace(fusion.self_training, calibrated=True)
+    own = CrossValidation(fusion.data, fusion.networks, 0, [], options)
+    seen = []
+
+    def temperatures(setting, clips):
+        seen.append(clips)
+        return np.array([1.0, 2.0 * len(seen)])
+
+    monkeypatch.setattr(own, "temperatures", temperatures)
+    probs, _ = own.candidates(both)
+    if chooser == "own_fold":
+        np.testing.assert_array_equal(seen, ~fusion.data.held_out)
+        expected = [softmax(logits / (2.0 * (fold + 1))) for fold, logits in enumerate(both.unlabelled)]
+    else:
+        assert len(seen) == 1 and seen[0].all()
+        expected = [softmax(both.unlabelled.mean(axis=0) / 2)]
+    np.testing.assert_allclose(probs, expected)
 
 
 def test_predictions_are_calibrated_by_how_much_is_present(told_apart):
