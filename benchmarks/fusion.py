@@ -120,7 +120,7 @@ class Ours:
     def train(self, settings: list[Setting]) -> Members:
         trials = make_trials(self.fold_of, named_key(0, "benchmark"), settings)
         fitted = jax.block_until_ready(self.trainer.train(self.training_set, trials))
-        return Members(fitted.params, trials.fold, trials.sees)
+        return Members(fitted.best.params, trials.fold, trials.sees)
 
 
 def limit(dims: Mapping[str, int], clips: int) -> float:

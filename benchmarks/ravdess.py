@@ -42,6 +42,7 @@ from mer_jax.report.formats import MISSING
 ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
 SPLITS = flags.DEFINE_integer("splits", 5, "Draws of the folds.")
 RATE, BANDS, FOLDS = 16_000, 64, 5
+REGRESSED = ("paper", "and within groups")  # the recipes whose features differ
 
 
 def log_mel(path: Path | None) -> np.ndarray:
@@ -82,11 +83,14 @@ def recipes() -> dict[str, FusionSettings]:
     small, best = get_config().fusion, get_best_config().fusion
     paper = FusionSettings(hidden=small.hidden, learning_rate=small.learning_rate)
     averaged = replace(paper, network=best.network)
+    seeds = replace(averaged, seeds=best.seeds)
+    longer = replace(seeds, epochs=best.epochs)
     return {
         "paper": paper,
         "averaged weights": averaged,
-        f"and {best.seeds} seeds a fold": replace(averaged, seeds=best.seeds),
-        "and within groups": replace(averaged, seeds=best.seeds, standardise=best.standardise),
+        f"and {best.seeds} seeds a fold": seeds,
+        f"and {best.epochs} epochs": longer,
+        "and within groups": replace(longer, standardise=best.standardise),
     }
 
 
@@ -109,7 +113,7 @@ def compare(dataset: Dataset, features: Mapping[str, Features], scratch: Path) -
             for part in parts:
                 own = trained["+".join(part)]
                 given = fusion.waf_given(fused, part)["cv_waf"]
-                regression = logistic_regression(data, part) if recipe in ("paper", "and within groups") else np.nan
+                regression = logistic_regression(data, part) if recipe in REGRESSED else np.nan
                 row = (own.cv_waf.mean(), own.challenge_waf.mean(), given, regression)
                 scores[recipe, own.setting.name].append(row)
     show([row_of(*key, np.array(rows)) for key, rows in scores.items()], clips=len(dataset.clips), splits=SPLITS.value)

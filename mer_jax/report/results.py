@@ -155,13 +155,13 @@ def test_section(
     if not known.any():
         return None
     truth, logits = data.test_truth[known], run.test[:, known].mean(axis=0)
-    folds = [waf(truth, fold[known]) for fold in run.test]
+    folds, honest_folds = ([waf(truth, fold[known]) for fold in each.test] for each in (run, run.honest))
     probs = calibrated(logits, data.test.present_count[known], temperatures)
     return {
         **scores(truth, softmax(logits), labels),
         "interval": waf_interval(truth, logits, data.groups.test[known]),
         "ece_calibrated": expected_calibration_error(truth, probs),
-        "folds_waf_mean": float(np.mean(folds)),
+        "folds_waf_mean": float(np.mean(honest_folds)),
         "folds_waf_std": float(np.std(folds)),
     }
 

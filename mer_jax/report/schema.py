@@ -59,8 +59,8 @@ class Ensemble(Scores):
 
     interval: tuple[float, float] | None  # 95 %, of `waf`, by a bootstrap over groups
     ece_calibrated: float
-    folds_waf_mean: float  # of each fold's own networks, before averaging logits: what `cv` is to be compared with
-    folds_waf_std: float | None
+    folds_waf_mean: float  # of the single folds that `cv` scores: what it is to be compared with
+    folds_waf_std: float | None  # of the single folds of this ensemble, before averaging logits
 
 
 class Fold(TypedDict):
