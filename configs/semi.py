@@ -49,6 +49,8 @@ def get_config(argument: str = "sample") -> ConfigDict:
         settings = with_bundled_encoders(settings)
     if recipe == "best":
         settings = with_best_recipe(settings)
+    # Where no word speaks there is no ranking, but for the sample: its decoder was trained to read one.
+    settings = replace(settings, ranking=replace(settings.ranking, lexicon_guesses=variant == "sample"))
     if variant == "sample":
         settings = replace(settings, ablations=AblationSettings(modality_dropouts=(0.0,), without_video=False))
     return ConfigDict(as_dict(settings))
@@ -69,7 +71,6 @@ def with_bundled_encoders(settings: Settings) -> Settings:
             video=VideoSettings(source="bundled/clip", dtype="float32", num_frames=4, batch_frames=256),
         ),
         ranking=RankingSettings(
-            lexicon_guesses=settings.variant == "sample",  # whose word list the decoder was trained with
             local=LocalSettings(
                 source="bundled/baichuan",
                 template="zh-1",  # the order in which it was trained: label, then transcript

@@ -5,6 +5,7 @@ import pytest
 from configs.best import get_config as best_config
 from configs.semi import get_config
 from mer_jax.runtime.errors import UsageError
+from mer_jax.text.rankings import RankingSettings
 
 
 def test_the_sample_is_the_default():
@@ -12,6 +13,13 @@ def test_the_sample_is_the_default():
     assert config.variant == "sample" and config.encoders.speech.source == "bundled/hubert"
     assert (config.cv.folds, config.self_training.rounds, config.self_training.k) == (5, 10, 10)
     assert config.fusion.modality_dropout == 0.3
+
+
+def test_the_word_list_guesses_for_the_sample_alone():
+    assert get_config().ranking.lexicon_guesses
+    assert not get_config("folder,root=/d").ranking.lexicon_guesses
+    assert not get_config("mer2024,root=/d").ranking.lexicon_guesses
+    assert RankingSettings().lexicon_guesses  # as runs of before, whose settings lack it
 
 
 def test_the_best_recipe_is_that_of_folders_and_the_papers_that_of_all_others():

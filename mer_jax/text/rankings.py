@@ -56,7 +56,7 @@ class RankingSettings:
     annotator: str = setting("lexicon", choices=("lexicon", "local", "openai", "none"))  # "none": transcripts alone
     template: str = setting("zh-1", choices=tuple(TEMPLATES))  # how a ranking and its transcript are joined
     cache: str = setting("")  # folder of the answers; empty: rankings in $MER_JAX_CACHE or ~/.cache/mer_jax
-    lexicon_guesses: bool = setting(False)  # True: neutral first where no word speaks, as if that were a ranking
+    lexicon_guesses: bool = setting(True)  # neutral first where no word speaks, as if that were a ranking
     openai: ChatSettings = section(ChatSettings)
     local: LocalSettings = section(LocalSettings)
 
