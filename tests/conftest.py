@@ -11,6 +11,10 @@ from jaxtyping import install_import_hook
 
 from tests.oracle import Oracle
 
+# A process that was started in the background ignores SIGINT, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Before the package is imported: the arrays of its calls are checked against their types.
 TYPED = ["mer_jax.models", "mer_jax.features.pooling", "mer_jax.fusion", "mer_jax.tuning"]
 install_import_hook(TYPED, "beartype.beartype")
