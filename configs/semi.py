@@ -77,7 +77,7 @@ def with_bundled_encoders(settings: Settings) -> Settings:
                 dtype="float32",
                 buckets_tokens=(32, 64, 256),
                 batch_tokens=4096,
-            ),
+            )
         ),
         tune=TuneSettings(
             depth=PerTower(4, 4),

@@ -7,7 +7,7 @@ from mer_jax.features.inputs import InputSettings
 from mer_jax.fusion.folds import FoldSettings
 from mer_jax.fusion.trials import AblationSettings, FusionSettings
 from mer_jax.runtime.settings import section
-from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.self_training import OWN_FOLD, SelfTrainingSettings
 from mer_jax.tuning.trainer import TuneSettings
 
 
@@ -21,3 +21,19 @@ class Settings(InputSettings):
     fusion: FusionSettings = section(FusionSettings)
     self_training: SelfTrainingSettings = section(SelfTrainingSettings)
     ablations: AblationSettings = section(AblationSettings)
+
+    @property
+    def flattering(self) -> list[str]:
+        """Why the cross-validated score is not honest, if it is not."""
+        reasons = []
+        if "video" in self.encoded and self.tune.mode == "all_labelled":
+            reasons.append(
+                "the video prompts were tuned on all labelled clips, those that each fold holds out included"
+            )
+        if self.cv.settings_from:
+            reasons.append(f"the settings were chosen by this score on these clips ({self.cv.settings_from})")
+        if self.self_training.calibrated and self.self_training.chooser == OWN_FOLD:
+            reasons.append(
+                "the confidence of pseudo-labels is calibrated by networks that have seen the held-out clips"
+            )
+        return reasons

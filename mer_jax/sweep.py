@@ -80,7 +80,7 @@ def main() -> None:
         with write_whole(folder / "best.py") as file:
             file.write(as_config(workdir, best.changes, f"the best of {len(rows)} in the sweep {plan.name}"))
     dump_json(folder / "results.json", {"plan": as_dict(plan), "rows": entries})
-    table = markdown(entries)
+    table = "".join(f"Flattered: {reason}.\n" for reason in settings.flattering) + markdown(entries)
     with write_whole(folder / "results.md") as file:
         file.write(table)
     print(table)
@@ -152,7 +152,7 @@ def sweep(
         with progress(title if len(title) < 80 else f"{title[:76]} ...", self_training.rounds + 1, "round") as bar:
             # Rounds go on where they ended only for the same settings.
             digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
-            _, final = fusion.self_train(folder / f"rounds-{digest}", advance=bar.update)
+            _, final = fusion.self_train(folder / f"rounds-{digest}", bar.update)
         for row in alike_rows:
             trained = [final[f"{row.name}, seed {seed}"] for seed in range(plan.seeds)]
             entries[row.name] = {

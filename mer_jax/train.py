@@ -125,10 +125,6 @@ def fuse(
     fusion = CrossValidation(data, networks, settings.seed, [table.run, *table.ablations], self_training)
 
     singles = fusion.train(table.singles) if table.singles else {}
-    unimodal = None
-    if singles and self_training.agreement:
-        voters = [singles[modality].setting.twin for modality in data.modalities]
-        unimodal = np.stack([voter.unlabelled for voter in fusion.train(voters).values()])
     bare_text = None
     if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
         bare = {**features, "text": inputs.features("text", with_rankings=False)}
@@ -136,7 +132,7 @@ def fuse(
         bare_fusion = CrossValidation(bare_data, networks, settings.seed, [table.run, *table.ablations], self_training)
         bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
-        rounds, final = fusion.self_train(run.workdir / "self_training", unimodal, bar.update)
+        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update)
 
     trained = final[table.run.name]
     temperatures = fusion.temperatures(trained)
@@ -147,7 +143,7 @@ def fuse(
         data.num_folds,
         settings.fusion.seeds,
         temperatures.tolist(),
-        standardise == "group",
+        standardise == "group" and any(clip.group for clip in dataset.clips),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
@@ -163,11 +159,7 @@ def fuse(
 
 def cautions(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """What a reader should know before trusting the cross-validated score, and whether it flatters."""
-    flattering, others = [], []
-    if "video" in settings.encoded and settings.tune.mode == "all_labelled":
-        flattering.append("the video prompts were tuned on all labelled clips, those that each fold holds out included")
-    if settings.cv.settings_from:
-        flattering.append(f"the settings were chosen by this score on these clips ({settings.cv.settings_from})")
+    flattering, others = settings.flattering, []
     if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
         others.append(
             "features are standardised within each group, test clips' own included and without labels: the scores hold "

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from configs import recipe, semi, sweep, table1, table2
+from configs import best, recipe, semi, sweep, table1, table2
 from mer_jax.data.dataset import VARIANTS, FolderData
 from mer_jax.features.encoders import TextSettings
 from mer_jax.fusion.trials import FusionSettings
@@ -36,6 +36,22 @@ def test_every_variant_gives_settings(variant, encoders):
 def test_every_sweep_gives_settings(config, rows):
     plan = read_settings(import_command("sweep").SweepSettings, config.get_config())
     assert plan.name in config.__name__ and len(plan.rows) == rows and bool(plan.search) == (not rows)
+
+
+def test_what_makes_a_cross_validated_score_flatter():
+    settings = read_settings(Settings, semi.get_config())
+    assert settings.flattering == []
+    assert read_settings(Settings, best.get_config()).flattering == []
+    for section, changes, reason in (
+        ("tune", {"mode": "all_labelled"}, "prompts"),
+        ("cv", {"settings_from": "the sweep s"}, "the sweep s"),
+        ("self_training", {"calibrated": True, "chooser": "own_fold"}, "calibrated"),
+    ):
+        changed = replace(settings, **{section: replace(getattr(settings, section), **changes)})
+        (said,) = changed.flattering
+        assert reason in said
+    own = replace(settings.self_training, calibrated=True)  # of all folds: its twin is not calibrated
+    assert replace(settings, self_training=own).flattering == []
 
 
 def test_a_folder_takes_the_arguments_that_the_contract_names():

@@ -106,7 +106,7 @@ def test_other_settings_in_the_same_workdir_are_refused(workdir):
 def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
     """Killed within stages: as soon as they leave something that the next start goes on with."""
     folder = tmp_path / "killed"
-    traces = ["features/image-*/000-000000.safetensors", "checkpoints/tune/0", "self_training/round-01.json"]
+    traces = ["features/image-*/000-000000.safetensors", "checkpoints/tuning/0", "self_training/round-01.json"]
     for trace in traces:
         with open(tmp_path / "log", "w") as log:
             process = subprocess.Popen(command("train", *TINY, f"--workdir={folder}"), stderr=log)

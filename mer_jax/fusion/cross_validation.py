@@ -4,7 +4,7 @@ All settings share one compiled program; each has pseudo-labels of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class CrossValidation:
         self.self_training = self_training or SelfTrainingSettings(rounds=0)
         rounds = self.self_training.rounds
         self.settings = self_trained(settings, self.self_training.chooser) if rounds else list(settings)
+        self.twins = {setting.name for setting in self.settings[len(settings) :]}
         self.room = min(self.self_training.slots(networks.num_classes), len(data.unlabelled_truth))
         choices = [data.num_folds if setting.chooser == OWN_FOLD else 1 for setting in self.settings]
         self.slots = self.room * sum(choices)
@@ -135,18 +136,27 @@ class CrossValidation:
         return {setting.name: trained[setting.name] for setting in settings}
 
     def self_train(
-        self, folder: Path, unimodal: np.ndarray | None = None, advance: Callable[[int], object] = lambda count: None
+        self, folder: Path, advance: Callable[[int], object] = lambda count: None
     ) -> tuple[list[dict[str, Any]], Mapping[str, TrainedSetting]]:
-        """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training.
-
-        unimodal: [M, F, U, C] logits of classifiers that see one modality, for the agreement filter.
-        """
+        """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training."""
         names = [setting.name for setting in self.settings]
-        train, candidates = partial(self.train, self.settings), partial(self.candidates, unimodal=unimodal)
+        voters = self.voters() if self.self_training.agreement and self.self_training.rounds else None
+        train, candidates = partial(self.train, self.settings), partial(self.candidates, unimodal=voters)
         return self_train(train, candidates, names, self.self_training, folder, advance=advance)
 
+    def voters(self) -> np.ndarray:
+        """Logits [M, F, U, C] of networks that see one modality and that no held-out clip has chosen, for agreement."""
+        first, modalities = self.settings[0], self.data.modalities
+        alone = first.hyperparameters._replace(modality_dropout=0.0)
+        table = [replace(first, name=name, modalities=(name,), hyperparameters=alone).twin for name in modalities]
+        return np.stack([voter.unlabelled for voter in self.train(table).values()])
+
     def candidates(self, trained: TrainedSetting, unimodal: np.ndarray | None = None) -> Candidates:
-        """Among what, and by what confidence, the next pseudo-labels are chosen: for each fold, or for all of them."""
+        """Among what, and by what confidence, the next pseudo-labels are chosen: for each fold, or for all of them.
+
+        unimodal: as of `voters`. A twin's confidence is never calibrated: the networks whose held-out clips would say
+        how have learned from the clips that the fold itself holds out.
+        """
         data, logits = self.data, trained.unlabelled  # [F, U, C]
         blind = trained.setting.chooser == OWN_FOLD
         eligible = np.broadcast_to(data.usable, logits.shape[:2])
@@ -159,12 +169,11 @@ class CrossValidation:
             present = np.stack([*data.unlabelled.present.values()])
             agree = [all_agree(own, unimodal[:, i], present) for i, own in enumerate(logits)]
             eligible = eligible & np.stack(agree)
-        if not self.self_training.calibrated:
+        if not self.self_training.calibrated or trained.setting.name in self.twins:
             return Candidates(softmax(logits), eligible)
-        # Of a fold by the other folds: its own held-out clips have no say.
         used = data.held_out if blind else np.zeros((1, len(data.labels)), bool)
         temperatures = [self.temperatures(trained, ~held_out) for held_out in used]
-        present_count = data.unlabelled.present_count
+        present_count = data.unlabelled.only(trained.setting.modalities).present_count
         probs = [calibrated(own, present_count, each) for own, each in zip(logits, temperatures, strict=True)]
         return Candidates(np.stack(probs), eligible)
 

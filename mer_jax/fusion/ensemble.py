@@ -106,7 +106,7 @@ class Shape:
 
 
 def save_ensemble(folder: Path, shape: Shape, params: PyTree, standardiser: Standardiser) -> None:
-    """Writes `ensemble.json`, the folds' parameters (leaves [F, ...]) and what standardises their features."""
+    """Writes `ensemble.json`, the networks' parameters (leaves [F * N, ...]) and what standardises their features."""
     save_trained(folder / "ensemble", params)
     standardiser.save(folder / "standardiser.safetensors")
     dump_json(folder / "ensemble.json", asdict(shape))

@@ -37,7 +37,7 @@ class Fitted(NamedTuple):
     best: Network  # of the first epoch of the best validation WAF, which the held-out clips chose
     final: Network  # which they did not: of the last epoch, or the mean of the weights of the last half of all epochs
     best_epoch: jax.Array  # [R] int32, from 0
-    train_loss: jax.Array  # [R, E], mean over the clips of the epoch
+    train_loss: jax.Array  # [R, E], weighted, mean over the clips of the epoch
     validation_waf: jax.Array  # [R, E], in [0, 1]
 
 

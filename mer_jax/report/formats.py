@@ -65,6 +65,8 @@ def headline(metrics: Metrics, report: str | Path) -> str:
         of_test = f"{percent(test['waf'])} %   final ensemble; 95 % interval {interval(test.get('interval'))}"
         lines.append(("test WAF", of_test))
     name = "cross-validated WAF" + ", flattered" * cv.get("flattered", False)
+    if "challenge" not in cv:  # a run of before
+        name = "WAF as the challenge counts"
     of_folds = f"{spread(cv['waf'], cv['std'])} %   mean and spread over folds"
     lines.append((name, f"{of_folds}; 95 % interval {interval(cv.get('interval'))}"))
     if challenge := cv.get("challenge"):

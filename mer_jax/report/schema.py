@@ -159,8 +159,8 @@ class Ranking(TypedDict):
 
 
 class FoldCurves(TypedDict):
-    loss: list[list[float]]  # [folds, epochs], training
-    waf: list[list[float]]  # [folds, epochs], validation
+    loss: list[list[float]]  # [networks of the folds, epochs], training
+    waf: list[list[float]]  # [networks of the folds, epochs], validation
 
 
 class Problem(TypedDict):

@@ -59,9 +59,10 @@ def rank(transcript: str, labels: Sequence[str], guess: bool = False) -> tuple[s
     and with `guess` speaks for itself: it comes first when nothing scores. Ties keep the order of `labels`.
     """
     scores = {label: score(transcript.lower(), lemma(label)) for label in labels}
-    if not any(scores.values()) and not (guess and "neutral" in scores):
+    neutral = {label: 0.5 * (lemma(label) == "neutral") for label in labels}
+    if not any(scores.values()) and not (guess and any(neutral.values())):
         return None
-    return tuple(sorted(labels, key=lambda label: -(scores[label] or 0.5 * (label == "neutral"))))
+    return tuple(sorted(labels, key=lambda label: -(scores[label] or neutral[label])))
 
 
 def score(text: str, label: str) -> float:

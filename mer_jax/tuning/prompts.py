@@ -101,7 +101,7 @@ class PromptTuning:
         batches = FoldBatches(clips, labels, fold_of, encoder.reader, corruption, extraction, size, seed)
         with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
             folder = self.workdir / "checkpoints"
-            state = tune(self.build, batches, self.settings, seed, folder / "tune", bar.update)
+            state = tune(self.build, batches, self.settings, seed, folder / "tuning", bar.update)
         save_trained(folder / "prompts", state.prompts)
         model = self.build(named_key(seed))
         set_of = fold_of if self.settings.mode == "per_fold" else np.zeros_like(fold_of)

@@ -229,7 +229,7 @@ def test_temperatures_are_those_of_held_out_clips_shown_every_subset(told_apart)
 
 @pytest.mark.parametrize("chooser", ["own_fold", "all_folds"])
 def test_confidence_is_calibrated_by_the_other_folds(told_apart, monkeypatch, chooser):
-    """A fold's own held-out clips have no say in what it chooses; in what all choose, every clip has."""
+    """Never by its own held-out clips where it chooses itself; a twin's is not calibrated at all."""
     fusion, trained = told_apart
     both = replace(trained["speech+text"], setting=replace(trained["speech+text"].setting, chooser=chooser))
     options = replace(fusion.self_training, calibrated=True)
@@ -249,6 +249,42 @@ def test_confidence_is_calibrated_by_the_other_folds(told_apart, monkeypatch, ch
         assert len(seen) == 1 and seen[0].all()
         expected = [softmax(both.unlabelled.mean(axis=0) / 2)]
     np.testing.assert_allclose(probs, expected)
+    own.twins = {both.setting.name}
+    logits = both.unlabelled if chooser == "own_fold" else both.unlabelled.mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(own.candidates(both).probs, softmax(logits))
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_labels_that_a_fold_holds_out_change_nothing_in_its_honest_networks(told_apart, tmp_path, calibrated):
+    """Bit for bit, whatever they are; the other folds' networks learn from them."""
+    fusion, _ = told_apart
+    options = SelfTrainingSettings(
+        rounds=2, k=2, min_confidence=0.6, relabel=True, agreement=True, calibrated=calibrated
+    )
+    found = []
+    for flip in (False, True):
+        held_out = fusion.data.held_out[0]
+        data = replace(fusion.data, labels=np.where(held_out & flip, 1 - fusion.data.labels, fusion.data.labels))
+        own = CrossValidation(data, fusion.networks, 0, [fusion.settings[2]], options)
+        _, final = own.self_train(tmp_path / str(flip))
+        found.append(own.held_out_logits(final["speech+text"].honest.fitted))
+    np.testing.assert_array_equal(found[0][held_out], found[1][held_out])
+    assert not np.array_equal(found[0][~held_out], found[1][~held_out])
+
+
+def test_agreement_asks_networks_of_each_modality_that_no_held_out_clip_chose(told_apart):
+    fusion, trained = told_apart
+    voters = fusion.voters()
+    table = {
+        modality: replace(trained[modality].setting, best_epoch=False, chooser="own_fold")
+        for modality in ("speech", "text")
+    }
+    alone = {
+        name: replace(each, hyperparameters=each.hyperparameters._replace(modality_dropout=0.0))
+        for name, each in table.items()
+    }
+    expected = [each.unlabelled for each in fusion.train(list(alone.values())).values()]
+    np.testing.assert_array_equal(voters, expected)
 
 
 def test_predictions_are_calibrated_by_how_much_is_present(told_apart):

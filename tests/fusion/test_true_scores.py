@@ -62,11 +62,7 @@ def scores(networks, folder, settings=PAPER, grouped=False, **self_training):
         setting = replace(SETTING, best_epoch=settings.network == "best")
         options = SelfTrainingSettings(**{"rounds": 4, "k": 8, **self_training})
         fusion = CrossValidation(data, networks[settings], seed, [setting], options)
-        unimodal = None
-        if options.agreement:
-            table = [replace(setting, name=name, modalities=(name,)).twin for name in data.modalities]
-            unimodal = np.stack([each.unlabelled for each in fusion.train(table).values()])
-        _, final = fusion.self_train(folder / str(seed), unimodal)
+        _, final = fusion.self_train(folder / str(seed))
         both.append((final["run"].cv_waf.mean(), final["run"].challenge_waf.mean()))
     return np.mean(both, axis=0)
 

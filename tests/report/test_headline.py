@@ -32,4 +32,5 @@ def test_a_score_that_flatters_has_another_name(only_cv):
 
 def test_a_run_of_before_is_printed_with_what_it_has(only_cv):
     only_cv["cv"] = {"waf": 0.5, "std": 0.1}
-    assert headline(only_cv, "index.html").splitlines()[0].endswith("over folds; 95 % interval –")
+    line = headline(only_cv, "index.html").splitlines()[0]
+    assert line.startswith("WAF as the challenge counts ") and line.endswith("over folds; 95 % interval –")

@@ -40,6 +40,11 @@ def test_labels_count_in_any_case_and_as_nouns(labels):
     assert rank("What a wonderful day", labels) == labels[::-1]
 
 
+def test_neutral_counts_in_any_case():
+    assert rank("What a wonderful day", ("sad", "Neutral", "happy")) == ("happy", "Neutral", "sad")
+    assert rank("今天星期三", ("sad", "Neutral"), guess=True) == ("Neutral", "sad")
+
+
 def test_where_no_word_speaks_there_is_no_ranking_unless_it_is_to_guess():
     assert rank("今天星期三", LABELS) is None
     assert rank("今天星期三", LABELS, guess=True) == LABELS
