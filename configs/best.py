@@ -1,6 +1,6 @@
 """The recipe we stand for: what raises the honest score on real data, each part a setting of its own.
 
-    python -m mer_jax.train --config=configs/best.py
+    python -m mer_jax.train --config=configs/best.py --workdir=runs/best
 
 Variants and their arguments are those of configs/semi.py, which trains as the paper does; folders take this recipe
 there, too (`recipe=paper` leaves it). It differs in
@@ -11,6 +11,9 @@ there, too (`recipe=paper` leaves it). It differs in
     fusion.standardise = "group"          within groups (speakers, dialogues) where the data set has them
     self_training.chooser = "own_fold"    its own networks, which have not seen what it holds out, choose for a fold
     self_training.weight = 0.3, rounds = 5
+
+The bundled sample: 3 min on two cores. Expected: test WAF 83.9, cross-validated 84.6, as the challenge counts 87.4; one
+seed. What each part is worth: configs/recipe.py, and on real data `benchmarks.ravdess`.
 """
 
 from ml_collections import ConfigDict
