@@ -12,8 +12,8 @@ there, too (`recipe=paper` leaves it). It differs in
     self_training.chooser = "own_fold"    its own networks, which have not seen what it holds out, choose for a fold
     self_training.weight = 0.3, rounds = 5
 
-The bundled sample: 3 min on two cores. Expected: test WAF 83.9, cross-validated 84.6, as the challenge counts 87.4; one
-seed. What each part is worth: configs/recipe.py, and on real data `benchmarks.ravdess`.
+The bundled sample: 5 min on two cores that were busy otherwise, too. Expected: test WAF 83.9, cross-validated 84.6, as
+the challenge counts 87.4; one seed. What each part is worth: configs/recipe.py, and on real data `benchmarks.ravdess`.
 """
 
 from ml_collections import ConfigDict

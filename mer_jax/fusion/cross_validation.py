@@ -60,6 +60,7 @@ class CrossValidation:
     Args:
         seed: of the run.
         settings: to self-train.
+        self_training: how; its slots for pseudo-labels are part of every training's shapes. None trains without.
     """
 
     def __init__(
