@@ -47,6 +47,8 @@ class File(NamedTuple):
 
 def main() -> None:
     """The command."""
+    workdir = Path(WORKDIR.value)
+    settings, ensemble = load_settings(Settings, workdir), TrainedEnsemble(workdir / "checkpoints")
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")
     files = list(media(INPUT.value))
@@ -59,7 +61,7 @@ def main() -> None:
                 readable.append(file._replace(text=TEXT.value or file.text))
         except Unreadable as reason:
             print(json.dumps({"file": str(file.path), "error": str(reason)}, ensure_ascii=False))
-    for line in predict(Path(WORKDIR.value), readable) if readable else ():
+    for line in predict(workdir, settings, ensemble, readable) if readable else ():
         print(json.dumps(line, ensure_ascii=False))
     if len(readable) < len(files):
         raise DataError(f"{len(files) - len(readable)} of {len(files)} files cannot be decoded")
@@ -82,10 +84,13 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
             raise DataError(f"{entry}: no such file or folder")
 
 
-def predict(workdir: Path, files: Sequence[File]) -> Iterator[dict[str, Any]]:
-    """For each file: label, probabilities, attention per modality, what was used and why the rest was not."""
-    settings = load_settings(Settings, workdir)
-    ensemble = TrainedEnsemble(workdir / "checkpoints")
+def predict(
+    workdir: Path, settings: Settings, ensemble: TrainedEnsemble, files: Sequence[File]
+) -> Iterator[dict[str, Any]]:
+    """For each file: label, probabilities, attention per modality, what was used and why the rest was not.
+
+    workdir: of a finished run, whose settings and ensemble these are.
+    """
     labels = ensemble.shape.labels
     clips = tuple(
         Clip(f"{i:06d}", "test", media=file.path, transcript=file.text, group=file.group)

@@ -1,5 +1,7 @@
 """Files -> emotions: which files there are, and what an ensemble of two networks says of two of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,7 +17,8 @@ from mer_jax.fusion.ensemble import Shape, TrainedEnsemble, save_ensemble
 from mer_jax.metrics import softmax
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
 from tests.commands import import_command
@@ -60,7 +63,8 @@ def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatc
 
     monkeypatch.setattr(module.Inputs, "features", features)
     paths = [Path("one.mp4"), Path("two.mp4")]
-    first, second = module.predict(workdir, [module.File(path, "好") for path in paths])
+    settings, ensemble = load_settings(Settings, workdir), TrainedEnsemble(workdir / "checkpoints")
+    first, second = module.predict(workdir, settings, ensemble, [module.File(path, "好") for path in paths])
     assert set(seen) == {(path, "好") for path in paths}
 
     halved = {"speech": SPEECH.embeddings / 2, "text": np.array([[2.0, -1], [0, 0]], np.float32)}
@@ -76,6 +80,14 @@ def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatc
     assert first["used"] == (["speech", "text"] if with_text else ["speech"])
     assert second["used"] == ["speech"] and second["absent"] == {"text": "no transcript"}
     assert first["absent"] == ({} if with_text else {"text": "no transcript"})
+
+
+def test_an_unfinished_run_is_named_before_anything_is_opened(workdir, tmp_path):
+    dump_json(tmp_path / "config.json", load_json(workdir / "config.json"))
+    command = [sys.executable, "-m", "mer_jax.predict", f"--workdir={tmp_path}", "--input=/nowhere.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    line = f"error: {tmp_path}: its run is not finished; start the same mer_jax.train command again"
+    assert (done.returncode, done.stdout, done.stderr.strip().splitlines()[-1]) == (1, "", line)
 
 
 def test_media_of_files_and_folders_in_order(tmp_path):

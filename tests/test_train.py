@@ -34,7 +34,7 @@ def command(module, *arguments):
 
 def run(module, *arguments, **environment):
     done = subprocess.run(
-        command(module, *arguments), capture_output=True, text=True, timeout=400, env=os.environ | environment
+        command(module, *arguments), capture_output=True, text=True, timeout=1200, env=os.environ | environment
     )
     assert done.returncode == 0, done.stderr
     return done

@@ -3,27 +3,34 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.signals import Terminated, raise_on_sigterm
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`. Exit code 2 for usage errors, 1 for data errors."""
+    """Parses the flags and calls `main`.
+
+    Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
+    """
+    raise_on_sigterm()
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a dozen lines about every checkpoint
+        logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell a dozen lines about every step
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
             main()
         except (UsageError, DataError) as error:
             fail(error, error.exit_code)
-        except KeyboardInterrupt:
-            fail("interrupted; the same command goes on where this one has ended", 130)  # 128 + SIGINT
+        except KeyboardInterrupt as stop:
+            how, code = ("terminated", 128 + SIGTERM) if isinstance(stop, Terminated) else ("interrupted", 128 + SIGINT)
+            fail(f"{how}; the same command goes on where this one has ended", code)
 
     app.run(guarded, flags_parser=parse)
 
@@ -46,6 +53,10 @@ def parse(argv: list[str]) -> list[str]:
     try:
         leftover = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            file = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0])
+            if not file.is_file():
+                there = ", ".join(map(str, sorted(file.parent.glob("*.py")))) or "nothing"
+                raise UsageError(f"{file}: no such config file; {file.parent}/ holds {there}")
             flags.FLAGS.config.to_dict()  # raises for a file that could not be read
         return leftover
     except (KeyError, AttributeError) as error:

@@ -18,7 +18,9 @@ def run(*arguments):
     [
         (["--config=configs/semi.py", "--config.fusion.hiden=3"], 2, "unknown config key 'hiden'"),
         (["--config=configs/semi.py", "--config.cv.folds=1", "--workdir={tmp}/run"], 2, "cv.folds=1: at least 2"),
-        (["--config=configs/none.py"], 2, "configs/none.py"),
+        (["--config=configs/none.py"], 2, "configs/none.py: no such config file; configs/ holds configs/best.py, "),
+        (["--config=configs/none.py:mer2024,root=/a:b"], 2, "configs/none.py: no such config file; "),
+        (["--config=nowhere/semi.py"], 2, "nowhere/semi.py: no such config file; nowhere/ holds nothing"),
         (["--config=configs/semi.py:mer2023"], 2, "unknown variant 'mer2023'"),
         (["--config=configs/semi.py:mer2024,root=/nowhere", "--workdir={tmp}/run"], 1, "/nowhere: no such folder"),
         (["--workdir={tmp}/none"], 2, "holds no finished run"),
@@ -34,11 +36,14 @@ def test_one_line_no_traceback(tmp_path, arguments, code, message):
     assert not (tmp_path / "run" / "config.json").exists()  # the workdir is still free
 
 
-def test_ctrl_c_says_that_nothing_is_lost():
+@pytest.mark.parametrize(
+    ("sign", "code", "how"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signals_say_that_nothing_is_lost(sign, code, how):
     program = "import time; from mer_jax.runtime import cli; cli.run(lambda: (print('up', flush=True), time.sleep(60)))"
     with subprocess.Popen([sys.executable, "-c", program], text=True, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sign)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "error: interrupted; the same command goes on where this one has ended\n"
+    assert process.returncode == code
+    assert errors == f"error: {how}; the same command goes on where this one has ended\n"
