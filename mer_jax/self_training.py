@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.kept import digest_of, keep, read_kept, usable
 from mer_jax.runtime.settings import setting
 
 OWN_FOLD, ALL_FOLDS = "own_fold", "all_folds"
@@ -159,6 +159,7 @@ def self_train(
     names: Sequence[str],
     settings: SelfTrainingSettings,
     folder: Path,
+    made_of: str = "",
     *,
     advance: Callable[[int], object] = lambda count: None,
 ) -> tuple[list[dict[str, Any]], Mapping[str, AnyTrained]]:
@@ -169,17 +170,19 @@ def self_train(
     Args:
         train: (setting -> its pseudo-labels, number of the training) -> setting -> what came of it.
         candidates: what came of a setting -> what it chooses from.
+        made_of: names all that the rounds depend on; those of anything else are not gone on with.
         advance: called with trainings done.
     """
     rounds = []
     pseudo: dict[str, list[PseudoLabels]] = {}
     for number in range(1, settings.rounds + 1):
-        path = folder / f"round-{number:02d}.json"
-        if not path.exists():
+        path, made = folder / f"round-{number:02d}.json", digest_of(made_of, number)
+        if (saved := usable(path, made)) is None:
             trained = train(pseudo, number)
             entries = {name: choose(pseudo.get(name), candidates(trained[name]), settings) for name in names}
-            dump_json(path, {name: scores_of(trained[name]) | entries[name] for name in names})
-        rounds.append(load_json(path))
+            keep(path, {name: scores_of(trained[name]) | entries[name] for name in names}, made)
+            saved = read_kept(path, made)
+        rounds.append(saved)
         pseudo = {name: [PseudoLabels.from_json(each) for each in rounds[-1][name]["pseudo"]] for name in names}
         advance(1)
     final = train(pseudo, settings.rounds + 1)

@@ -75,7 +75,7 @@ def main() -> None:
     rows = plan_rows(plan, data_of(settings.fusion.standardise).modalities, settings.seed)
     entries = sweep(settings, plan, rows, data_of, num_classes, folder)
     if plan.search:
-        entries.sort(key=lambda entry: -entry["cv_waf"])
+        entries.sort(key=lambda entry: -(entry["cv_waf"] or 0))
         (best,) = (row for row in rows if row.name == entries[0]["name"])
         with write_whole(folder / "best.py") as file:
             file.write(as_config(workdir, best.changes, f"the best of {len(rows)} in the sweep {plan.name}"))
@@ -161,6 +161,7 @@ def sweep(
                 **mean_and_spread("challenge", [float(each.challenge_waf.mean()) for each in trained]),
                 **mean_and_spread("test", [each.test_waf for each in trained]),
                 "paper": list(row.paper),
+                "divergence": next((each.divergence for each in trained if each.divergence), ""),
             }
             if plan.subsets:
                 entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)
@@ -191,7 +192,7 @@ def by_section(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def mean_and_spread(name: str, values: list[float | None]) -> dict[str, float | None]:
     """Mean and standard deviation over seeds; None where there are no scores."""
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and np.isfinite(value)]
     return {
         f"{name}_waf": float(np.mean(known)) if known else None,
         f"{name}_std": float(np.std(known)) if known else None,
@@ -223,11 +224,11 @@ def markdown(entries: list[dict[str, Any]]) -> str:
         "paper, train & val",
         "paper, test",
     ] * compared
-    body = [
-        [entry["name"], *(spread(entry[f"{name}_waf"], entry[f"{name}_std"]) for name in ("cv", "challenge", "test"))]
-        + (entry["paper"] or [MISSING, MISSING]) * compared
-        for entry in entries
-    ]
+    body = []
+    for entry in entries:
+        name = entry["name"] + f" (diverged: {entry['divergence']})" * bool(entry["divergence"])
+        scores = [spread(entry[f"{kind}_waf"], entry[f"{kind}_std"]) for kind in ("cv", "challenge", "test")]
+        body.append([name, *scores, *(entry["paper"] or [MISSING, MISSING]) * compared])
     lines += grid(heads, body)
     scored = [entry for entry in entries if "subsets" in entry]
     if scored:

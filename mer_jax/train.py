@@ -23,6 +23,7 @@ from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
@@ -32,8 +33,9 @@ from mer_jax.report import headline, results, write_predictions, write_probabili
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.run import Run, environment, peak_memory_gib
+from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
@@ -42,6 +44,8 @@ from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+TRAINED = ("ensemble", "ensemble.json", "standardiser.safetensors", "prompts")
+RESULTS = ("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report")
 
 
 def main() -> None:
@@ -50,13 +54,15 @@ def main() -> None:
     if config is None and not WORKDIR.value:
         raise UsageError("--config is missing: try --config=configs/semi.py")
     workdir = Path(WORKDIR.value or f"runs/{config.variant}")
+    if config is None and not (workdir / "config.json").exists():
+        raise UsageError(f"{workdir} holds no run: give --config as well")
+    run = Run(workdir, read_settings(Settings, config) if config else load_settings(Settings, workdir))
     finished = workdir / "metrics.json"
-    if config is None and not finished.exists():
-        raise UsageError(f"{workdir} holds no finished run: give --config as well")
-    if config is not None:
-        run = Run(workdir, read_settings(Settings, config))
-        if not finished.exists():
-            train(run)
+    begun = finished.exists()
+    if changed := changes(workdir):
+        for name in changed if begun else ():
+            print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
+        train(run)
     print(headline(load_json(finished), workdir / "report" / "index.html"))
 
 
@@ -106,6 +112,7 @@ def train(run: Run[Settings]) -> None:
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
+    take_inventory(workdir, [*RESULTS, *(f"checkpoints/{name}" for name in TRAINED)])
 
 
 def fuse(
@@ -132,7 +139,7 @@ def fuse(
         bare_fusion = CrossValidation(bare_data, networks, settings.seed, [table.run, *table.ablations], self_training)
         bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
-        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update)
+        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, needed=table.run.name)
 
     trained = final[table.run.name]
     temperatures = fusion.temperatures(trained)
@@ -148,7 +155,8 @@ def fuse(
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
-    fused["cv"] |= cautions(settings, dataset)
+    predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
+    fused["cv"] |= cautions(settings, dataset, standardiser, np.unique(predicted))
     sections = {
         **fused,
         "ablations": results.ablation_sections(rounds, final),
@@ -157,9 +165,18 @@ def fuse(
     return trained, sections
 
 
-def cautions(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What a reader should know before trusting the cross-validated score, and whether it flatters."""
+def cautions(settings: Settings, dataset: Dataset, standardiser: Standardiser, predicted: np.ndarray) -> dict[str, Any]:
+    """What a reader should know before trusting the cross-validated score, and whether it flatters.
+
+    predicted: the classes that held-out clips are taken for.
+    """
     flattering, others = settings.flattering, []
+    if len(predicted) == 1:
+        others.append(f"every held-out clip is taken for {dataset.labels[predicted[0]]}: nothing has been learned")
+    if settings.fusion.standardise != "none":
+        for modality, share in standardiser.constant.items():
+            if share > 0.5:
+                others.append(f"{share:.0%} of the numbers of {modality} are the same for every clip")
     if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
         others.append(
             "features are standardised within each group, test clips' own included and without labels: the scores hold "

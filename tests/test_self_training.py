@@ -209,3 +209,29 @@ def test_every_fold_chooses_for_itself_and_goes_on_with_its_own(tmp_path):
     assert [own["indices"] for own in rounds[0]["own"]["added"]] == [[0, 3], [1, 4]]
     assert seen == [[], [[0, 3], [1, 4]], [[0, 3, 1, 4], [1, 4, 3, 0]]]
     assert rounds[0]["own"]["shortfall"] == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"own": {"pseudo": []}}'])
+def test_a_damaged_round_is_named_and_computed_again(tmp_path, capsys, damage):
+    numbers = []
+
+    def train(pseudo, number):
+        numbers.append(number)
+        return {"own": Outcome(ROUNDS[0])}
+
+    settings = SelfTrainingSettings(rounds=2, k=1)
+    rounds, _ = self_train(train, anything, ["own"], settings, tmp_path)
+    whole = (tmp_path / "round-02.json").read_bytes()
+    (tmp_path / "round-02.json").write_bytes(damage)
+    numbers.clear()
+    assert self_train(train, anything, ["own"], settings, tmp_path)[0] == rounds
+    assert numbers == [2, 3] and (tmp_path / "round-02.json").read_bytes() == whole
+    assert "round-02.json: " in capsys.readouterr().err
+
+
+def test_a_round_in_anothers_place_is_computed_again(tmp_path):
+    settings = SelfTrainingSettings(rounds=2, k=1)
+    train = lambda pseudo, number: {"own": Outcome(ROUNDS[number - 1])}  # noqa: E731
+    rounds, _ = self_train(train, anything, ["own"], settings, tmp_path)
+    (tmp_path / "round-01.json").write_bytes((tmp_path / "round-02.json").read_bytes())
+    assert self_train(train, anything, ["own"], settings, tmp_path)[0] == rounds

@@ -202,3 +202,10 @@ def test_features_of_a_run_are_loaded_without_asking_a_paid_annotator(tmp_path, 
     encoded = replace(settings, data=FolderData(root=str(root), modalities="text"))
     with pytest.raises(AssertionError, match="an annotator was made: openai"):
         module.run_data(encoded, tmp_path / "other")
+
+
+def test_a_row_that_diverges_is_marked_and_the_others_go_on(settings, data, tmp_path):
+    rows = [Row("wild", ("speech",), {"learning_rate": 1e30}), Row("tame", ("speech",), {})]
+    wild, tame = sweep(settings, SweepSettings("t", seeds=2), rows, lambda standardise: data, 2, tmp_path)
+    assert wild["cv_waf"] is wild["test_waf"] is None and tame["cv_waf"] > 0.8 and not tame["divergence"]
+    assert "| wild (diverged: fold 1, epoch 1: the loss is not finite) | – |" in markdown([wild, tame])

@@ -1,5 +1,7 @@
 """Clips and data sets: what every layout is read into and every later stage works on."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +63,12 @@ class Dataset:
     truth: Mapping[str, str]  # clip name -> label of unlabeled and test clips, where known
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()  # what a user of this data set should know before trusting a score
+
+    @property
+    def digest(self) -> str:
+        """Of what folds and pseudo-labels go by: the clips, and their splits, labels and groups."""
+        clips = [(clip.name, clip.split, clip.label, clip.group) for clip in self.clips]
+        return hashlib.blake2b(json.dumps(clips, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
     def split(self, name: str) -> list[int]:
         """Positions in `clips` of one split."""

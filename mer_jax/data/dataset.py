@@ -1,7 +1,5 @@
 """Opening a data set: the settings that name one, in each of the layouts, and the clips that they lead to."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,8 @@ from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import cache_folder, dump_json, load_json
+from mer_jax.runtime.files import cache_folder
+from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import setting
 
@@ -139,12 +138,10 @@ def check_unchanged(dataset: Dataset, workdir: Path) -> None:
     Raises:
         DataError: the workdir's run began with another data set.
     """
-    clips = [(clip.name, clip.split, clip.label, clip.group) for clip in dataset.clips]
-    digest = hashlib.blake2b(json.dumps(clips, ensure_ascii=False).encode(), digest_size=8).hexdigest()
     path = workdir / "dataset.json"
     if not (workdir / "config.json").exists():  # no stage is done yet
-        dump_json(path, {"clips": len(clips), "digest": digest})
-    elif load_json(path)["digest"] != digest:
+        keep(path, {"clips": len(dataset.clips), "digest": dataset.digest})
+    elif read_kept(path, earlier=True)["digest"] != dataset.digest:
         raise DataError(
             f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
             "choose another --workdir, or remove it"

@@ -24,7 +24,7 @@ class ExtractionSettings:
 
     shard_clips: int = setting(1024, least=1)  # features written at a time, for each copy of an encoder's weights
     workers: int = setting(0, least=0)  # processes that decode; 0: one per core
-    time_limit: float = setting(60.0, least=0)  # seconds that a clip may take, and one more for each MiB of its file
+    time_limit: float = setting(60.0, above=0)  # seconds that a clip may take, and one more for each MiB of its file
     most_face_frames: int = setting(4096, least=1)  # of a longer clip every second, third, ... frame is searched
 
 

@@ -59,3 +59,4 @@ class Features:
     embeddings: Embedded
     present: np.ndarray  # [N] bool
     reasons: Mapping[int, str]  # position -> why it is absent
+    digest: str = ""  # of all that these are

@@ -36,11 +36,11 @@ class SpeechSettings:
     source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
     sample_rate: int = setting(16_000, least=1)
-    chunk_seconds: float = setting(10.0, least=0)
+    chunk_seconds: float = setting(10.0, above=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     # Of 8n frames, a TPU's tiles.
     buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485))
-    batch_seconds: float = setting(65.0, least=0)  # of a device's batch, padding included; what fits on the chip
+    batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
 
 
 @dataclass(frozen=True)

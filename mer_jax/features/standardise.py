@@ -51,6 +51,11 @@ class Standardiser(NamedTuple):
         zeros, ones = ({name: fill(width, np.float32) for name, width in dims.items()} for fill in (np.zeros, np.ones))
         return cls(zeros, ones)
 
+    @property
+    def constant(self) -> dict[str, float]:
+        """Share of each modality's features that never change."""
+        return {modality: float((scale == 1).mean()) for modality, scale in self.scale.items()}
+
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
         tensors = {f"{part}.{modality}": x for part in self._fields for modality, x in getattr(self, part).items()}

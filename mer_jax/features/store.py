@@ -1,11 +1,13 @@
 """The feature store: safetensors shards, written whole or not at all, memory-mapped on reading.
 
 A store is one folder per encoder and preprocessing (their fingerprint is in the folder's name). Within it a row
-is found by its clip's key, so a clip whose file changed is computed again and nothing else is. Hosts that share
-the folder number their shards apart.
+is found by its clip's key, so a clip whose file changed is computed again and nothing else is. A shard that is damaged,
+or another store's, is named and removed, and its clips are computed again. Hosts that share the folder number their
+shards apart.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -16,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mer_jax.features.embeddings import Features, Rows
-from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.kept import KEPT, Damaged, check, digest_of, make_again, mark
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,36 @@ class FeatureStore:
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.shards = sorted(folder.glob("*.safetensors"))
+        self.shards: list[Path] = []
+        self.marks: list[str] = []  # the checksum of each shard
         self.where: dict[str, tuple[int, int]] = {}  # key -> shard, row of its tensor (-1: absent)
         self.reasons: dict[str, str] = {}
-        for number, path in enumerate(self.shards):
+        for path in sorted(folder.glob("*.safetensors")):
             try:
-                with safe_open(path, "np") as shard:
-                    rows = json.loads(shard.metadata()["rows"])
-            except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-                raise DataError(
-                    f"{path}: not a whole shard of features ({error}); delete it, and its clips are computed again"
-                ) from error
-            self._index(number, rows)
+                self._index(path, *self._look_at(path))
+            except Damaged as reason:
+                make_again(reason)
+                path.unlink(missing_ok=True)
 
-    def _index(self, number: int, rows: Sequence[tuple[str, str | None]]) -> None:
-        positions = count()
+    def _look_at(self, path: Path) -> tuple[list[tuple[str, str | None]], str]:
+        """Keys and reasons of a shard's rows, and its checksum. Raises Damaged."""
+        try:
+            with safe_open(path, "np") as shard:
+                metadata = shard.metadata()
+                content = shard.get_tensor("embeddings")
+            if "rows" in metadata:
+                print(f"  {path}: of an earlier version, without a checksum; taken as it is", file=sys.stderr)
+                return json.loads(metadata["rows"]), digest_of(content.tobytes())
+            said = json.loads(metadata["shard"])
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise Damaged(f"{path}: not a whole shard of features ({error!r})") from error
+        check(path, said.get(KEPT), self.folder.name, said.get("rows"), content.shape, content.tobytes())
+        return said["rows"], said[KEPT]["checksum"]
+
+    def _index(self, path: Path, rows: Sequence[tuple[str, str | None]], checksum: str) -> None:
+        number, positions = len(self.shards), count()
+        self.shards.append(path)
+        self.marks.append(checksum)
         self.where |= {key: (number, next(positions) if reason is None else -1) for key, reason in rows}
         self.reasons |= {key: reason for key, reason in rows if reason is not None}
 
@@ -63,10 +80,11 @@ class FeatureStore:
         index = [(row.key, row.reason) for row in rows]
         numbers = [int(path.stem.partition("-")[2]) for path in self.shards if path.name.startswith(f"{host:03d}-")]
         path = self.folder / f"{host:03d}-{max(numbers, default=-1) + 1:06d}.safetensors"
+        written = mark(self.folder.name, index, embeddings.shape, embeddings.tobytes())
+        said = json.dumps({KEPT: written, "rows": index}, ensure_ascii=False)
         with write_whole(path, mode="wb") as file:
-            file.write(save({"embeddings": embeddings}, {"rows": json.dumps(index, ensure_ascii=False)}))
-        self._index(len(self.shards), index)
-        self.shards.append(path)
+            file.write(save({"embeddings": embeddings}, {"shard": said}))
+        self._index(path, index, written["checksum"])
 
     def rows(self, keys: Sequence[str]) -> tuple[Rows, np.ndarray]:
         """Embeddings, zeros where absent, and presence [N] bool, in the order of `keys`.
@@ -90,7 +108,8 @@ class FeatureStore:
     def features(self, keys: Sequence[str]) -> Features:
         """`rows` with the reasons of those that are absent."""
         embeddings, present = self.rows(keys)
-        return Features(embeddings, present, {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]})
+        reasons = {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]}
+        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, self.marks))
 
     def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""

@@ -19,6 +19,8 @@ from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
 from mer_jax.fusion.trials import FusionSettings, Setting, make_trials, self_trained
 from mer_jax.metrics import softmax, subsets_of, waf
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.random import named_key
 from mer_jax.self_training import OWN_FOLD, Candidates, PseudoLabels, SelfTrainingSettings, all_agree, self_train
 
@@ -37,6 +39,16 @@ class TrainedSetting:
     challenge_waf: np.ndarray  # [F], as the challenge counts: each network at the epoch that is best by held-out clips
     test_waf: float | None  # of the ensemble; None without known labels
     twin: "TrainedSetting | None" = None  # what is scored in its place, where that would flatter
+    divergence: str = ""  # where its numbers ceased to be finite, if they did; its scores are no numbers then
+
+    def check(self) -> None:
+        """Raises DataError where it, or its twin, has diverged: nothing is to be predicted from it."""
+        if divergence := self.divergence or self.honest.divergence:
+            rate = float(self.setting.hyperparameters.learning_rate)
+            raise DataError(
+                f"the training of fusion has diverged ({self.setting.name}, {divergence}): "
+                f"lower fusion.learning_rate, which is {rate:g}"
+            )
 
     @property
     def honest(self) -> "TrainedSetting":
@@ -122,6 +134,8 @@ class CrossValidation:
             own_fitted, own_members, own_blind = jax.tree.map(lambda x, own=own: x[own], (fitted, members, blind))
             twin = trained.get(setting.twin.name)
             best_waf = np.asarray(own_fitted.validation_waf).max(axis=1)
+            divergence = self.divergence(own_fitted, unlabelled[i], test[i])
+            real = np.nan if divergence else 1.0
             trained[setting.name] = TrainedSetting(
                 setting,
                 own_fitted,
@@ -129,21 +143,46 @@ class CrossValidation:
                 own_blind,
                 unlabelled[i],
                 test[i],
-                twin.cv_waf if twin else self.fold_wafs(self.held_out_logits(own_fitted)),
-                best_waf.reshape(data.num_folds, -1).mean(axis=1),
-                self.test_waf(test[i].mean(axis=0)),
+                twin.cv_waf if twin else real * self.fold_wafs(self.held_out_logits(own_fitted)),
+                real * best_waf.reshape(data.num_folds, -1).mean(axis=1),
+                None if divergence else self.test_waf(test[i].mean(axis=0)),
                 twin,
+                divergence,
             )
         return {setting.name: trained[setting.name] for setting in settings}
 
+    def divergence(self, fitted: Fitted, *logits: np.ndarray) -> str:
+        """Where the loss or the logits of a setting's networks are not finite; empty if all are."""
+        diverged = np.argwhere(~np.isfinite(np.asarray(fitted.train_loss)))
+        if len(diverged):
+            network, epoch = diverged[0]
+            return f"fold {network // self.networks.seeds + 1}, epoch {epoch + 1}: the loss is not finite"
+        arrays = (np.asarray(fitted.final.validation_logits), *logits)
+        return "" if all(np.isfinite(each).all() for each in arrays) else "its logits are not finite"
+
     def self_train(
-        self, folder: Path, advance: Callable[[int], object] = lambda count: None
+        self, folder: Path, advance: Callable[[int], object] = lambda count: None, needed: str = ""
     ) -> tuple[list[dict[str, Any]], Mapping[str, TrainedSetting]]:
-        """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training."""
+        """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training.
+
+        needed: name of the setting that may not diverge; others that do have no scores.
+
+        Raises:
+            DataError: that one has.
+        """
+
+        def train(pseudo: Mapping[str, Sequence[PseudoLabels]], number: int) -> Mapping[str, TrainedSetting]:
+            trained = self.train(self.settings, pseudo, number)
+            if needed:
+                trained[needed].check()
+            return trained
+
         names = [setting.name for setting in self.settings]
+        shared = self.networks.trainer.settings
+        made_of = digest_of(self.data.digest, self.seed, self.settings, shared, self.self_training)
         voters = self.voters() if self.self_training.agreement and self.self_training.rounds else None
-        train, candidates = partial(self.train, self.settings), partial(self.candidates, unimodal=voters)
-        return self_train(train, candidates, names, self.self_training, folder, advance=advance)
+        candidates = partial(self.candidates, unimodal=voters)
+        return self_train(train, candidates, names, self.self_training, folder, made_of, advance=advance)
 
     def voters(self) -> np.ndarray:
         """Logits [M, F, U, C] of networks that see one modality and that no held-out clip has chosen, for agreement."""
@@ -160,7 +199,7 @@ class CrossValidation:
         """
         data, logits = self.data, trained.unlabelled  # [F, U, C]
         blind = trained.setting.chooser == OWN_FOLD
-        eligible = np.broadcast_to(data.usable, logits.shape[:2])
+        eligible = np.broadcast_to(data.usable & (not trained.divergence), logits.shape[:2])
         if blind:
             eligible = eligible & data.strangers
         else:
@@ -170,7 +209,7 @@ class CrossValidation:
             present = np.stack([*data.unlabelled.present.values()])
             agree = [all_agree(own, unimodal[:, i], present) for i, own in enumerate(logits)]
             eligible = eligible & np.stack(agree)
-        if not self.self_training.calibrated or trained.setting.name in self.twins:
+        if not self.self_training.calibrated or trained.setting.name in self.twins or trained.divergence:
             return Candidates(softmax(logits), eligible)
         used = data.held_out if blind else np.zeros((1, len(data.labels)), bool)
         temperatures = [self.temperatures(trained, ~held_out) for held_out in used]

@@ -15,6 +15,7 @@ from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.folds import Folds
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.kept import digest_of
 
 
 class Embeddings(NamedTuple):
@@ -63,6 +64,7 @@ class FusionData:
     test: Embeddings
     test_truth: np.ndarray  # [T] int, -1 where unknown
     groups: Groups
+    digest: str = ""  # of all of this
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -148,6 +150,12 @@ def fusion_data(
         test=everything.take(test),
         test_truth=truth[test],
         groups=Groups(groups[labelled[usable]], groups[unlabelled], groups[test]),
+        digest=digest_of(
+            {modality: x.digest for modality, x in features.items()},
+            dataset.digest,
+            *(array.tolist() for array in (truth, folds.fold_of, copy_of)),
+            standardise,
+        ),
     )
     return data, standardiser
 

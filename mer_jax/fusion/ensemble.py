@@ -18,7 +18,6 @@ from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
-from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 
 
@@ -117,8 +116,6 @@ class TrainedEnsemble:
     """The folds' networks of a finished run, whose `checkpoints` are in `folder`."""
 
     def __init__(self, folder: Path):
-        if not (folder / "ensemble.json").exists():
-            raise DataError(f"{folder.parent}: its run is not finished; start the same mer_jax.train command again")
         saved = load_json(folder / "ensemble.json")
         self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
         labels, dims, hidden = self.shape.labels, self.shape.dims, self.shape.hidden

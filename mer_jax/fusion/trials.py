@@ -39,9 +39,9 @@ class FusionSettings:
     modality_dropout: float = setting(MODALITY_DROPOUT, least=0, most=1)
     keep_one: bool = setting(True)  # False: Eq. 2 to the letter, which may drop everything
     standardise: str = setting("all", choices=STANDARDISE, was={True: "all", False: "none"})  # "none": as in the paper
-    learning_rate: float = setting(3e-4, least=0)
+    learning_rate: float = setting(3e-4, above=0)
     l2: float = setting(1e-5, least=0)
-    label_smoothing: float = setting(0.0, least=0, most=1)
+    label_smoothing: float = setting(0.0, least=0, most=0.99)
     batch_size: int = setting(64, least=1)
     epochs: int = setting(30, least=1)
     network: str = setting("best", choices=NETWORKS)

@@ -10,6 +10,7 @@ from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
 from mer_jax.metrics import expected_calibration_error, softmax, subsets_of, waf, waf_interval
+from mer_jax.runtime.files import finite
 from mer_jax.text.rankings import Rankings
 
 Section = dict[str, Any]
@@ -88,8 +89,9 @@ def waf_section(
     cv_waf: Sequence[float] | np.ndarray, challenge_waf: Sequence[float] | np.ndarray, test_waf: float | None
 ) -> Section:
     """WAF over folds [F], honest and as the challenge counts, and on the test clips."""
-    mean, std = float(np.mean(cv_waf)), float(np.std(cv_waf))
-    return {"cv_waf": mean, "cv_std": std, "challenge_waf": float(np.mean(challenge_waf)), "test_waf": test_waf}
+    cv, challenge = (np.array(wafs, float) for wafs in (cv_waf, challenge_waf))  # null of a saved round is nan
+    means = {"cv_waf": float(cv.mean()), "cv_std": float(cv.std()), "challenge_waf": float(challenge.mean())}
+    return finite({**means, "test_waf": test_waf})
 
 
 def single_sections(

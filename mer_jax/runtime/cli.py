@@ -1,5 +1,8 @@
 """What every command shares: flags, and errors that end in one line instead of a traceback."""
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +22,9 @@ def run(main: Callable[[], None]) -> None:
     Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
     """
     raise_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need be no text
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell a dozen lines about every step
@@ -28,6 +34,10 @@ def run(main: Callable[[], None]) -> None:
             main()
         except (UsageError, DataError) as error:
             fail(error, error.exit_code)
+        except Exception as error:
+            if not (cause := system_error(error)):
+                raise
+            fail(f"{cause}; once that is mended, the same command goes on where this one has ended", 1)
         except KeyboardInterrupt as stop:
             how, code = ("terminated", 128 + SIGTERM) if isinstance(stop, Terminated) else ("interrupted", 128 + SIGINT)
             fail(f"{how}; the same command goes on where this one has ended", code)
@@ -71,6 +81,25 @@ def reason(error: BaseException) -> str:
         error = error.args[0]
     text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     return ", ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
+"""What a disk may have against us: full, too small a quota or limit, not to be written, broken, gone."""
+
+
+def system_error(error: BaseException | None) -> str:
+    """What the system has against a path, where that is behind an error, however deep; empty if it is not.
+
+    Libraries chain such errors, and some keep no more of them than their text.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, OSError) and error.errno in SYSTEM:
+            return f"{error.filename or 'a file'}: {error.strerror}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    lines = (line.strip() for each in seen for line in str(each).splitlines())
+    return next((line for line in lines if any(os.strerror(number) in line for number in SYSTEM)), "")
 
 
 def fail(message: object, exit_code: int) -> NoReturn:

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,9 +42,18 @@ def load_json(path: Path) -> Any:
 
 
 def dump_json(path: Path, content: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON, whole or not at all. Numbers that are not finite, which JSON has no words for, are null."""
     with write_whole(path) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
+        json.dump(finite(content), file, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def finite(content: Any) -> Any:
+    """Content for JSON, with None for numbers that are not finite."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -17,7 +17,8 @@ from flax.traverse_util import flatten_dict
 
 from mer_jax import __version__
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.kept import Damaged, keep, read_kept, usable
+from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
@@ -33,6 +34,10 @@ class Run(Generic[Settings]):
         self.workdir, self.path = workdir, workdir / "config.json"
         self.settings = settings
         self.stages: list[str] = []
+        self._compare()
+
+    def _compare(self) -> None:
+        settings, workdir = self.settings, self.workdir
         if self.path.exists():
             differing = differences(as_dict(load_settings(type(settings), workdir)), as_dict(settings))
             if differing:
@@ -42,15 +47,16 @@ class Run(Generic[Settings]):
                 )
 
     def announce(self, stages: list[str]) -> None:
-        """Says what will happen, before it does."""
+        """Says what will happen, before it does. From now on this process alone works in the workdir."""
+        hold(self.workdir)
+        self._compare()  # with what another process may have begun meanwhile
         self.stages = stages
         print(f"run in {self.workdir}: {' -> '.join(stages)}", file=sys.stderr, flush=True)
 
     @property
     def timing(self) -> dict[str, float]:
         """Seconds of each finished stage, of the start that finished it."""
-        path = self.workdir / "timing.json"
-        return load_json(path) if path.exists() else {}
+        return usable(self.workdir / "timing.json", earlier=True) or {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -61,8 +67,8 @@ class Run(Generic[Settings]):
         seconds = {name: time.perf_counter() - start}
         if not self.path.exists():
             settings = as_dict(self.settings)
-            dump_json(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
-        dump_json(self.workdir / "timing.json", self.timing | seconds | self.timing)
+            keep(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
+        keep(self.workdir / "timing.json", self.timing | seconds | self.timing)
 
 
 def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
@@ -74,7 +80,9 @@ def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
     if not path.exists():
         raise DataError(f"{workdir}: no config.json in it; expected the workdir of a run of mer_jax.train")
     try:
-        return read_settings(settings_class, load_json(path)["settings"])
+        return read_settings(settings_class, read_kept(path, earlier=True)["settings"])
+    except Damaged as error:
+        raise DataError(f"{error}; put it back as it was, or start another run") from error
     except (UsageError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not the settings of a run of this version ({error}); start another run") from error
 

@@ -5,6 +5,7 @@ turn a config into them (`read_settings`).
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ Settings = TypeVar("Settings")
 def setting(
     default: Any,
     *,
+    above: float | None = None,
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
@@ -29,7 +31,7 @@ def setting(
     was: values that earlier versions took (or their text) -> today's.
     """
     earlier = {str(value): today for value, today in (was or {}).items()}
-    checks = {"least": least, "most": most, "choices": choices, "was": earlier, "wrong": wrong}
+    checks = {"above": above, "least": least, "most": most, "choices": choices, "was": earlier, "wrong": wrong}
     return dataclasses.field(default_factory=lambda: default, metadata=checks)
 
 
@@ -96,6 +98,10 @@ def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
         return ""
     if bounds["choices"] and value not in bounds["choices"]:
         return f"unknown; known: {', '.join(bounds['choices'])}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "expected a finite number"
+    if bounds["above"] is not None and value <= bounds["above"]:
+        return f"more than {bounds['above']}"
     if bounds["least"] is not None and value < bounds["least"]:
         return f"at least {bounds['least']}"
     if bounds["most"] is not None and value > bounds["most"]:

@@ -30,7 +30,7 @@ class ChatSettings:
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply
     concurrency: int = setting(32, least=1)  # requests under way at any time
-    timeout_s: float = setting(60.0, least=0)
+    timeout_s: float = setting(60.0, above=0)
     attempts: int = setting(6, least=1)  # of a request that the server fails
     max_requests: int = setting(0, least=0)  # over all starts with this cache; 0: any number
     max_cost: float = setting(0.0, least=0)  # likewise, in the currency of the prices

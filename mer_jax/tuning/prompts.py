@@ -24,6 +24,7 @@ from mer_jax.features.inputs import InputSettings
 from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.random import named_key
 from mer_jax.text.templates import CLASS_PROMPTS
@@ -99,9 +100,12 @@ class PromptTuning:
         corruption = replace(self.inputs.corruptions.training, drop="")
         extraction, size = self.inputs.extraction, self.settings.batch_size
         batches = FoldBatches(clips, labels, fold_of, encoder.reader, corruption, extraction, size, seed)
+        keys = [encoder.key(clip) for clip in clips]
+        targets = [labels.tolist(), fold_of.tolist()]
+        made_of = digest_of(encoder.fingerprint, keys, targets, self.settings, seed, corruption)
         with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
             folder = self.workdir / "checkpoints"
-            state = tune(self.build, batches, self.settings, seed, folder / "tuning", bar.update)
+            state = tune(self.build, batches, self.settings, seed, folder / "tuning", made_of, bar.update)
         save_trained(folder / "prompts", state.prompts)
         model = self.build(named_key(seed))
         set_of = fold_of if self.settings.mode == "per_fold" else np.zeros_like(fold_of)

@@ -4,6 +4,7 @@ A batch holds as many clips of every fold; each set of prompts trains on those o
 decoded and sent once for all sets, and nothing is computed in vain.
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,12 @@ import optax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from mer_jax.checkpoints.pytrees import restored, stored
+from mer_jax.checkpoints.pytrees import content_of, load_trained, stored
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.kept import Damaged, make_again, mark
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.templates import CLASS_PROMPTS
@@ -48,9 +51,9 @@ class TuneSettings:
     images_at_once: int = setting(8, least=0)  # frames in a layer, what fits on a TPU's chip; 0: all of a micro-batch
     epochs: int = setting(20, least=1)
     warmup_epochs: int = setting(5, least=0)
-    learning_rate: float = setting(4e-4, least=0)
+    learning_rate: float = setting(4e-4, above=0)
     weight_decay: float = setting(1e-3, least=0)
-    label_smoothing: float = setting(0.1, least=0, most=1)
+    label_smoothing: float = setting(0.1, least=0, most=0.99)
     remat: bool = setting(False)  # True: recompute each layer in the backward pass, for still less memory
 
 
@@ -178,27 +181,43 @@ def tune(
     settings: TuneSettings,
     seed: int,
     folder: Path,
+    made_of: str = "",
     advance: Callable[[int], object] = lambda count: None,
 ) -> TuneState:
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
     Args:
         build: key -> the network with fresh prompts.
-        folder: of the checkpoints, one per epoch, of which the last is kept.
+        folder: of the checkpoints, one per epoch, of which the last is kept. One that is damaged, or made by other
+            settings or clips, is named, and training starts anew.
+        made_of: names all that the prompts depend on.
         advance: called with clips done.
     """
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
-    state = tuner.init(build)
+    state, start = last_epoch(folder, tuner.init(build), made_of)
     clips = len(batches.clips)
     keep_last = ocp.training.preservation_policies.LatestN(1)
     with ocp.training.Checkpointer(folder.resolve(), preservation_policy=keep_last) as checkpoints:
-        start = 0
-        if checkpoints.latest is not None:
-            start = checkpoints.latest.step + 1
-            state = restored(checkpoints.load(checkpoints.latest, abstract_state=stored(state)), state)
         advance(start * clips)
         for epoch in range(start, settings.epochs):
             state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
-            checkpoints.save(epoch, stored(state))
+            if (diverged := np.flatnonzero(~np.isfinite(state.loss[:, epoch]))).size:
+                where = f"set {diverged[0] + 1}, epoch {epoch + 1}"
+                raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
+            arrays = stored(state)
+            checkpoints.save(epoch, arrays, custom_metadata=mark(made_of, *content_of(arrays)))
             advance(clips)
     return state
+
+
+def last_epoch(folder: Path, fresh: TuneState, made_of: str) -> tuple[TuneState, int]:
+    """What the last epoch whose checkpoint is in `folder` left behind, or what is `fresh`; and the next epoch."""
+    epochs = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not epochs:
+        return fresh, 0
+    try:
+        return load_trained(folder / str(max(epochs)), fresh, made_of), max(epochs) + 1
+    except Damaged as reason:
+        make_again(reason)
+        shutil.rmtree(folder)
+        return fresh, 0

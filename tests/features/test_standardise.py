@@ -93,3 +93,10 @@ def test_each_fold_and_features_on_disk_are_moved_alike():
 
 def test_without_groups_nothing_changes():
     assert within_groups({"text": Z}, {"text": np.ones(5, bool)}, [None] * 5)["text"] is Z
+
+
+def test_features_that_never_change_are_counted():
+    x = np.array([[1.0, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 9]], np.float32)
+    features = {"speech": x, "video": np.stack([x, x + 1])}
+    fitted = Standardiser.fit(features, dict.fromkeys(features, np.ones(3, bool)))
+    assert fitted.constant == {"speech": 0.75, "video": 0.75}

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from mer_jax.features.store import FeatureStore, Row
-from mer_jax.runtime.errors import DataError
 
 
 def test_rows_come_back_by_key(tmp_path):
@@ -33,8 +33,8 @@ def test_a_shard_is_whole_or_absent(tmp_path, monkeypatch):
 def test_same_rows_same_bytes(tmp_path):
     rows = [Row(str(i), np.full(4, i)) for i in range(5)] + [Row("x", None, "no face")]
     for folder in ("one", "two"):
-        FeatureStore(tmp_path / folder).append(rows)
-    one, two = ((tmp_path / folder / "000-000000.safetensors").read_bytes() for folder in ("one", "two"))
+        FeatureStore(tmp_path / folder / "speech-1").append(rows)
+    one, two = ((tmp_path / folder / "speech-1/000-000000.safetensors").read_bytes() for folder in ("one", "two"))
     assert one == two
 
 
@@ -83,9 +83,39 @@ def test_a_shard_never_takes_the_place_of_another(tmp_path):
     assert present.all() and np.asarray(rows)[:, 0].tolist() == [ord("a"), 0, ord("c")]
 
 
-@pytest.mark.parametrize("content", [b"", b"no shard"])
-def test_a_damaged_shard_is_named(tmp_path, content):
-    FeatureStore(tmp_path).append([Row("a", np.zeros(2, np.float32))])
-    (tmp_path / "000-000000.safetensors").write_bytes(content)
-    with pytest.raises(DataError, match=r"000-000000\.safetensors.*delete it"):
-        FeatureStore(tmp_path)
+def flipped(content: bytes, bit: int) -> bytes:
+    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "rows flipped", "embeddings flipped", "another store's"])
+def test_a_damaged_shard_is_named_and_its_clips_are_not_there(tmp_path, capsys, damage):
+    def filled(name):
+        store = FeatureStore(tmp_path / name)
+        for key in "ab":
+            store.append([Row(key, np.full(2, len(name), np.float32))])
+        return store.shards[0]
+
+    path, other = filled("speech-1"), filled("speech-22")
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "emptied": b"",
+            "cut": whole[:-1],
+            "rows flipped": flipped(whole, 8 * whole.index(b'"rows') + 8 * 13),
+            "embeddings flipped": flipped(whole, 8 * len(whole) - 20),
+            "another store's": other.read_bytes(),
+        }[damage]
+    )
+    store = FeatureStore(path.parent)
+    assert "a" not in store and "b" in store and not path.exists()
+    assert capsys.readouterr().err.startswith(f"  {path}: ")
+    store.append([Row("a", np.zeros(2, np.float32))])
+    assert "a" in FeatureStore(path.parent)
+
+
+def test_a_shard_of_an_earlier_version_is_read(tmp_path, capsys):
+    path = tmp_path / "000-000000.safetensors"
+    path.write_bytes(save({"embeddings": np.ones((1, 2), np.float32)}, {"rows": '[["a", null], ["b", "silent"]]'}))
+    store = FeatureStore(tmp_path)
+    assert np.asarray(store.rows(["a"])[0]).tolist() == [[1, 1]] and store.reasons == {"b": "silent"}
+    assert "earlier version" in capsys.readouterr().err

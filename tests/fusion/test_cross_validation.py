@@ -16,6 +16,8 @@ from mer_jax.fusion.ensemble import MemberOutputs, Members
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.metrics import softmax, weighted_f1
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import load_json
 from mer_jax.self_training import PseudoLabels, SelfTrainingSettings, select_balanced
 from tests.fusion.test_data import COPY_OF, DATASET, FOLDS, LABELLED, data, features
 
@@ -333,3 +335,49 @@ def test_absent_features_are_no_features():
     rows = features()["speech"]
     own, _ = fusion_data(DATASET, {"speech": Features(rows.embeddings, present, {})}, FOLDS, COPY_OF, "all")
     assert not own.unlabelled.present["speech"].any() and len(own.copy_of) == 0
+
+
+WILD = Setting.of("wild", SETTINGS, ("speech",), learning_rate=1e30)
+
+
+def test_a_setting_that_diverges_has_no_scores_and_the_others_keep_theirs(tmp_path):
+    fusion = cross_validation(data()[0], table=[SPEECH, WILD], rounds=1, k=1, chooser="own_fold")
+    rounds, final = fusion.self_train(tmp_path, needed="speech")
+    wild, speech = final["wild"], final["speech"]
+    assert wild.divergence == "fold 1, epoch 1: the loss is not finite" and not speech.divergence
+    assert np.isnan(wild.cv_waf).all() and np.isnan(wild.challenge_waf).all() and wild.test_waf is None
+    assert np.isfinite(speech.cv_waf).all() and load_json(tmp_path / "round-01.json")["wild"]["cv_waf"] == [None] * 3
+    assert not any(each["indices"] for each in rounds[0]["wild"]["pseudo"])
+    assert any(each["indices"] for each in rounds[0]["speech"]["pseudo"])
+
+
+def test_nothing_is_predicted_from_a_run_that_diverges(tmp_path):
+    fusion = cross_validation(data()[0], table=[WILD], rounds=3, k=1, chooser="all_folds")
+    message = (
+        r"diverged \(wild, fold 1, epoch 1: the loss is not finite\): lower fusion\.learning_rate, which is 1e\+30"
+    )
+    with pytest.raises(DataError, match=message):
+        fusion.self_train(tmp_path, needed="wild")
+    assert not list(tmp_path.iterdir())
+
+
+def test_logits_that_are_not_finite_are_noticed_without_the_loss():
+    trained = fit(data()[0])
+    fusion = cross_validation(data()[0])
+    assert fusion.divergence(trained.fitted, trained.unlabelled, trained.test) == ""
+    assert fusion.divergence(trained.fitted, trained.unlabelled * np.inf) == "its logits are not finite"
+
+
+def test_rounds_of_other_data_settings_or_seeds_are_not_gone_on_with(tmp_path, capsys):
+    def rounds(own, **changes):
+        settings = replace(SETTINGS, **changes)
+        setting = Setting.of("speech", settings, ("speech",))
+        return cross_validation(own, settings, [setting], rounds=1, k=1).self_train(tmp_path)[0]
+
+    own = data()[0]
+    first = rounds(own)
+    capsys.readouterr()
+    assert rounds(own) == first and not capsys.readouterr().err
+    for again in (lambda: rounds(own, l2=0.1), lambda: rounds(replace(own, digest="other")), lambda: rounds(own)):
+        again()
+        assert "round-01.json: made by other settings or inputs than these: made again" in capsys.readouterr().err

@@ -93,3 +93,17 @@ def test_each_misfit_is_named(values, message):
 def test_all_misfits_are_named_at_once():
     with pytest.raises(UsageError, match=r"colour: unknown.*; kind='c': .*; flag=2: "):
         read_settings(Whole, {"kind": "c", "flag": 2, "colour": 1})
+
+
+@dataclass(frozen=True)
+class Open:
+    rate: float = setting(1.0, above=0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"), [(0, "more than 0"), (-1.0, "more than 0"), (float("nan"), "finite"), (float("inf"), "finite")]
+)
+def test_open_bounds_and_numbers_that_are_none(rate, message):
+    assert read_settings(Open, {"rate": 1e-9}) == Open(1e-9)
+    with pytest.raises(UsageError, match=rf"rate=.*{message}"):
+        read_settings(Open, {"rate": rate})

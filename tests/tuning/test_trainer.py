@@ -12,6 +12,7 @@ from mer_jax.data.corruptions import CorruptionSettings
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.readers import VideoReader, read_all
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.runtime.errors import DataError
 from mer_jax.tuning import batches
 from mer_jax.tuning.batches import Batch, FoldBatches
 from mer_jax.tuning.trainer import Tuner, TuneSettings, tune
@@ -29,7 +30,7 @@ CLEAN = CorruptionSettings()
 NOISY = CorruptionSettings(probability=0.5, snr_db=(), blur=0.1, downsample=2.0)
 
 
-def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLEAN, depth=2, **changes):
+def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLEAN, depth=2, made_of="", **changes):
     settings = replace(SETTINGS, **changes)
 
     def build(key):
@@ -45,7 +46,7 @@ def run(clips, folder, labels=LABELS, advance=lambda count: None, corruption=CLE
         batch_size=settings.batch_size,
         seed=0,
     )
-    return tune(build, batches, settings, 0, folder, advance)
+    return tune(build, batches, settings, 0, folder, made_of, advance)
 
 
 def leaves(tree):
@@ -257,3 +258,22 @@ def test_clips_that_cannot_be_read_cost_themselves(clips, tmp_path):
     lost = [*broken[:6], *clips[6:]]  # whole batches of them
     assert np.isfinite(run(lost, tmp_path / "some", epochs=1, batch_size=3).loss).all()
     assert np.isfinite(run(broken, tmp_path / "none", epochs=1).loss).all()
+
+
+def test_a_loss_that_is_not_finite_is_named_and_not_kept(clips, tmp_path):
+    with pytest.raises(DataError, match=r"diverged \(set 1, epoch [12]\): lower tune\.learning_rate"):
+        run(clips, tmp_path, learning_rate=1e30, warmup_epochs=0)
+    assert not (tmp_path / "3").exists()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "other clips"])
+def test_a_checkpoint_that_is_not_this_tunings_is_named_and_tuned_anew(clips, tmp_path, capsys, damage):
+    first = run(clips, tmp_path, epochs=2)
+    if damage == "flipped":
+        (largest,) = sorted((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)[-1:]
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    again = run(clips, tmp_path, epochs=2, made_of="" if damage == "flipped" else "other clips")
+    assert f"{tmp_path / '1'}: " in capsys.readouterr().err
+    assert all(map(np.array_equal, leaves(first), leaves(again)))

@@ -1,0 +1,106 @@
+"""What a later start goes on with: kept with a checksum and the name of what made it, and read back with suspicion."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import dump_json, finite, load_json
+
+FORMAT = 1  # of kept files; a reader of another one refuses
+KEPT = "_kept"  # the key that a kept JSON object has beside its content
+
+Digest = Callable[..., Any]
+blake2b: Digest = partial(hashlib.blake2b, digest_size=8)
+
+
+class Damaged(DataError):
+    """A kept file is not as it was written, or something else made it. The message names it and says why."""
+
+
+def digest_of(*parts: Any) -> str:
+    """A name for bytes, and for all that JSON can hold or repr tells apart."""
+    digest = blake2b()
+    for part in parts:
+        whole = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=repr).encode()
+        digest.update(len(whole).to_bytes(8, "little") + whole)
+    return digest.hexdigest()
+
+
+def file_digests(paths: Iterable[Path]) -> list[str]:
+    """Of the content of each file."""
+
+    def digest(path: Path) -> str:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, blake2b).hexdigest()
+
+    with ThreadPoolExecutor() as readers:  # hashing leaves Python's lock
+        return list(readers.map(digest, paths))
+
+
+def mark(made_of: str, *content: Any) -> dict[str, Any]:
+    """What a file says of itself: its format, what made it, and the checksum of its content."""
+    return {"format": FORMAT, "made_of": made_of, "checksum": digest_of(made_of, *content)}
+
+
+def check(path: Path, written: Any, made_of: str, *content: Any) -> None:
+    """Compares the `mark` that was written into a file with that of the content which was read from it.
+
+    Raises:
+        Damaged: they differ.
+    """
+    if not isinstance(written, dict) or "format" not in written:
+        raise Damaged(f"{path}: no checksum in it; an earlier version wrote it, or it is damaged")
+    if written["format"] != FORMAT:
+        raise Damaged(f"{path}: of format {written['format']}, where this version reads {FORMAT}")
+    if written.get("made_of") != made_of:
+        raise Damaged(f"{path}: made by other settings or inputs than these")
+    if written != mark(made_of, *content):
+        raise Damaged(f"{path}: not as it was written")
+
+
+def keep(path: Path, content: dict[str, Any], made_of: str = "") -> None:
+    """Writes a JSON object, whole or not at all."""
+    content = finite(content)
+    dump_json(path, content | {KEPT: mark(made_of, content)})
+
+
+def read_kept(path: Path, made_of: str = "", earlier: bool = False) -> dict[str, Any]:
+    """The JSON object that `keep` wrote for the same `made_of`.
+
+    earlier: one that an earlier version wrote, without a checksum, is taken as it is.
+
+    Raises:
+        Damaged: it is not, or not whole.
+    """
+    try:
+        content = load_json(path)
+    except DataError as error:
+        raise Damaged(str(error)) from error
+    if not isinstance(content, dict):
+        raise Damaged(f"{path}: not a JSON object")
+    written = content.pop(KEPT, None)
+    if written is not None or not earlier:
+        check(path, written, made_of, content)
+    return content
+
+
+def usable(path: Path, made_of: str = "", earlier: bool = False) -> dict[str, Any] | None:
+    """`read_kept`, or None: there is no such file, or, with a line that says so, it has to be made again."""
+    if not path.exists():
+        return None
+    try:
+        return read_kept(path, made_of, earlier)
+    except Damaged as reason:
+        make_again(reason)
+        return None
+
+
+def make_again(reason: Damaged) -> None:
+    """Says that something kept is not used."""
+    print(f"  {reason}: made again", file=sys.stderr, flush=True)

@@ -1,0 +1,48 @@
+"""One process at a time works in a workdir."""
+
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import jax
+
+from mer_jax.runtime.errors import UsageError
+
+HELD: dict[Path, int] = {}  # file descriptors, open for as long as this process lives, and so the locks
+LEFTOVERS = (".*.tmp", "*.orbax-checkpoint-tmp*")  # what a killed process was writing
+
+
+def hold(workdir: Path) -> None:
+    """Locks a workdir until this process ends, however it does, and removes what a killed one has left half-written.
+
+    Of several hosts that share the workdir the first one holds it.
+
+    Raises:
+        UsageError: another process works in it.
+    """
+    path = workdir.absolute() / ".lock"
+    if jax.process_index() > 0 or path in HELD:
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        # A record lock, which the system keeps for a process: a killed one's is gone, and shared file systems know it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            reason = f"{workdir} cannot be locked ({error.strerror})"
+            print(f"  {reason}: start one command at a time in it", file=sys.stderr)
+            return
+        holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
+        raise UsageError(f"{workdir} is in use by {holder}: wait for that, or choose another --workdir") from error
+    HELD[path] = file
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}".encode(), 0)
+    for pattern in LEFTOVERS:
+        for leftover in workdir.rglob(pattern):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)

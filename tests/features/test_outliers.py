@@ -1,0 +1,42 @@
+"""Embeddings out of all proportion are absent, and say so."""
+
+import numpy as np
+import pytest
+
+from mer_jax.features.embeddings import Features
+from mer_jax.features.outliers import without_outliers
+from mer_jax.features.store import FeatureStore, Row
+
+
+def embeddings(shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("largest", [3e38, -1e6])
+@pytest.mark.parametrize("folds", [(), (2,)])
+def test_one_absurd_value_costs_its_clip_the_modality(capsys, largest, folds):
+    x, present = embeddings((*folds, 9, 3)), np.arange(9) != 7
+    x[..., 4, 1] = largest
+    cleaned = without_outliers(Features(x, present, {7: "silent"}), "speech")
+    assert cleaned.present.tolist() == [i not in (4, 7) for i in range(9)]
+    assert cleaned.reasons[7] == "silent" and cleaned.reasons[4].startswith("its largest value (")
+    assert "1 of 9 speech embeddings" in capsys.readouterr().err
+    others = np.arange(9) != 4
+    np.testing.assert_array_equal(cleaned.embeddings[..., others, :], x[..., others, :])
+    assert not cleaned.embeddings[..., 4, :].any()
+
+
+def test_rows_on_disk_stay_there(tmp_path):
+    store, x = FeatureStore(tmp_path), embeddings((5, 3))
+    x[2] = 1e9
+    store.append([Row(str(i), row) for i, row in enumerate(x)])
+    cleaned = without_outliers(store.features(["3", "2", "1"]), "text")
+    assert cleaned.present.tolist() == [True, False, True] and cleaned.embeddings.shape == (3, 3)
+    np.testing.assert_array_equal(np.asarray(cleaned.embeddings), [x[3], np.zeros(3), x[1]])
+
+
+def test_what_is_of_the_others_size_stays():
+    features = Features(embeddings((9, 3)) * np.geomspace(1, 1e3, 9, dtype=np.float32)[:, None], np.ones(9, bool), {})
+    assert without_outliers(features, "speech") is features
+    nothing = Features(np.zeros((3, 0), np.float32), np.zeros(3, bool), {})
+    assert without_outliers(nothing, "speech") is nothing

@@ -1,0 +1,49 @@
+"""A finished run knows what it wrote."""
+
+import pytest
+
+from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.inventory import INVENTORY, changes, take_inventory
+from mer_jax.runtime.kept import keep
+
+FILES = ("metrics.json", "report/index.html", "report/frames/a.png", "checkpoints/ensemble/d/0", "other.txt")
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    keep(tmp_path / "config.json", {"settings": {}})
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    take_inventory(tmp_path, ["metrics.json", "report", "checkpoints/ensemble", "rankings.csv"])
+    return tmp_path
+
+
+def test_nothing_has_changed(workdir):
+    assert changes(workdir) == changes(workdir, under="report") == []
+    (workdir / "other.txt").unlink()
+    (workdir / "sweeps").mkdir()
+    assert changes(workdir) == []
+
+
+@pytest.mark.parametrize("name", FILES[:4])
+@pytest.mark.parametrize("content", [None, b"", b"other"])
+def test_changed_and_missing_results_are_listed(workdir, name, content):
+    (workdir / name).unlink() if content is None else (workdir / name).write_bytes(content)
+    assert changes(workdir) == [name]
+    assert changes(workdir, under="checkpoints") == [name] * name.startswith("checkpoints")
+
+
+def test_without_its_inventory_a_run_is_not_finished(workdir, capsys):
+    (workdir / INVENTORY).write_text("{}")
+    assert changes(workdir) == [INVENTORY] and "made again" in capsys.readouterr().err
+    (workdir / INVENTORY).unlink()
+    assert changes(workdir) == changes(workdir, under="checkpoints") == [INVENTORY]
+    (workdir / "metrics.json").unlink()
+    assert changes(workdir) == [INVENTORY]
+
+
+def test_a_finished_run_of_an_earlier_version_is_taken_as_it_is(workdir):
+    (workdir / INVENTORY).unlink()
+    dump_json(workdir / "config.json", {"settings": {}})
+    assert changes(workdir) == []

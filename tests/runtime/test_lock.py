@@ -1,0 +1,52 @@
+"""Two processes never work in one workdir, and a killed one holds nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.lock import hold
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from mer_jax.runtime.lock import hold
+hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_second_process_is_told_who_holds_the_workdir_until_that_is_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(UsageError, match=rf"in use by process {holder.pid} on \S+ since .*--workdir"):
+                hold(tmp_path)
+        finally:
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+    hold(tmp_path)
+    assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} ")
+
+
+def test_the_same_process_may_ask_again(tmp_path):
+    hold(tmp_path)
+    hold(tmp_path)
+    second = [sys.executable, "-c", PROGRAM, tmp_path]
+    done = subprocess.run(second, capture_output=True, text=True)
+    assert done.returncode and "UsageError" in done.stderr
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    half, whole = tmp_path / "a" / ".shard.safetensors.12ab.tmp", tmp_path / "a" / "shard.safetensors"
+    checkpoint = tmp_path / "checkpoints" / "ensemble.orbax-checkpoint-tmp-1"
+    for folder in (whole.parent, checkpoint):
+        folder.mkdir(parents=True)
+    for path in (half, whole, checkpoint / "array"):
+        path.write_bytes(b"x")
+    hold(tmp_path)
+    assert whole.exists() and not half.exists() and not checkpoint.exists()
