@@ -8,6 +8,7 @@ this process is gone. Processes are kept for the next call.
 import atexit
 import os
 import pickle
+import re
 import resource
 import signal
 import socket
@@ -27,6 +28,7 @@ import numpy as np
 from mer_jax.data.clips import Absent
 
 MEMORY = 4 * 2**30  # bytes that a worker may allocate
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in names of environment variables
 IDLE: list["Worker"] = []  # kept from earlier calls
 
 
@@ -54,7 +56,9 @@ class Worker:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        # Decoders of strangers' files see no credentials.
+        environment = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", f"from mer_jax.data.workers import serve; serve({theirs.fileno()})"]
         with theirs:
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)

@@ -105,6 +105,19 @@ def test_leaving_early_ends_the_busy_workers():
     assert list(map_in_workers(ask, [0], lambda item: 30.0, count=2)) == [0]
 
 
+def environment_names(_):
+    return sorted(os.environ)
+
+
+def test_workers_see_no_credentials(monkeypatch):
+    secrets = {"OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "google_application_credentials"}
+    for name in secrets | {"PLAIN"}:
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr("mer_jax.data.workers.IDLE", [])  # a fresh one
+    (names,) = map_in_workers(environment_names, [0], lambda item: 60.0, count=1)
+    assert "PLAIN" in names and "PYTHONPATH" in names and secrets.isdisjoint(names)
+
+
 def test_threads_share_the_workers():
     def total(count):
         (result,) = map_in_workers(ask, [count], lambda item: 30.0, count=1, answer=lambda question: question)

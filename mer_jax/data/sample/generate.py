@@ -4,6 +4,7 @@ Nothing here imports JAX: the workers, a Python each, start in half a second.
 """
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -22,15 +23,26 @@ from typing import Any
 from mer_jax.data.sample.clip import write_clip
 from mer_jax.data.sample.plan import ClipPlan, SampleSpec, draw_cast, draw_plans
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, usable
 
 STAMP = "sample.json"
+FILES = "files.json"  # the checksums of all others
+LOCK = ".lock"  # in a temporary folder, held by the process that fills it
 MOST_WORKERS = 16
-ABANDONED = 3600.0  # seconds after which a temporary folder is taken for a killed process's
+YOUNG = 60.0  # seconds that a temporary folder is given to be locked
 
 
 def is_written(root: Path, spec: SampleSpec) -> bool:
-    """Whether `root` holds a sample of this spec by this generator."""
-    return read_stamp(root) == make_stamp(spec)
+    """Whether `root` holds a whole sample of this spec by this generator; a line says where it is damaged."""
+    if read_stamp(root) != make_stamp(spec):
+        return False
+    checksums = (usable(root / FILES) or {}).get("files", {})
+    there = [name for name in checksums if (root / name).is_file()]
+    digests = dict(zip(there, file_digests(root / name for name in there), strict=True))
+    changed = [name for name, checksum in checksums.items() if digests.get(name) != checksum]
+    if changed:
+        make_again(Damaged(f"{root}: {len(changed):,} files are not as they were written, {changed[0]} first"))
+    return bool(checksums) and not changed
 
 
 def write_sample(root: Path, spec: SampleSpec, advance: Callable[[int], object]) -> Path:
@@ -48,25 +60,36 @@ def write_sample(root: Path, spec: SampleSpec, advance: Callable[[int], object])
     """
     stamp = make_stamp(spec)
     remove_abandoned(root)
-    if read_stamp(root) == stamp:
+    if is_written(root, spec):
         advance(spec.total)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     remove_outdated(root)
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
-        (partial / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-        write_tables(partial, draw_plans(spec))
-        run_workers(partial, min(os.cpu_count() or 1, MOST_WORKERS), advance)
-        partial.chmod(0o755)  # mkdtemp's folders are private
-        try:
-            partial.rename(root)
-        except OSError:
-            if read_stamp(root) != stamp:  # else another process was faster
-                raise
+        with open(partial / LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fill(partial, spec, advance)
+            (partial / LOCK).unlink()
+            partial.chmod(0o755)  # mkdtemp's folders are private
+            try:
+                partial.rename(root)
+            except OSError:
+                if read_stamp(root) != stamp:  # else another process was faster
+                    raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return root
+
+
+def fill(partial: Path, spec: SampleSpec, advance: Callable[[int], object]) -> None:
+    """Writes all files of a sample; arguments as of `write_sample`."""
+    (partial / STAMP).write_text(json.dumps(make_stamp(spec), indent=2) + "\n", encoding="utf-8")
+    write_tables(partial, draw_plans(spec))
+    run_workers(partial, min(os.cpu_count() or 1, MOST_WORKERS), advance)
+    paths = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != LOCK)
+    names = [path.relative_to(partial).as_posix() for path in paths]
+    keep(partial / FILES, {"files": dict(zip(names, file_digests(paths), strict=True))})
 
 
 def make_stamp(spec: SampleSpec) -> dict[str, Any]:
@@ -88,8 +111,11 @@ def read_stamp(root: Path) -> dict[str, Any] | None:
 def remove_abandoned(root: Path) -> None:
     """Removes what killed processes have left beside `root`, but not what a running one is at."""
     for partial in root.parent.glob(f".{root.name}.*"):
-        with suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > ABANDONED:
+        with suppress(OSError):  # BlockingIOError: it is locked; FileNotFoundError: it is gone, or not locked yet
+            if time.time() - partial.stat().st_mtime < YOUNG and not (partial / LOCK).exists():
+                continue
+            with open(partial / LOCK, "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(partial, ignore_errors=True)
 
 

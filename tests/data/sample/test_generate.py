@@ -1,7 +1,9 @@
 """The sample as a whole: its layout, its repeatability, and how it survives interruptions."""
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from mer_jax.data.challenges import read_mer
 from mer_jax.data.sample import generate
 from mer_jax.data.sample.cues import EMOTIONS
-from mer_jax.data.sample.generate import SampleSpec, write_sample
+from mer_jax.data.sample.generate import FILES, LOCK, SampleSpec, is_written, write_sample
 from mer_jax.runtime.errors import DataError
 
 SPEC = SampleSpec(24, 24, 12)
@@ -94,12 +96,38 @@ def test_a_folder_that_is_no_sample_is_not_touched(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_running_one_are_not(tmp_path, quick):
-    killed, running = tmp_path / ".sample.killed", tmp_path / ".sample.running"
-    for folder in (killed, running):
+    killed, old, running, young = (tmp_path / f".sample.{name}" for name in ("killed", "old", "running", "young"))
+    for folder in (killed, old, running, young):
         folder.mkdir()
-    os.utime(killed, (0, 0))
-    write_sample(tmp_path / "sample", SPEC, lambda n: None)
-    assert not killed.exists() and running.exists()
+    (killed / LOCK).touch()
+    os.utime(old, (0, 0))
+    with open(running / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_sample(tmp_path / "sample", SPEC, lambda n: None)
+    assert not killed.exists() and not old.exists() and running.exists() and young.exists()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "flipped", "checksums"])
+def test_a_damaged_sample_is_named_and_written_again(sample, tmp_path, capsys, quick, damage):
+    root = tmp_path / "sample"
+    shutil.copytree(sample, root)
+    assert is_written(root, SPEC) and not capsys.readouterr().err
+    video = next(root.rglob("*.mp4"))
+    content = video.read_bytes()
+    match damage:
+        case "deleted":
+            video.unlink()
+        case "emptied":
+            video.write_bytes(b"")
+        case "flipped":
+            video.write_bytes(content[:99] + bytes([content[99] ^ 1]) + content[100:])
+        case "checksums":
+            (root / FILES).write_text("[]")
+    assert not is_written(root, SPEC)
+    named = FILES if damage == "checksums" else str(video.relative_to(root))
+    assert named in capsys.readouterr().err
+    write_sample(root, SPEC, lambda n: None)
+    assert is_written(root, SPEC)
 
 
 def test_of_two_processes_the_faster_one_wins(tmp_path, monkeypatch):
