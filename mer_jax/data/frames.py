@@ -1,12 +1,13 @@
 """The frames of a video: those that are chosen, upright, as RGB."""
 
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -65,10 +66,11 @@ class Turn(NamedTuple):
 
     @classmethod
     def of(cls, picture: av.VideoFrame) -> "Turn":
-        if (data := picture.side_data.get("DISPLAYMATRIX")) is None:
+        data: Any = picture.side_data.get("DISPLAYMATRIX")
+        if data is None:
             return cls()
         # x, y -> a x + c y, b x + d y
-        a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(int).tolist()
+        a, b, _, c, d, *_ = struct.unpack("9i", data)
         transposed = abs(b) + abs(c) > abs(a) + abs(d)
         return cls(transposed, (c if transposed else a) < 0, (b if transposed else d) < 0)
 
@@ -85,9 +87,10 @@ class Turn(NamedTuple):
 def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> Iterator[Block]:
     """Chosen video frames, at most `size` in a block.
 
-    choose: see `choose_frames`; every frame once where it is None. A clip that breaks off gives the frames before the break; in place of a frame whose
-    packet is damaged stands the nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have
-    the first one's size.
+    A clip that breaks off gives the frames before the break; in place of a frame whose packet is damaged stands the
+    nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have the first one's size.
+
+    choose: see `choose_frames`; None takes every frame once.
     """
     times, stamps = frame_times(path)
     numbers = choose_frames(times, choose) if choose else np.arange(len(times))

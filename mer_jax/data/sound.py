@@ -46,11 +46,7 @@ def mono(path: Path, sample_rate: int, track: str, levels: "Levels", channel: in
 
 
 def sound_blocks(
-    container: av.container.InputContainer,
-    stream: Any,
-    sample_rate: int,
-    levels: "Levels",
-    channel: int | None = None,
+    container: av.container.InputContainer, stream: Any, sample_rate: int, levels: "Levels", channel: int | None = None
 ) -> Iterator[np.ndarray]:
     """A sound track as mono int16 blocks [S], until it ends or breaks off."""
     return until_broken(resampled(levels.measured(decoded(container, stream)), sample_rate, channel))
@@ -88,9 +84,7 @@ class Levels:
         return int(self.channels.argmax())
 
 
-def resampled(
-    frames: Iterator[av.AudioFrame], sample_rate: int, channel: int | None = None
-) -> Iterator[np.ndarray]:
+def resampled(frames: Iterator[av.AudioFrame], sample_rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
     """Frames -> mono int16 blocks [S]. A stream may change its format on the way. channel: see `resampling_graph`."""
     for form, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
         first = next(alike)

@@ -9,6 +9,7 @@ import numpy as np
 from mer_jax.data.streams import Unreadable, best_stream, decoded_packets, is_shown, opened, packets
 
 PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
+OVERFLOW = 12 * 3600  # s ahead: FFmpeg may have taken a fall for time that overflows 33 bits, after 26 hours
 
 
 class Timing(NamedTuple):
@@ -32,18 +33,19 @@ def frame_times(path: Path) -> Timing:
             raise Unreadable("no video stream")
         second = max(1, round(1 / stream.time_base))
         shown = [(packet.pts, packet.dts) for packet in packets(container, stream) if is_shown(packet)]
-        stamps = [stamp for stamp, _ in shown]
         # A field may be a packet of its own, under a time stamp of its own.
         progressive = stream.codec_context.name != "h264" or stream.codec_context.field_order == PROGRESSIVE
         guessed = container.format.name == "avi"  # which holds no times: FFmpeg numbers its packets as they are stored
-    if progressive and stamps and None not in stamps:
-        parts = [np.sort(part) for part in split_where_time_falls(shown)]
+    stamped = [(stamp, time) for stamp, time in shown if stamp is not None]
+    if progressive and stamped and len(stamped) == len(shown):
+        parts = [np.sort(part) for part in split_where_time_falls(stamped, second)]
         if all((np.diff(part) > 0).all() for part in parts):
             return Timing(joined(parts, second), None if guessed else np.concatenate(parts))
     stamps = decoded_stamps(path)
-    if not stamps or None in stamps:
+    stamped = [(stamp, stamp) for stamp in stamps if stamp is not None]
+    if not stamped or len(stamped) < len(stamps):
         return Timing(np.arange(len(stamps)), None)
-    return Timing(joined(split_where_time_falls([(stamp, stamp) for stamp in stamps]), second), None)
+    return Timing(joined(split_where_time_falls(stamped, second), second), None)
 
 
 def decoded_stamps(path: Path) -> list[int | None]:
@@ -53,12 +55,12 @@ def decoded_stamps(path: Path) -> list[int | None]:
         return [stamp for _, frames in pairs for stamp in ([None] if frames is None else [f.pts for f in frames])]
 
 
-def split_where_time_falls(pairs: list[tuple[int, int | None]]) -> list[np.ndarray]:
+def split_where_time_falls(pairs: list[tuple[int, int | None]], second: int) -> list[np.ndarray]:
     """Pairs of a stamp and a time, if that is known -> stamps in parts [t] in which the times never fall."""
     parts, latest = [[pairs[0][0]]], pairs[0][1]
     for stamp, time in pairs[1:]:
         if time is not None:
-            if latest is not None and time < latest:
+            if latest is not None and not 0 <= time - latest < OVERFLOW * second:
                 parts.append([])
             latest = time
         parts[-1].append(stamp)
