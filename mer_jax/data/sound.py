@@ -18,7 +18,7 @@ RESAMPLING = (
     "filter_size=64:phase_shift=10:cutoff=0.98"  # at 16 kHz flat to 7; aliases: -23 dB at 8 to 9, below -73 above
 )
 CANCELLED = 0.2**2  # energy of the channels' sum to that of the loudest, below which they cancel each other
-SPARSELY = 4  # every fourth sample of every fourth frame tells the channels' levels
+SPARSELY = 0.2  # s between frames that tell the channels' levels
 
 
 def read_sound(path: Path, sample_rate: int, track: str = "") -> np.ndarray:
@@ -53,35 +53,37 @@ def sound_blocks(
 
 
 class Levels:
-    """How loud a track's channels are, and their sum."""
+    """How loud a track's channels are, and their sum: of a frame in every fifth of a second."""
 
     def __init__(self) -> None:
-        self.sum = 0.0
-        self.channels = np.zeros(0)
+        self.products = np.zeros((0, 0))  # of each two channels, summed
 
     def measured(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
         """Passes frames on."""
-        for number, frame in enumerate(frames):
-            if number % SPARSELY == 0 and frame.layout.nb_channels > 1:
+        skipped = np.inf  # seconds
+        for frame in frames:
+            if skipped >= SPARSELY and frame.layout.nb_channels > 1:
                 self.add(frame)
+                skipped = 0.0
+            skipped += frame.samples / frame.sample_rate
             yield frame
 
     def add(self, frame: av.AudioFrame) -> None:
-        """Adds a frame's energies, without its mean: a constant offset is nothing to hear."""
+        """Adds a frame, without its mean: a constant offset is nothing to hear."""
         samples, count = frame.to_ndarray(), frame.layout.nb_channels
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, count).T
-        samples = samples[:, ::SPARSELY].astype(np.float32)
-        self.channels = np.pad(self.channels, (0, max(0, count - self.channels.size)))
-        self.channels[:count] += samples.var(axis=1) * samples.shape[1]
-        self.sum += float(samples.sum(axis=0).var() * samples.shape[1])
+        samples = (samples if frame.format.is_planar else samples.reshape(-1, count).T).astype(np.float32)
+        samples -= samples.mean(axis=1, keepdims=True)
+        if count > len(self.products):
+            self.products = np.pad(self.products, (0, count - len(self.products)))
+        self.products[:count, :count] += samples @ samples.T
 
     @property
     def lone_channel(self) -> int | None:
         """The loudest channel, from 0, where the channels cancel each other."""
-        if not self.channels.any() or self.sum >= CANCELLED * self.channels.max():
+        energies = self.products.diagonal()
+        if not energies.any() or self.products.sum() >= CANCELLED * energies.max():
             return None
-        return int(self.channels.argmax())
+        return int(energies.argmax())
 
 
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int, channel: int | None = None) -> Iterator[np.ndarray]:

@@ -12,18 +12,15 @@ from av.stream import Disposition
 
 from mer_jax.data.clips import Absent
 
-# Demuxers that read other files and addresses than the one they are given, or text that nobody speaks.
+# Demuxers that read other files and addresses than the one they are given, and text, which is no media.
 REFUSED_FORMATS = {
     "concat", "dash", "ffmetadata", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest",  # playlists
     "aqtitle", "ass", "jacosub", "lrc", "mcc", "microdvd", "mpl2", "mpsub", "pjs", "rcwt", "realtext", "sami", "sbg",
     "scc", "srt", "stl", "subviewer", "subviewer1", "sup", "tedcaptions", "vobsub", "vplayer", "webvtt",  # subtitles
     "bin", "idf", "tty", "xbin",  # text, painted
+    "image2",  # of all pictures whose names are like %03d.png; one picture needs it not
 }  # fmt: skip
-OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS)),
-    "pattern_type": "none",  # %03d.png is one picture's name
-}
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS))}
 PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews, which are no video
 
 Part = TypeVar("Part")  # of a stream: packets or blocks

@@ -70,7 +70,9 @@ def split_where_time_falls(pairs: list[tuple[int, int | None]], second: int) -> 
 def joined(parts: list[np.ndarray], second: int) -> np.ndarray:
     """Sorted parts [t], one after the other, without gaps of more than a second -> [T]."""
     steps = [np.minimum(np.diff(part), second) for part in parts]
-    usual = int(np.median(np.concatenate(steps))) if max(map(len, parts)) > 1 else 1
+    usual = 1  # between the last frame of a part and the first of the next
+    if len(parts) > 1 and max(map(len, parts)) > 1:
+        usual = int(np.median(np.concatenate(steps)))
     gaps = np.concatenate([np.append(usual, step) for step in steps])  # before each frame
     gaps[0] = parts[0][0]
     return np.cumsum(gaps)
