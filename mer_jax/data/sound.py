@@ -18,7 +18,7 @@ RESAMPLING = (
     "filter_size=64:phase_shift=10:cutoff=0.98"  # at 16 kHz flat to 7; aliases: -23 dB at 8 to 9, below -73 above
 )
 CANCELLED = 0.2**2  # energy of the channels' sum to that of the loudest, below which they cancel each other
-SPARSELY = 0.2  # s between frames that tell the channels' levels
+SPARSELY = 0.5  # s between frames that tell the channels' levels
 
 
 def read_sound(path: Path, sample_rate: int, track: str = "") -> np.ndarray:
@@ -53,7 +53,7 @@ def sound_blocks(
 
 
 class Levels:
-    """How loud a track's channels are, and their sum: of a frame in every fifth of a second."""
+    """How loud a track's channels are, and their sum: of a frame in every half second."""
 
     def __init__(self) -> None:
         self.products = np.zeros((0, 0))  # of each two channels, summed

@@ -18,7 +18,6 @@ REFUSED_FORMATS = {
     "aqtitle", "ass", "jacosub", "lrc", "mcc", "microdvd", "mpl2", "mpsub", "pjs", "rcwt", "realtext", "sami", "sbg",
     "scc", "srt", "stl", "subviewer", "subviewer1", "sup", "tedcaptions", "vobsub", "vplayer", "webvtt",  # subtitles
     "bin", "idf", "tty", "xbin",  # text, painted
-    "image2",  # of all pictures whose names are like %03d.png; one picture needs it not
 }  # fmt: skip
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS))}
 PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews, which are no video
