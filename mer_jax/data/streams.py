@@ -19,7 +19,11 @@ REFUSED_FORMATS = {
     "scc", "srt", "stl", "subviewer", "subviewer1", "sup", "tedcaptions", "vobsub", "vplayer", "webvtt",  # subtitles
     "bin", "idf", "tty", "xbin",  # text, painted
 }  # fmt: skip
-OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS))}
+OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS)),
+    "pattern_type": "none",  # %03d.png is one picture's name
+}
 PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews, which are no video
 
 Part = TypeVar("Part")  # of a stream: packets or blocks
