@@ -84,7 +84,7 @@ def write_stamped(path, frames, stamps, codec="libx264rgb"):
     """Frames [T, H, W, 3] shown at these milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"qp": "0", "bf": "0"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "rgb24"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for array, stamp in zip(frames, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
