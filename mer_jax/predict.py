@@ -72,9 +72,8 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
         if entry.is_dir():
             files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
             if not files:
-                raise DataError(
-                    f"{entry}: no media file in it (looked for .mp4, .wav and {len(MEDIA_SUFFIXES) - 2} other suffixes)"
-                )
+                others = len(MEDIA_SUFFIXES) - 2
+                raise DataError(f"{entry}: no media file in it (looked for .mp4, .wav and {others} other suffixes)")
             yield from map(File, files)
         elif entry.suffix.lower() == ".csv":
             for row in read_table(entry, ("file",)):

@@ -40,7 +40,7 @@ def probe_media(
         if isinstance(content, Absent):
             yield Problem(clip.name, clip.split, None, str(content))
             continue
-        if content.sound is None:
+        if content.sound is None and "speech" not in dict(content.notes):
             yield Problem(clip.name, clip.split, "speech", "no sound track")
         elif content.silent:
             yield Problem(clip.name, clip.split, "speech", "silent")

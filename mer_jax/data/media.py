@@ -39,7 +39,7 @@ class Probe(NamedTuple):
     video: str | None  # "512x512 h264"
     sound: str | None  # "16000 Hz mono aac"
     silent: bool  # there is a sound track, and nothing to hear on it
-    notes: tuple[tuple[str, str], ...] = ()  # (modality, what was chosen from)
+    notes: tuple[tuple[str, str], ...] = ()  # (modality, what was chosen from, or why nothing was)
 
 
 def probe(path: Path, track: str = "") -> Probe:
@@ -48,7 +48,7 @@ def probe(path: Path, track: str = "") -> Probe:
     track: see `read_sound`.
 
     Raises:
-        Unreadable: the file holds neither sound nor frames, or not that track.
+        Unreadable: the file holds neither sound nor frames.
     """
     notes = []
     with opened(path) as container:
@@ -61,8 +61,11 @@ def probe(path: Path, track: str = "") -> Probe:
         seconds = container.duration / av.time_base if container.duration else None
     with opened(path) as container:  # anew: where time starts again there is no way back to the start
         sound, silent, levels = None, False, Levels()
-        if track or best_stream(container, "audio"):
+        try:
             stream = sound_track(container, track)
+        except Unreadable as reason:
+            notes += [("speech", str(reason))] * bool(container.streams.audio)
+        else:
             blocks = sound_blocks(container, stream, PROBE_RATE, levels)
             if (first := next(blocks, None)) is not None:
                 codec = stream.codec_context

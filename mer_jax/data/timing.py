@@ -32,17 +32,17 @@ def frame_times(path: Path) -> Timing:
         if not (stream := best_stream(container, "video")):
             raise Unreadable("no video stream")
         second = max(1, round(1 / stream.time_base))
-        shown = [(packet.pts, packet.dts) for packet in packets(container, stream) if is_shown(packet)]
+        shown = [(p.pts, p.dts, p.is_keyframe) for p in packets(container, stream) if is_shown(p)]
         # A field may be a packet of its own, under a time stamp of its own.
         progressive = stream.codec_context.name != "h264" or stream.codec_context.field_order == PROGRESSIVE
         guessed = container.format.name == "avi"  # which holds no times: FFmpeg numbers its packets as they are stored
-    stamped = [(stamp, time) for stamp, time in shown if stamp is not None]
+    stamped = [(stamp, time, may_start) for stamp, time, may_start in shown if stamp is not None]
     if progressive and stamped and len(stamped) == len(shown):
         parts = [np.sort(part) for part in split_where_time_falls(stamped, second)]
         if all((np.diff(part) > 0).all() for part in parts):
             return Timing(joined(parts, second), None if guessed else np.concatenate(parts))
     stamps = decoded_stamps(path)
-    stamped = [(stamp, stamp) for stamp in stamps if stamp is not None]
+    stamped = [(stamp, stamp, True) for stamp in stamps if stamp is not None]
     if not stamped or len(stamped) < len(stamps):
         return Timing(np.arange(len(stamps)), None)
     return Timing(joined(split_where_time_falls(stamped, second), second), None)
@@ -55,12 +55,16 @@ def decoded_stamps(path: Path) -> list[int | None]:
         return [stamp for _, frames in pairs for stamp in ([None] if frames is None else [f.pts for f in frames])]
 
 
-def split_where_time_falls(pairs: list[tuple[int, int | None]], second: int) -> list[np.ndarray]:
-    """Pairs of a stamp and a time, if that is known -> stamps in parts [t] in which the times never fall."""
-    parts, latest = [[pairs[0][0]]], pairs[0][1]
-    for stamp, time in pairs[1:]:
+def split_where_time_falls(frames: list[tuple[int, int | None, bool]], second: int) -> list[np.ndarray]:
+    """Stamps in parts [t], each of which starts where a time is less than the one before it.
+
+    frames: stamp; the time of decoding, if that is known; whether a part may start here. Elsewhere it may fall where
+    FFmpeg has made it up.
+    """
+    parts, latest = [[frames[0][0]]], frames[0][1]
+    for stamp, time, may_start in frames[1:]:
         if time is not None:
-            if latest is not None and not 0 <= time - latest < OVERFLOW * second:
+            if may_start and latest is not None and not 0 <= time - latest < OVERFLOW * second:
                 parts.append([])
             latest = time
         parts[-1].append(stamp)

@@ -67,9 +67,11 @@ def test_the_overview_is_short(tmp_path):
 
 
 def test_several_tracks_are_said_with_the_one_that_is_read(tmp_path):
-    write_tracks(tmp_path / "two.mkv", "eng", "fra")
+    """One that is not there costs the sound alone."""
+    write_tracks(tmp_path / "two.mkv", "eng", "fra", frames=numbered_frames(3))
     clips = [Clip("two", "train", media=tmp_path / "two.mkv", audio_track=track) for track in ("", "fra", "deu")]
-    problems = [p for p in probe_media(clips, 1, 30.0, lambda count: None) if p.modality != "video"]
+    problems = list(probe_media(clips, 1, 30.0, lambda count: None))
+    assert {problem.modality for problem in problems} == {"speech"}
     assert [problem.reason for problem in problems] == [
         "2 sound tracks (track 0, eng, is read)",
         "2 sound tracks (track 1, fra, is read)",

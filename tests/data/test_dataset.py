@@ -32,5 +32,5 @@ def test_the_sound_of_a_prepared_set_is_chosen(tmp_path):
     write_csv(tmp_path / "clips.csv", INDEX_COLUMNS, [("a", "train", "x", "", "", "", "")])
     dump_json(tmp_path / "dataset.json", {"name": "d", "labels": ["x", "y"], "problems": [], "warnings": []})
     assert open_dataset("prepared", RootData(root=str(tmp_path))).clips[0].name == "a"
-    with pytest.raises(DataError, match="chosen when it was prepared: leave data.audio_track empty"):
+    with pytest.raises(DataError, match=r"chosen when it was prepared: leave data\.audio_track empty"):
         open_dataset("prepared", RootData(root=str(tmp_path), audio_track="1"))

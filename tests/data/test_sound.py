@@ -151,9 +151,12 @@ def test_channels_that_do_not_cancel_are_mixed(tmp_path):
     np.testing.assert_allclose(read_sound(tmp_path / "s.flac", 16_000), left, rtol=0, atol=1)
 
 
-def write_tracks(path, *languages):
-    """Tracks of 440, 880, 1320, ... Hz."""
+def write_tracks(path, *languages, frames=()):
+    """Tracks of 440, 880, 1320, ... Hz, beside frames [T, H, W, 3] where there are some."""
     with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8) if len(frames) else None
+        if video:
+            video.height, video.width, video.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         streams = [container.add_stream("flac", rate=16_000, layout="mono") for _ in languages]
         for stream, language in zip(streams, languages, strict=True):
             if language:
@@ -163,6 +166,8 @@ def write_tracks(path, *languages):
             block.sample_rate, block.pts = 16_000, 0
             container.mux(stream.encode(block))
             container.mux(stream.encode())
+        for frame in [*(av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames), *[None] * bool(video)]:
+            container.mux(video.encode(frame))
 
 
 @pytest.mark.parametrize(("track", "number"), [("", 0), ("0", 0), ("2", 2), ("fra", 1)])
