@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from mer_jax.data.frames import Block, chosen, frame_blocks, read_frames
@@ -186,3 +187,28 @@ def test_blocks_in_memory_are_resized_alike():
     np.testing.assert_array_equal(block.frames, frames)
     small = np.stack([Image.fromarray(frame).resize((35, 21), Image.Resampling.BILINEAR) for frame in frames])
     np.testing.assert_allclose(block.resized(35, 21).astype(int), small, rtol=0, atol=7)
+
+
+def test_of_a_cover_and_a_video_the_video_is_read(tmp_path):
+    """FFmpeg thinks better of the cover, which is marked as the default."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = Disposition.attached_pic | Disposition.default
+        video = container.add_stream("libx264rgb", rate=8, options={"qp": "0"})
+        video.width, video.height, video.pix_fmt = 96, 64, "rgb24"
+        for stream, frames in ((cover, numbered_frames(1, 32, 32)), (video, numbered_frames(3))):
+            for frame in [*(av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames), None]:
+                container.mux(stream.encode(frame))
+    np.testing.assert_array_equal(read_frames(path), numbered_frames(3))
+
+
+def test_streams_of_another_size_are_brought_to_the_first(tmp_path):
+    """Parts of a stream may differ in size: FFmpeg scales to the first too."""
+    for name, size in (("a.ts", (64, 96)), ("b.ts", (128, 192))):
+        write_video(tmp_path / name, numbered_frames(4, *size), lossy=True)
+    (tmp_path / "v.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    frames = read_frames(tmp_path / "v.ts")
+    assert frames.shape == (8, 64, 96, 3)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), [10, 20, 30, 40] * 2, rtol=0, atol=3)

@@ -158,6 +158,13 @@ def test_where_time_goes_back_a_new_part_starts(tmp_path, shift):
     assert pitches == [440, 880, 1320]
 
 
+def test_parts_are_told_where_the_file_has_no_decoding_times(tmp_path):
+    """FFmpeg makes up Matroska's, and those of the second part fall between frames that need later ones."""
+    write_copyable(tmp_path / "v.mkv", 12)
+    (tmp_path / "joined.mkv").write_bytes(2 * (tmp_path / "v.mkv").read_bytes())
+    assert levels(tmp_path / "joined.mkv", np.arange) == 2 * list(range(10, 130, 10))
+
+
 def test_pictures_that_only_serve_others_are_not_counted(tmp_path):
     """VP8's alternate reference frames are packets that show nothing: here every third frame is made one."""
     with av.open(str(tmp_path / "v.ivf"), "w") as container:
