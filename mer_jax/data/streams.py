@@ -40,11 +40,12 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     The path is that of a file, whatever FFmpeg would take its name for, and nothing but this file is read.
     """
     try:
-        # Names in a file may be in any encoding.
-        with av.open(f"file:{os.path.abspath(path)}", options=OPTIONS, metadata_errors="replace") as container:
+        try:  # names in a file may be in any encoding
+            container = av.open(f"file:{os.path.abspath(path)}", options=OPTIONS, metadata_errors="replace")
+        except av.ArgumentError as error:
+            raise Unreadable("cannot decode: no media, or a playlist, subtitles or text") from error
+        with container:
             yield container
-    except av.ArgumentError as error:
-        raise Unreadable("cannot decode: no media, or a playlist, subtitles or text") from error
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
 
