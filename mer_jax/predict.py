@@ -23,6 +23,7 @@ from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import printable
 from mer_jax.runtime.inventory import INVENTORY, changes
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
@@ -65,7 +66,7 @@ def main() -> None:
             with opened(file.path):
                 readable.append(file._replace(text=TEXT.value or file.text))
         except Unreadable as reason:
-            print(json.dumps({"file": str(file.path), "error": str(reason)}, ensure_ascii=False))
+            print(json.dumps({"file": printable(file.path), "error": str(reason)}, ensure_ascii=False))
     for line in predict(workdir, settings, ensemble, readable) if readable else ():
         print(json.dumps(line, ensure_ascii=False))
     if len(readable) < len(files):
@@ -78,7 +79,8 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
         if entry.is_dir():
             files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
             if not files:
-                raise DataError(f"{entry}: no media file in it (looked for {' '.join(MEDIA_SUFFIXES)})")
+                others = len(MEDIA_SUFFIXES) - 2
+                raise DataError(f"{entry}: no media file in it (looked for .mp4, .wav and {others} other suffixes)")
             yield from map(File, files)
         elif entry.suffix.lower() == ".csv":
             for row in read_table(entry, ("file",)):
@@ -96,9 +98,9 @@ def predict(
 
     workdir: of a finished run, whose settings and ensemble these are.
     """
-    labels = ensemble.shape.labels
+    labels, track = ensemble.shape.labels, settings.data.audio_track
     clips = tuple(
-        Clip(f"{i:06d}", "test", media=file.path, transcript=file.text, group=file.group)
+        Clip(f"{i:06d}", "test", file.path, transcript=file.text, group=file.group, audio_track=track)
         for i, file in enumerate(files)
     )
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
@@ -115,7 +117,7 @@ def predict(
         probs, attention = ensemble(embeddings, present, [clip.group for clip in clips])
     for i, file in enumerate(files):
         yield {
-            "file": str(file.path),
+            "file": printable(file.path),
             "label": labels[int(probs[i].argmax())],
             "probabilities": {label: round(float(p), 4) for label, p in zip(labels, probs[i], strict=True)},
             "attention": {m: round(float(a), 4) for m, a in zip(features, attention[i], strict=True)},

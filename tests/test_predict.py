@@ -1,5 +1,6 @@
 """Files -> emotions: which files there are, and what an ensemble of two networks says of two of them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,14 +59,14 @@ def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatc
     seen = []
 
     def features(self, modality, with_rankings=True):
-        seen.extend((clip.media, clip.transcript) for clip in self.clips)
+        seen.extend((clip.media, clip.transcript, clip.audio_track) for clip in self.clips)
         return {"speech": SPEECH, "text": text}[modality]
 
     monkeypatch.setattr(module.Inputs, "features", features)
     paths = [Path("one.mp4"), Path("two.mp4")]
     settings, ensemble = load_settings(Settings, workdir), TrainedEnsemble(workdir / "checkpoints")
     first, second = module.predict(workdir, settings, ensemble, [module.File(path, "好") for path in paths])
-    assert set(seen) == {(path, "好") for path in paths}
+    assert set(seen) == {(path, "好", "") for path in paths}
 
     halved = {"speech": SPEECH.embeddings / 2, "text": np.array([[2.0, -1], [0, 0]], np.float32)}
     present = {"speech": SPEECH.present, "text": text.present}
@@ -104,6 +105,14 @@ def test_media_of_files_and_folders_in_order(tmp_path):
     for entry, message in (("empty", "no media file in it"), ("gone", "no such file or folder")):
         with pytest.raises(DataError, match=message):
             list(module.media([str(tmp_path / entry)]))
+
+
+def test_what_looks_like_an_address_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["a:b.mp4", "concat:x.mp4", "#1.mp4", "%03d.mp4", "http:127.0.0.1:8080.mp4", "-", os.fsdecode(b"\xff.mp4")]
+    for name in names:
+        Path(name).touch()
+    assert [str(file.path) for file in module.media(names)] == names
 
 
 def test_a_table_says_which_text_and_group_a_file_has(tmp_path):

@@ -75,6 +75,7 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
 def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
     """Of all that a clip's record depends on."""
     parts = [clip.name, clip.label, clip.transcript, identity(clip.media), identity(clip.faces), settings.content]
+    parts += [clip.audio_track] * bool(clip.audio_track)
     return hashlib.blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
 

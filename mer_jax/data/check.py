@@ -15,13 +15,14 @@ SHOWN = 5  # names per reason
 
 def probe_clip(clip: Clip) -> Probe:
     """What the clip's media file holds: a worker's job."""
-    return probe(media_of(clip))
+    return probe(media_of(clip), clip.audio_track)
 
 
 def probe_media(
     clips: Sequence[Clip], workers: int, seconds: float, advance: Callable[[int], object]
 ) -> Iterator[Problem]:
-    """Opens every media file (see `probe`); a problem for each that lacks frames, or sound that can be heard.
+    """Opens every media file (see `probe`); a problem for each that lacks frames, or sound that can be heard,
+    or has several of a kind.
 
     And one for each array that a clip brings, crops or features, and that cannot be read.
     """
@@ -39,12 +40,13 @@ def probe_media(
         if isinstance(content, Absent):
             yield Problem(clip.name, clip.split, None, str(content))
             continue
-        if content.sound is None:
+        if content.sound is None and "speech" not in dict(content.notes):
             yield Problem(clip.name, clip.split, "speech", "no sound track")
         elif content.silent:
             yield Problem(clip.name, clip.split, "speech", "silent")
         if content.video is None:
             yield Problem(clip.name, clip.split, "video", "no video stream")
+        yield from (Problem(clip.name, clip.split, modality, note) for modality, note in content.notes)
 
 
 def overview(dataset: Dataset) -> list[str]:

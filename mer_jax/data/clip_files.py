@@ -5,11 +5,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mer_jax.data.clips import Clip, Problem
+from mer_jax.runtime.files import printable
 
+# What FFmpeg opens and people film and record with. Not taken from its demuxers: those of wav, mpg, wmv and amr name no
+# suffix, others name .txt or .dat, and what a folder holds must not depend on how FFmpeg was built.
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ts", ".mts",
+    ".264", ".265", ".3g2", ".amv", ".asf", ".dav", ".dif", ".divx", ".dv", ".f4v", ".gif", ".h261", ".h263", ".h264",
+    ".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mp4v",
+    ".mpe", ".mpv", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".vob", ".vro", ".wtv",
+    ".y4m",
 )  # fmt: skip
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".mka")
+SOUND_SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".mka",
+    ".3ga", ".ac3", ".adts", ".aif", ".aifc", ".amr", ".ape", ".au", ".awb", ".bwf", ".caf", ".dsf", ".dts", ".eac3",
+    ".ec3", ".g722", ".gsm", ".latm", ".m4b", ".m4r", ".mlp", ".mp1", ".mp2", ".mpa", ".mpc", ".nist", ".oga", ".oma",
+    ".qcp", ".ra", ".rf64", ".sbc", ".shn", ".snd", ".sph", ".spx", ".tak", ".thd", ".tta", ".voc", ".w64", ".wave",
+    ".weba", ".wv",
+)  # fmt: skip
 MEDIA_SUFFIXES = VIDEO_SUFFIXES + SOUND_SUFFIXES
 
 
@@ -69,7 +82,9 @@ def media_files(folder: Path, problems: list[Problem]) -> dict[str, Path]:
         return files
     paths = [path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES]
     for path in sorted(paths, key=lambda path: (path.suffix.lower() in SOUND_SUFFIXES, path.name)):
-        first = files.setdefault(path.stem, path)
+        name = printable(path.stem)
+        first = files.setdefault(name, path)
         if first is not path:
-            problems.append(Problem(path.stem, "none", None, f"two files ({first.name} is read, {path.name} is not)"))
+            read, other = printable(first.name), printable(path.name)
+            problems.append(Problem(name, "none", None, f"two files ({read} is read, {other} is not)"))
     return files

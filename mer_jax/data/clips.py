@@ -41,6 +41,7 @@ class Clip:
     features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy
     prepared: "Record | None" = None  # stands for media and faces
     corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
+    audio_track: str = ""  # of media: number from 0 or language; "": the one that FFmpeg thinks best
 
 
 @dataclass(frozen=True, order=True)

@@ -25,6 +25,7 @@ class DataSettings:
     """What every data set has: `config.data`."""
 
     labels: tuple[str, ...] = setting(LABELS)  # of the challenges; a folder brings its own
+    audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
@@ -103,6 +104,16 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
     Raises:
         DataError: it is not there, or not in its layout.
     """
+    dataset = read_dataset(variant, settings)
+    if not settings.audio_track:
+        return dataset
+    if any(clip.prepared for clip in dataset.clips):
+        raise DataError(f"{dataset.name}: its sound was chosen when it was prepared: leave data.audio_track empty")
+    return replace(dataset, clips=tuple(replace(clip, audio_track=settings.audio_track) for clip in dataset.clips))
+
+
+def read_dataset(variant: str, settings: DataSettings) -> Dataset:
+    """The data set as its layout has it."""
     if isinstance(settings, SampleData):
         return open_sample(settings)
     assert isinstance(settings, RootData)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
+from mer_jax.runtime.files import printable
 from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = (".bmp", ".jpg", ".png")
@@ -38,7 +39,7 @@ def identity(path: Path | None) -> str:
     if path is None or not path.exists():
         return "none"
     stat = path.stat()
-    return f"{path.name}|{stat.st_size}|{stat.st_mtime_ns}"
+    return f"{printable(path.name)}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 def media_of(clip: Clip) -> Path:
@@ -50,7 +51,10 @@ def media_of(clip: Clip) -> Path:
 
 def clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
     """Mono int16 [S] at `sample_rate` Hz."""
-    waveform = clip.prepared.sound(sample_rate) if clip.prepared else read_sound(media_of(clip), sample_rate)
+    if clip.prepared:
+        waveform = clip.prepared.sound(sample_rate)
+    else:
+        waveform = read_sound(media_of(clip), sample_rate, clip.audio_track)
     return clip.corruption.sound(waveform) if clip.corruption else waveform
 
 

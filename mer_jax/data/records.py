@@ -19,6 +19,7 @@ from mer_jax.data.decoding import ExtractionSettings, clip_faces, media_of
 from mer_jax.data.faces import FACE_SIZE, Faces, crop_main_face, to_jpeg
 from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
 from mer_jax.data.prepared import SAMPLE_RATE
+from mer_jax.runtime.files import printable
 from mer_jax.runtime.settings import as_dict, section, setting
 
 
@@ -53,7 +54,7 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
     record, absent = empty_record(), dict[str, str]()
     jpeg = partial(to_jpeg, quality=settings.prepare.jpeg_quality)
     with noting(absent, "speech"):
-        record["waveform"] = read_sound(media_of(clip), SAMPLE_RATE)
+        record["waveform"] = read_sound(media_of(clip), SAMPLE_RATE, clip.audio_track)
     crops = np.zeros((0, 1, 1, 3), np.uint8)
     with noting(absent, "video"):
         media = media_of(clip)
@@ -109,7 +110,9 @@ def provenance(media: Path | None) -> str:
         return "{}"
     with open(media, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return json.dumps({"file": media.name, "bytes": media.stat().st_size, "sha256": digest}, ensure_ascii=False)
+    return json.dumps(
+        {"file": printable(media.name), "bytes": media.stat().st_size, "sha256": digest}, ensure_ascii=False
+    )
 
 
 def lost(reason: Absent) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class SpeechReader(MediaReader):
     def read(self) -> Callable[[Clip], np.ndarray]:
         return partial(clip_sound, sample_rate=self.sample_rate)
 
+    def identity(self, clip: Clip) -> str:
+        return super().identity(clip) + (f"|track {clip.audio_track}" if clip.audio_track else "")
+
     def chunks(self, waveform: np.ndarray) -> list[Chunk]:
         if is_silent(waveform, self.sample_rate):
             raise Absent("silent")

@@ -64,6 +64,11 @@ def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[s
         writer.writerows(rows)
 
 
+def printable(name: str | Path) -> str:
+    r"""A file's name as text that can be written: bytes that are no UTF-8 become \xff."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def cache_folder() -> Path:
     """Where what outlives a run is kept: $MER_JAX_CACHE, or mer_jax in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

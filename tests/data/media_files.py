@@ -1,7 +1,10 @@
 """Writes small media files for the tests of decoding."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
+from av.stream import Disposition
 
 
 def write_video(path, frames, sound=None, rate=8, sample_rate=16_000, lossy=False):
@@ -64,3 +67,41 @@ def tone(seconds, frequency=440.0, sample_rate=16_000, peak=12_000):
     """A sine wave, int16."""
     time = np.arange(int(seconds * sample_rate)) / sample_rate
     return (peak * np.sin(2 * np.pi * frequency * time)).astype(np.int16)
+
+
+def sent_packets(path):
+    """(place in the file, bytes, key frame) of each packet of the first stream."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size, p.is_keyframe) for p in container.demux(container.streams[0]) if p.size]
+
+
+def noise(seconds, decibels):
+    """Normal noise whose RMS is `decibels` of full scale, int16."""
+    return np.random.default_rng(0).normal(0, 32768 * 10 ** (decibels / 20), int(seconds * 16_000)).astype(np.int16)
+
+
+def write_stamped(path, frames, stamps, codec="libx264rgb"):
+    """Frames [T, H, W, 3] shown at these milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"qp": "0", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "rgb24"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for array, stamp in zip(frames, stamps, strict=True):
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def write_covered(path, codec):
+    """Half a second of sound with a grey picture attached."""
+    with av.open(str(path), "w", format="mp4" if path.suffix == ".m4a" else None) as container:
+        stream = container.add_stream(codec, rate=16_000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 127, np.uint8), format="rgb24")
+        container.mux([*cover.encode(picture), *cover.encode()])
+        block = av.AudioFrame.from_ndarray(tone(0.5)[None], format="s16", layout="mono")
+        block.sample_rate, block.pts = 16_000, 0
+        container.mux([*stream.encode(block), *stream.encode()])

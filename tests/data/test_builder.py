@@ -162,6 +162,7 @@ def test_all_that_a_record_depends_on_changes_its_fingerprint(folder):
         replace(clip, faces=folder / "openface_face" / "b" / "b.npy"),
         replace(clip, transcript="ho"),
         replace(clip, label="y"),
+        replace(clip, audio_track="fra"),
     ]
     prepare, extraction = SETTINGS.prepare, SETTINGS.extraction
     others = [

@@ -4,6 +4,7 @@ from mer_jax.data.check import FEWEST, IMBALANCE, overview, probe_media, report,
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
+from tests.data.test_sound import write_tracks
 
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
 
@@ -63,6 +64,19 @@ def test_the_overview_is_short(tmp_path):
     assert lines[1] == "train: 23 clips (x 22, y 1)"
     assert lines[2] == "unlabeled: 3 clips (labels unknown)"
     assert "problems" in lines[-1] and len(lines) < 10
+
+
+def test_several_tracks_are_said_with_the_one_that_is_read(tmp_path):
+    """One that is not there costs the sound alone."""
+    write_tracks(tmp_path / "two.mkv", "eng", "fra", frames=numbered_frames(3))
+    clips = [Clip("two", "train", media=tmp_path / "two.mkv", audio_track=track) for track in ("", "fra", "deu")]
+    problems = list(probe_media(clips, 1, 30.0, lambda count: None))
+    assert {problem.modality for problem in problems} == {"speech"}
+    assert [problem.reason for problem in problems] == [
+        "2 sound tracks (track 0, eng, is read)",
+        "2 sound tracks (track 1, fra, is read)",
+        "no sound track 'deu' (there: track 0, eng; track 1, fra)",
+    ]
 
 
 def labelled(**counts):

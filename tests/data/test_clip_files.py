@@ -1,8 +1,9 @@
 """What a data set keeps of its clips beside its tables, and what belongs to no clip."""
 
+import os
 from pathlib import Path
 
-from mer_jax.data.clip_files import ClipFiles, media_files
+from mer_jax.data.clip_files import MEDIA_SUFFIXES, ClipFiles, media_files
 from mer_jax.data.clips import Clip, Problem
 
 
@@ -64,3 +65,20 @@ def test_what_has_no_partner_is_named(tmp_path):
         Problem("orphan", "none", None, "clip without a row in t.csv: not used"),
         Problem("stray", "none", "image", "face crops without a clip: not used"),
     ]
+
+
+def test_media_are_what_ffmpeg_opens_and_nothing_else(tmp_path):
+    media = ("amr", "m2ts", "MTS", "ogv", "oga", "gif", "3gp", "wmv", "mpg", "vob", "mxf", "opus", "aiff", "caf", "ac3")
+    others = ("srt", "txt", "csv", "json", "npy", "jpg", "png", "m3u8", "mpd", "sdp", "vtt", "ass", "part", "DS_Store")
+    for number, suffix in enumerate([*media, *others]):
+        (tmp_path / f"{number}.{suffix}").touch()
+    assert sorted(media_files(tmp_path, []), key=int) == [str(number) for number in range(len(media))]
+    assert len(set(MEDIA_SUFFIXES)) == len(MEDIA_SUFFIXES)
+
+
+def test_a_name_that_is_no_utf_8_can_be_written(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
+    (tmp_path / os.fsdecode(b"\xff.wav")).touch()
+    problems = []
+    assert media_files(tmp_path, problems) == {r"\xff": tmp_path / os.fsdecode(b"\xff.mp4")}
+    assert problems[0].reason == r"two files (\xff.mp4 is read, \xff.wav is not)"

@@ -8,8 +8,10 @@ import pytest
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED, Corruption
-from mer_jax.data.decoding import ExtractionSettings
-from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, frame_chunk, next_side, read_all
+from mer_jax.data.decoding import ExtractionSettings, identity
+from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, VideoReader, frame_chunk, next_side, read_all
+from tests.data.media_files import tone
+from tests.data.test_sound import write_tracks
 
 RATE = 16_000
 
@@ -121,3 +123,14 @@ def test_clips_are_read_in_order_and_those_that_cannot_be_say_why():
     read = list(read_all([(NameReader(), Clip(name, "train")) for name in names], ExtractionSettings(workers=3)))
     assert [content[0] for content in read[:40]] == names[:40]
     assert str(read[40]) == "it is broken" and str(read[42]) == "it is lost" and read[41] == ["40"]
+
+
+def test_the_sound_of_another_track_is_another(tmp_path):
+    """Its features must not be taken for the first one's. Frames are the same, and so is what older runs stored."""
+    write_tracks(tmp_path / "two.mkv", "eng", "fra")
+    best = Clip("a", "train", media=tmp_path / "two.mkv")
+    french, reader = replace(best, audio_track="fra"), SpeechReader(RATE, 1.0)
+    np.testing.assert_array_equal(reader.read(best), tone(0.5, 440.0))
+    np.testing.assert_array_equal(reader.read(french), tone(0.5, 880.0))
+    assert reader.identity(best) == identity(best.media) != reader.identity(french)
+    assert VideoReader(224, 8).identity(best) == VideoReader(224, 8).identity(french)

@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import cache_folder, dump_json, load_json, write_whole
+from mer_jax.runtime.files import cache_folder, dump_json, load_json, printable, write_whole
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):
@@ -68,3 +71,8 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, variables, folder)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(cache_folder()) == folder
+
+
+def test_names_that_are_no_utf_8_can_be_written():
+    assert printable(Path(os.fsdecode(b"a\xff.mp4"))) == "a\\xff.mp4"
+    assert printable("情感 é.mp4") == "情感 é.mp4"

@@ -1,0 +1,147 @@
+"""The frames of a video: those that are chosen, upright, as RGB."""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from mer_jax.data.streams import Unreadable, best_stream, decoded_packets, is_shown, opened
+from mer_jax.data.timing import choose_frames, frame_times
+
+MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
+LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
+
+Choose = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for."""
+
+    pictures: Sequence[av.VideoFrame]  # as the decoder gave them
+    width: int  # of `frames`: the clip's first picture's, upright, no longer than LONGEST_SIDE
+    height: int
+
+    @classmethod
+    def of(cls, frames: np.ndarray) -> "Block":
+        """A block of frames in memory, uint8 RGB [T, H, W, 3]."""
+        pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in np.ascontiguousarray(frames)]
+        return cls(pictures, frames.shape[2], frames.shape[1])
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3]."""
+        return self.resized(self.width, self.height)
+
+    def resized(self, width: int, height: int) -> np.ndarray:
+        """uint8 RGB [T, height, width, 3], upright (see `Turn`)."""
+        frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
+        resizer = VideoReformatter()
+        for target, picture in zip(frames, self.pictures, strict=True):
+            turn = Turn.of(picture)
+            # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
+            planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
+            size = turn.size(width, height)
+            target[:] = turn.applied(resizer.reformat(picture, *size, planes, interpolation="BILINEAR").to_ndarray())
+        return frames
+
+
+class Turn(NamedTuple):
+    """How a picture is brought upright, as its display matrix says: phones film sideways, and mirror their owners.
+
+    The matrix is taken for the nearest that turns by right angles; FFmpeg's autorotate does the same with such.
+    """
+
+    transposed: bool = False  # first of all
+    flipped_x: bool = False
+    flipped_y: bool = False
+
+    @classmethod
+    def of(cls, picture: av.VideoFrame) -> "Turn":
+        data: Any = picture.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        # x, y -> a x + c y, b x + d y
+        a, b, _, c, d, *_ = struct.unpack("9i", data)
+        transposed = abs(b) + abs(c) > abs(a) + abs(d)
+        return cls(transposed, (c if transposed else a) < 0, (b if transposed else d) < 0)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) upright -> those of the picture, and the other way round."""
+        return (height, width) if self.transposed else (width, height)
+
+    def applied(self, pixels: np.ndarray) -> np.ndarray:
+        """A view of the pixels [H, W, 3]."""
+        pixels = pixels.swapaxes(0, 1) if self.transposed else pixels
+        return pixels[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+
+
+def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> Iterator[Block]:
+    """Chosen video frames, at most `size` in a block.
+
+    A clip that breaks off gives the frames before the break; in place of a frame whose packet is damaged stands the
+    nearest one that is decoded. Frames longer than LONGEST_SIDE are shrunk to it; all have the first one's size.
+
+    choose: see `choose_frames`; None takes every frame once.
+    """
+    times, stamps = frame_times(path)
+    numbers = choose_frames(times, choose) if choose else np.arange(len(times))
+    with opened(path) as container:
+        pairs = decoded_packets(container, best_stream(container, "video"))
+        frames = chosen(pairs, numbers, stamps)
+        if (first := next(frames, None)) is None:
+            raise Unreadable("no frame can be decoded")
+        if first.width * first.height > MOST_PIXELS:
+            raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
+        scale = min(1, LONGEST_SIDE / max(first.width, first.height))
+        width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
+        frames = chain([first], frames)
+        while pictures := list(islice(frames, size)):
+            yield Block(pictures, *Turn.of(first).size(width, height))
+
+
+def chosen(
+    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]],
+    numbers: np.ndarray,
+    stamps: np.ndarray | None,
+) -> Iterator[av.VideoFrame]:
+    """The frames with these sorted `numbers`; for each that is not decoded, the nearest that is.
+
+    Args:
+        pairs: see `decoded_packets`.
+        stamps: see `Timing`.
+    """
+    pending = deque(numbers.tolist())
+    sent = count = 0
+    last: tuple[int, av.VideoFrame] | None = None
+    for packet, frames in pairs:
+        sent += packet is not None and is_shown(packet)
+        count += stamps is None and frames is None
+        for frame in frames or ():
+            number = count
+            if stamps is not None and frame.pts is not None:
+                # No frame comes before its packet. One with a stamp of its own making is the next.
+                lost = np.flatnonzero(stamps[count:sent] == frame.pts)
+                number += int(lost[0]) if lost.size else 0
+            while pending and pending[0] <= number:
+                wish = pending.popleft()
+                yield frame if last is None or number - wish < wish - last[0] else last[1]
+            if not pending:
+                return
+            last = number, frame
+            count = number + 1
+    if last is not None:
+        yield from [last[1]] * len(pending)
+
+
+def read_frames(path: Path, choose: Choose | None = None) -> np.ndarray:
+    """The frames of all blocks (see `frame_blocks`), uint8 RGB [T, H, W, 3]."""
+    return np.concatenate([block.frames for block in frame_blocks(path, choose)])

@@ -1,0 +1,167 @@
+"""Sound tracks as mono int16, and whether there is anything to hear on them."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from mer_jax.data.streams import decoded, opened, sound_track, until_broken
+
+SILENCE = 32.8  # int16 RMS of a window up to which it is silent: -60 dB of full scale
+WINDOWS_PER_SECOND = 40
+SOUNDING_WINDOWS = 4  # that make a sound: 0.1 s; a click is in one or two
+RESAMPLING = (
+    "filter_size=64:phase_shift=10:cutoff=0.98"  # at 16 kHz flat to 7; aliases: -23 dB at 8 to 9, below -73 above
+)
+CANCELLED = 0.2**2  # energy of the channels' sum to that of the loudest, below which they cancel each other
+SPARSELY = 0.5  # s between frames that tell the channels' levels
+
+
+def read_sound(path: Path, sample_rate: int, track: str = "") -> np.ndarray:
+    """A sound track as mono int16 [S] at `sample_rate` Hz, any channels and rate in.
+
+    A track that breaks off gives the sound before the break; damaged packets are left out, without a gap, and time
+    stamps are not heeded. Of channels that cancel each other (one is the other turned upside down) the loudest is read.
+
+    Args:
+        track: see `sound_track`; the one that FFmpeg thinks best where it is empty.
+
+    Raises:
+        Unreadable: there is no such track, or it cannot be decoded.
+    """
+    levels = Levels()
+    waveform = mono(path, sample_rate, track, levels)
+    return waveform if levels.lone_channel is None else mono(path, sample_rate, track, levels, levels.lone_channel)
+
+
+def mono(path: Path, sample_rate: int, track: str, levels: "Levels", channel: int | None = None) -> np.ndarray:
+    """int16 [S]: all channels mixed, or one."""
+    with opened(path) as container:
+        blocks = list(sound_blocks(container, sound_track(container, track), sample_rate, levels, channel))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+
+
+def sound_blocks(
+    container: av.container.InputContainer, stream: Any, sample_rate: int, levels: "Levels", channel: int | None = None
+) -> Iterator[np.ndarray]:
+    """A sound track as mono int16 blocks [S], until it ends or breaks off."""
+    return until_broken(resampled(levels.measured(decoded(container, stream)), sample_rate, channel))
+
+
+class Levels:
+    """How loud a track's channels are, and their sum: of a frame in every half second."""
+
+    def __init__(self) -> None:
+        self.products = np.zeros((0, 0))  # of each two channels, summed
+
+    def measured(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+        """Passes frames on."""
+        skipped = np.inf  # seconds
+        for frame in frames:
+            if skipped >= SPARSELY and frame.layout.nb_channels > 1:
+                self.add(frame)
+                skipped = 0.0
+            skipped += frame.samples / frame.sample_rate
+            yield frame
+
+    def add(self, frame: av.AudioFrame) -> None:
+        """Adds a frame, without its mean: a constant offset is nothing to hear."""
+        samples, count = frame.to_ndarray(), frame.layout.nb_channels
+        samples = (samples if frame.format.is_planar else samples.reshape(-1, count).T).astype(np.float32)
+        samples -= samples.mean(axis=1, keepdims=True)
+        if count > len(self.products):
+            self.products = np.pad(self.products, (0, count - len(self.products)))
+        self.products[:count, :count] += samples @ samples.T
+
+    @property
+    def lone_channel(self) -> int | None:
+        """The loudest channel, from 0, where the channels cancel each other."""
+        energies = self.products.diagonal()
+        if not energies.any() or self.products.sum() >= CANCELLED * energies.max():
+            return None
+        return int(energies.argmax())
+
+
+def resampled(frames: Iterator[av.AudioFrame], sample_rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
+    """Frames -> mono int16 blocks [S]. A stream may change its format on the way. channel: see `resampling_graph`."""
+    for form, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        first = next(alike)
+        graph = resampling_graph(*form, first.layout.nb_channels, sample_rate, channel)
+        for frame in chain([first], alike, [None]):
+            yield from pulled(graph, frame)
+
+
+def resampling_graph(
+    sample_format: str, layout: str, rate: int, channels: int, sample_rate: int, channel: int | None = None
+) -> av.filter.Graph:
+    """FFmpeg's resampler at a better setting than its default, which lets aliases of -60 dB pass.
+
+    Of channels whose places are not known, up to 8 have FFmpeg's usual places; more are averaged.
+
+    Args:
+        channel: the only one that counts, from 0; all of them where it is None or not there.
+    """
+    graph = av.filter.Graph()
+    pan = None
+    if channel is not None and channel < channels:
+        pan = f"mono|c0=c{channel}"
+    elif channels > 8 and layout == f"{channels} channels":
+        pan = "mono|c0<" + "+".join(f"c{i}" for i in range(channels))
+    nodes = [
+        graph.add_abuffer(sample_rate=rate, format=sample_format, layout=layout, time_base=Fraction(1, rate)),
+        *([graph.add("pan", pan)] if pan else []),
+        graph.add("aresample", f"{sample_rate}:{RESAMPLING}"),
+        graph.add("aformat", f"sample_fmts=s16:sample_rates={sample_rate}:channel_layouts=mono"),
+        graph.add("abuffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def pulled(graph: av.filter.Graph, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
+    """Pushes one frame, or the end, and takes what is ready."""
+    if frame is not None:
+        frame.pts = None  # damaged time stamps must not make silence
+    graph.push(frame)
+    while True:
+        try:
+            yield graph.pull().to_ndarray()[0]
+        except (av.BlockingIOError, av.EOFError):
+            return
+
+
+def is_silent(waveform: np.ndarray, sample_rate: int) -> bool:
+    """Whether an int16 waveform [S] never rises above the noise floor for long (see `are_silent`)."""
+    step = 10 * sample_rate
+    return are_silent((waveform[start : start + step] for start in range(0, waveform.size, step)), sample_rate)
+
+
+def are_silent(blocks: Iterable[np.ndarray], sample_rate: int) -> bool:
+    """Whether a sound in int16 blocks [S] is above the noise floor for less than 0.1 s, or, if shorter, its length.
+
+    A window's RMS is judged without its mean: a constant offset is nothing to hear. Blocks are read up to where it is
+    decided.
+    """
+    window = sample_rate // WINDOWS_PER_SECOND
+    sounding = total = 0
+    rest = np.zeros(0, np.int16)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        count = rest.size // window
+        windows, rest = rest[: count * window].reshape(count, window), rest[count * window :]
+        sounding += count_sounding(windows)
+        total += count
+        if sounding >= SOUNDING_WINDOWS:
+            return False
+    if not total and rest.size:
+        sounding, total = count_sounding(rest[None]), 1
+    return sounding < max(1, min(SOUNDING_WINDOWS, total))
+
+
+def count_sounding(windows: np.ndarray) -> int:
+    """How many int16 windows [N, S] rise above the noise floor."""
+    return int((windows.std(axis=1, dtype=np.float32) > SILENCE).sum())
