@@ -69,8 +69,13 @@ def arguments(command: str, folder: Path, finished: Path) -> list[str]:
     return [f"mer_jax.{command}", *CONFIG, f"--workdir={folder}"]
 
 
-def start(command: Sequence[str], kind: str = "", moment: float = 0.0, most_bytes: int = 0) -> Ending:
-    """One start; `kind` of KINDS after `moment` seconds, or from files of at most `most_bytes`."""
+def start(
+    command: Sequence[str], kind: str = "", moment: float = 0.0, most_bytes: int = 0, log: Path | None = None
+) -> Ending:
+    """One start; `kind` of KINDS after `moment` seconds, or from files of at most `most_bytes`.
+
+    log: where its standard error is written to.
+    """
 
     def limit() -> None:
         if kind == "disk full":
@@ -92,6 +97,8 @@ def start(command: Sequence[str], kind: str = "", moment: float = 0.0, most_byte
     except subprocess.TimeoutExpired:
         process.send_signal(number or signal.SIGKILL)
         _, errors = process.communicate()
+    if log:
+        log.write_text(errors, "utf-8")
     lines = errors.splitlines()
     first = next((i for i, line in enumerate(lines) if "error" in line.lower() or "Traceback" in line), len(lines))
     return Ending(process.returncode, lines[first:], time.perf_counter() - began)
