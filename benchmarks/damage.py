@@ -2,9 +2,10 @@
 
     python -m benchmarks.damage [--trials=200] [--seed=0]
 
-Peer: the run that was not damaged. Files of a finished run and of one that was killed half-way are cut, emptied, flipped
-by a bit, and replaced by another run's file of the same name. Right is: named and made again, with the same results; or
-refused in one line; or, of a file that nothing reads any more, the same results. Wrong are other results, and tracebacks.
+Peer: the run that was not damaged. Files of a finished run and of one that was killed half-way are cut, emptied,
+flipped by a bit, and replaced by another run's file of the same name. Right is: named and made again, with the same
+results; or refused in one line; or, of a file that nothing reads any more, the same results. Wrong are other results,
+and tracebacks.
 """
 
 import shutil
@@ -67,8 +68,8 @@ def main(_: list[str]) -> None:
             assert ending.code == 0, ending.errors
         half = Path(scratch, "half")
         shutil.copytree(whole, half)
-        for name in (*LAST, *LAST_CHECKPOINTS):
-            shutil.rmtree(half / name) if (half / name).is_dir() else (half / name).unlink()
+        for late in (*LAST, *LAST_CHECKPOINTS):
+            shutil.rmtree(half / late) if (half / late).is_dir() else (half / late).unlink()
         expected = results(whole)
         runs = {"finished": whole, "half-way": half}
         files = {
