@@ -22,6 +22,7 @@ from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
+from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import fusion_data
@@ -56,6 +57,7 @@ def main() -> None:
     if config is not None:
         run = Run(workdir, read_settings(Settings, config))
         if not finished.exists():
+            check_encoders(run.settings.encoders, run.settings.encoded)
             train(run)
     print(headline(load_json(finished), workdir / "report" / "index.html"))
 

@@ -171,7 +171,7 @@ def test_alternative_names_and_prefix(tmp_path):
     tensors = toy_tensors()
     renamed = {"toy." + name.replace("bias", "beta"): tensor for name, tensor in tensors.items()}
     write(tmp_path, renamed)
-    check(load_pretrained(Toy, RULES, tmp_path, prefix="toy."), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path, prefixes=("toy.",)), tensors)
     with pytest.raises(DataError, match=r"unexpected: toy\.scale"):
         load_pretrained(Toy, RULES, tmp_path)
 
