@@ -68,11 +68,11 @@ class SpeechReader(MediaReader):
             raise Absent("sound shorter than one frame")
         step = int(self.chunk_seconds * self.sample_rate)
         pieces = [waveform[start : start + step] for start in range(0, waveform.size, step)]
-        if not self.normalised:
-            return [Chunk(piece, UNCHANGED) for piece in pieces if piece.size >= SHORTEST_SOUND]
-        mean = waveform.mean(dtype=np.float64)
-        squares = sum(float(np.square(piece - mean).sum()) for piece in pieces)
-        side = (np.float32(mean / 32768), np.float32(1 / np.sqrt(squares / waveform.size / 32768**2 + 1e-7)))
+        side = UNCHANGED
+        if self.normalised:
+            mean = waveform.mean(dtype=np.float64)
+            squares = sum(float(np.square(piece - mean).sum()) for piece in pieces)
+            side = (np.float32(mean / 32768), np.float32(1 / np.sqrt(squares / waveform.size / 32768**2 + 1e-7)))
         return [Chunk(piece, side) for piece in pieces if piece.size >= SHORTEST_SOUND]
 
 

@@ -41,6 +41,14 @@ class Failed(Exception):
     """The server did not answer, however often it was asked. The message is the reason."""
 
 
+class Cut(Exception):
+    """A reply ends at its limit before there is a ranking in it. The message is the reason."""
+
+
+class Stated(Exception):
+    """An error that the server states in an answer that is called good. The message is the reason."""
+
+
 class ChatAnnotator:
     """Asks a chat model for the rankings. Raises UsageError for a budget in money without prices, and without a key.
 
@@ -171,62 +179,80 @@ class Session:
     async def complete(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
         """The model's choice, asked for until the server gives one. Adds what that took to `usage`.
 
-        A request that the server refuses is put in other words, which are those of all others once they are taken.
-
-        Raises Refused or Failed without a choice, and DataError where the server refuses everything.
+        Raises Refused or Failed without one, and DataError where the server refuses everything.
         """
-        reason, pause, attempt, shared = "", 0.0, 0, True
-        base = wording = self.wording
-        while attempt < self.settings.attempts:
+        reason, pause = "", 0.0
+        for attempt in range(self.settings.attempts):
             await asyncio.sleep(pause)
-            pause = stated = 0.0
+            stated = 0.0
             async with self.slots:
-                if self.wording != base:
-                    base = wording = self.wording
                 try:
-                    completion = await self.request(messages, wording, usage)
-                    if isinstance(completion, dict) and completion.get("error"):
-                        reason = self.redact(f"the server answers an error ({str(completion['error'])[:200]})")
-                    elif self.is_cut(choice := completion["choices"][0]):
-                        reason = f"the reply is cut at {wording.tokens:,} tokens: raise ranking.openai.max_tokens"
-                        if wording.tokens >= MOST_TIMES * self.settings.max_tokens:
-                            break
-                        wording = replace(wording, tokens=4 * wording.tokens)
-                        continue
-                    else:
-                        self.answered, self.failures = True, 0
-                        self.adopt(wording if shared else base)
-                        return choice
+                    return await self.accepted(messages, usage)
                 except openai.APIStatusError as error:
-                    status, said = error.status_code, json.dumps(error.body, ensure_ascii=False).lower()
-                    reason = self.redact(describe(error))
-                    if status in (400, 422):
-                        if CONTENT.search(said):
-                            raise Refused(reason) from None
-                        shared = shared and not LENGTH.search(said)  # other transcripts may be shorter
-                        if other := wording.reworded(said, guess=not self.answered):
-                            wording = other
-                            continue
-                    if status == 413 or (status in (400, 422) and LENGTH.search(said)):
+                    status, reason = error.status_code, self.redact(describe(error))
+                    if status == 413:
                         raise Refused(reason) from None
-                    if (status < 500 and status not in (408, 409, 425, 429)) or "insufficient_quota" in said:
+                    if (status < 500 and status not in (408, 409, 425, 429)) or "insufficient_quota" in said(error):
                         if not self.answered:  # not this transcript's fault
-                            raise DataError(f"annotator openai: {reason}: check the key, base_url and model") from None
+                            advice = "check the key, base_url and model"
+                            raise DataError(f"annotator openai: {reason}: {advice}") from None
                         break
                     stated = retry_after(error.response.headers)
                 except openai.APIConnectionError as error:  # timeouts as well
                     reason = self.redact(str(error))
+                except Stated as error:
+                    reason = self.redact(str(error))
+                except Cut as cut:
+                    reason = str(cut)
+                    break
                 except (ValueError, LookupError, TypeError, AttributeError):
                     reason = "the server's answer is not a chat completion"
             if stated > LONGEST_WAIT:
                 reason = f"{reason}; the server asks to wait for {stated:.0f} s"
                 break
             pause = max(stated, min(0.5 * 2**attempt, LONGEST_BACKOFF) * random.uniform(0.5, 1.0))
-            attempt += 1
         self.failures += 1
         if self.failures >= PATIENCE:
             self.stopped = f"the server failed {self.failures} transcripts in a row: {reason}"
         raise Failed(reason)
+
+    async def accepted(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
+        """The model's choice, asked for in one wording after another until the server takes it: then so are all others.
+
+        Raises Refused for what is the transcript's fault, Cut, Stated, and openai's errors.
+        """
+        base = wording = self.wording
+        shared = True
+        while True:
+            try:
+                completion = await self.request(messages, wording, usage)
+            except openai.APIStatusError as error:
+                if error.status_code not in (400, 422):
+                    raise
+                if CONTENT.search(said(error)):
+                    raise Refused(self.redact(describe(error))) from None
+                too_long = bool(LENGTH.search(said(error)))
+                shared = shared and not too_long  # other transcripts may be shorter
+                other = wording.reworded(said(error), guess=not self.answered)
+                if self.wording != base:
+                    base = wording = self.wording
+                elif other:
+                    wording = other
+                elif too_long:
+                    raise Refused(self.redact(describe(error))) from None
+                else:
+                    raise
+                continue
+            if isinstance(completion, dict) and completion.get("error"):
+                raise Stated(f"the server answers an error ({str(completion['error'])[:200]})")
+            if not self.is_cut(choice := completion["choices"][0]):
+                self.answered, self.failures = True, 0
+                if shared:
+                    self.adopt(wording)
+                return choice
+            if wording.tokens >= MOST_TIMES * self.settings.max_tokens:
+                raise Cut(f"the reply is cut at {wording.tokens:,} tokens: raise ranking.openai.max_tokens")
+            wording = replace(wording, tokens=max(self.wording.tokens, 4 * wording.tokens))
 
     def is_cut(self, choice: Mapping[str, Any]) -> bool:
         """Whether a reply ends at its limit, by thoughts most likely, before there is a ranking in it."""
@@ -301,6 +327,11 @@ def written(choice: Mapping[str, Any]) -> str:
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     thoughts = thoughts if isinstance(thoughts, str) and choice.get("finish_reason") != "length" else ""
     return content or message.get("refusal") or thoughts
+
+
+def said(error: openai.APIStatusError) -> str:
+    """All that the server says of an error, in lower case."""
+    return json.dumps(error.body, ensure_ascii=False).lower()
 
 
 def describe(error: openai.APIStatusError) -> str:
