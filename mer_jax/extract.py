@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.runtime import cli
 from mer_jax.runtime.hosts import join_hosts
@@ -31,6 +32,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
+    check_encoders(settings.encoders, settings.encoded)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
     run.announce(["data", "faces", *modalities])
     with run.stage("data"):

@@ -22,6 +22,7 @@ from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
+from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
@@ -62,6 +63,7 @@ def main() -> None:
     if changed := changes(workdir):
         for name in changed if begun else ():
             print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
+        check_encoders(run.settings.encoders, run.settings.encoded)
         train(run)
     print(headline(load_json(finished), workdir / "report" / "index.html"))
 

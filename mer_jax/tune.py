@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import run_dataset
 from mer_jax.fusion.folds import run_folds
 from mer_jax.runtime import cli
@@ -23,6 +24,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """The command: the data set, then the prompts."""
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
+    check_encoders(settings.encoders, ("video",))
     run.announce(["data", "tune"])
     with run.stage("data"):
         dataset = run_dataset(settings, workdir)

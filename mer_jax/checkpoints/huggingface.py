@@ -5,14 +5,13 @@ A port declares a table of `Rule`s beside its module: one line per kind of tenso
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -21,11 +20,12 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers import PreTrainedConfig
 
+from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import write_whole
 
@@ -66,6 +66,7 @@ class Rule:
         transform: between the checkpoint's layout and ours.
         partition: of the target, stacked axis included, over the mesh given to `load_pretrained`.
         dtype: overrides the dtype given to `load_pretrained`.
+        spare: a name that stands for the others where the checkpoint has none of them.
     """
 
     source: str | tuple[str, ...]
@@ -73,6 +74,7 @@ class Rule:
     transform: Transform = IDENTITY
     partition: P = REPLICATED
     dtype: Any = None
+    spare: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -161,16 +163,26 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
     """The configuration of a checkpoint, of the class that belongs to the `model_type` in its `config.json`.
 
     Raises:
-        DataError: `config.json` is broken or of another model.
+        DataError: `config.json` is broken, of another model or of quantised weights.
     """
     file = folder / "config.json"
     try:
-        model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        model_type, quantised = fields.get("model_type"), fields.get("quantization_config")
     except (ValueError, AttributeError) as error:
         raise DataError(f"{file}: not a JSON object ({error}); download it again.") from error
     if model_type not in classes:
         raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
-    return classes[model_type].from_pretrained(folder)
+    if quantised:
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
+        raise DataError(
+            f"{file}: quantization_config (quant_method {method}): quantised weights are not supported; use the "
+            "checkpoint that they were made from."
+        )
+    try:
+        return classes[model_type].from_pretrained(folder)
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
 
 
 def load_pretrained(
@@ -179,7 +191,7 @@ def load_pretrained(
     folder: Path,
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
-    prefix: str = "",
+    prefixes: Sequence[str] = (),
 ) -> Module:
     """Builds a module with the weights of a checkpoint, tensor by tensor from the file to the device.
 
@@ -191,33 +203,38 @@ def load_pretrained(
         folder: in Hugging Face layout, see `fetch`.
         dtype: of the loaded variables, where the rule has none of its own.
         mesh: devices to spread the variables over, by each rule's `partition`. None: the default device.
-        prefix: dropped from the checkpoint's names where they start with it ("hubert." of a task model).
+        prefixes: dropped from the checkpoint's names that start with them, in this order ("hubert." of a task model),
+            as WRAPPERS always are.
 
     Raises:
-        DataError: broken files, or tensors missing, unexpected, misshapen or there twice (all are listed).
+        DataError: broken files, quantised weights, a part of the model that is not there, or tensors missing,
+            unexpected, misshapen or there twice (all are listed).
     """
     graphdef, state = nnx.split(nnx.eval_shape(lambda: factory(rngs=nnx.Rngs(0))))
     shapes = {_dotted(path): variable.shape for path, variable in nnx.to_flat_state(state)}
+    files = weight_files(folder)
+    stored = [header for file in files for header, _ in tensors_of(file, prefixes)]
+    names = {header.name for header in stored}
+    rules = [replace(rule, source=rule.spare) if _needs_spare(rule, names) else rule for rule in rules]
     slots = {name: slot for slot in _slots(rules, shapes) for name in slot.names}
-    files = _weight_files(folder)
-    _check(folder, {n: s for f in files for n, s, _ in _tensors(f, prefix)}, rules, slots, shapes)
+    _check(folder, stored, rules, slots, shapes)
 
     arrays: dict[str, jax.Array] = {}
     for file in files:
-        for name, _, read in _tensors(file, prefix):
-            if name not in slots:
+        for header, read in tensors_of(file, prefixes):
+            if header.name not in slots:
                 continue
-            _, rule, layer = slots[name]
+            _, rule, layer = slots[header.name]
             to = rule.dtype or dtype
             partitions = (rule.partition, P(*rule.partition[1:]))  # of the variable, and of one layer of it
             whole, part = (None if mesh is None else NamedSharding(mesh, partition) for partition in partitions)
-            for target, tensor in zip(rule.targets, rule.transform.load(read()), strict=True):
+            for target, array in zip(rule.targets, rule.transform.load(read()), strict=True):
                 if layer is None:
-                    arrays[target] = jax.device_put(tensor.astype(to), whole)
+                    arrays[target] = jax.device_put(array.astype(to), whole)
                     continue
                 if target not in arrays:
                     arrays[target] = jnp.zeros(shapes[target], to, device=whole)
-                arrays[target] = _set_layer(arrays[target], jax.device_put(tensor.astype(to), part), layer)
+                arrays[target] = _set_layer(arrays[target], jax.device_put(array.astype(to), part), layer)
     return nnx.merge(graphdef, nnx.map_state(lambda path, v: v.replace(arrays[_dotted(path)]), state))
 
 
@@ -257,64 +274,38 @@ def _slots(rules: Sequence[Rule], shapes: dict[str, tuple[int, ...]]) -> list[_S
     return slots
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The checkpoint's files, safetensors before torch pickles, one or several by index."""
-    for single in (folder / "model.safetensors", folder / "pytorch_model.bin"):
-        if single.is_file():
-            return [single]
-        index = folder / f"{single.name}.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise DataError(f"{index}: no weight_map to read in it ({error}); download it again.") from error
-            if absent := [name for name in names if not (folder / name).is_file()]:
-                raise DataError(f"{index}: lists {', '.join(absent)}, not in the folder; download it again.")
-            return [folder / name for name in names]
-    raise DataError(f"{folder}: expected model.safetensors or pytorch_model.bin, or their index.json.")
-
-
-def _tensors(file: Path, prefix: str) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
-    """Name, shape and reader of each tensor in a file; a tensor's bytes are read only by its reader."""
-    if file.suffix == ".safetensors":
-        try:
-            with safetensors.safe_open(file, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                    shape = tuple(tensors.get_slice(name).get_shape())
-                    yield name.removeprefix(prefix), shape, partial(tensors.get_tensor, name)
-        except safetensors.SafetensorError as error:
-            raise DataError(f"{file}: not a whole safetensors file ({error}); download it again.") from error
-        return
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise DataError(f"{file}: reading it needs PyTorch; install torch.") from error
-    try:
-        # Files older than torch 1.6 are no zip archives and cannot be mapped.
-        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        kind = type(error).__name__
-        raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
-    for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
-        yield name.removeprefix(prefix), tuple(tensor.shape), partial(lambda x: x.float().numpy(), tensor)
+def _needs_spare(rule: Rule, names: set[str]) -> bool:
+    return rule.spare in names and not names & set(rule.sources)
 
 
 def _check(
     folder: Path,
-    found: dict[str, tuple[int, ...]],
+    stored: Sequence[Header],
     rules: Sequence[Rule],
     slots: dict[str, _Slot],
     shapes: dict[str, tuple[int, ...]],
 ) -> None:
     """Compares names and shapes, from the files' headers alone."""
     ignored = [name for rule in rules if rule.target is None for name in rule.sources]
-    problems = [
-        f"unexpected: {name} {list(shape)}"
-        for name, shape in found.items()
-        if name not in slots and not any(fnmatchcase(name, glob) for glob in ignored)
-    ]
+    needed = [t for t in stored if t.name in slots or not any(fnmatchcase(t.name, glob) for glob in ignored)]
+    if quantised := [tensor.name for tensor in needed if tensor.quantised]:
+        raise DataError(
+            f"{folder}: {len(quantised)} tensors ({quantised[0]}, ...) are quantised, which is not supported: use the "
+            "checkpoint that they were made from."
+        )
+    found = {tensor.name: tensor.shape for tensor in needed}
+    parts: dict[str, list[bool]] = defaultdict(list)  # of each part, which of its tensors are there
+    for names in {slot.names for slot in slots.values()}:
+        parts[names[0].partition(".")[0]].append(not found.keys().isdisjoint(names))
+    lacking = sorted(part for part, there in parts.items() if len(there) > 9 and not any(there))
+    if lacking and found.keys() & slots.keys():
+        raise DataError(
+            f"{folder}: its weights hold no {' and no '.join(lacking)}, which config.json promises: use the whole "
+            "checkpoint, not one of a single part."
+        )
+    problems = [f"unexpected: {name} {list(shape)}" for name, shape in found.items() if name not in slots]
+    times = Counter(tensor.name for tensor in needed)
+    problems += [f"there {count} times: {name}" for name, count in times.items() if count > 1]
     for names, rule, layer in dict.fromkeys(slots.values()):
         present = [name for name in names if name in found]
         if not present:

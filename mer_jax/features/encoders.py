@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from transformers import CLIPConfig
 
-from mer_jax.checkpoints.huggingface import DTYPES, fetch, fingerprint, read_config, wrong_source
+from mer_jax.checkpoints.huggingface import DTYPES, fetch, fingerprint, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.features.checkpoint_folders import clip_images, speech_normalised, text_tokenizer
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -23,10 +23,9 @@ from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.layers import KEEP_LAYERS
-from mer_jax.models.preprocess import clip_pixels
+from mer_jax.models.preprocess import Preprocessing, clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,16 @@ def identify(source: str, **preprocessing: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def clip_image_size(source: str) -> int:
-    """Side in pixels of the images that a CLIP checkpoint takes."""
-    return read_config(fetch(source), {"clip": CLIPConfig}).vision_config.image_size
+def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None:
+    """Raises the DataError that an encoder of these modalities would raise, before any work and without the weights."""
+    if "speech" in modalities:
+        speech_normalised(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
+    if "text" in modalities:
+        text_tokenizer(settings.text.source, settings.text.keep_layers)
+    if "image" in modalities:
+        clip_images(settings.image.source)
+    if "video" in modalities:
+        clip_images(settings.video.source)
 
 
 def embed_speech(
@@ -189,20 +195,24 @@ def embed_text(
     return mean_variance(x, lengths), lengths
 
 
-def resized(program: Callable[..., Any]) -> Embed:
+def resized(program: Callable[..., Any], preprocessing: Preprocessing) -> Embed:
     """Takes frames uint8 and the weights that resize them to a program that takes pixels."""
-    resize = jax.jit(clip_pixels)
+    resize = jax.jit(partial(clip_pixels, preprocessing=preprocessing))
     return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
 
 
 def speech_encoder(settings: SpeechSettings) -> Encoder:
     """HuBERT on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
+    normalised = speech_normalised(settings.source, rate, layers)
+    changes = {} if normalised else {"normalised": False}
     embed = partial(embed_speech, keep_layers=layers)
     return Encoder(
         modality="speech",
-        reader=SpeechReader(rate, seconds),
-        fingerprint=identify(settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers),
+        reader=SpeechReader(rate, seconds, normalised),
+        fingerprint=identify(
+            settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
+        ),
         load=lambda: frozen_program(Hubert.from_pretrained(settings.source, settings.dtype, local_mesh()), embed),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
@@ -211,12 +221,14 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
+    side, preprocessing = clip_images(settings.source)
     return Encoder(
         modality="image",
-        reader=FaceReader(clip_image_size(settings.source), max(settings.buckets_frames)),
-        fingerprint=identify(settings.source, dtype=settings.dtype),
+        reader=FaceReader(side, max(settings.buckets_frames), preprocessing),
+        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes),
         load=lambda: resized(
-            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images)
+            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images),
+            preprocessing,
         ),
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
@@ -226,13 +238,16 @@ def image_encoder(settings: ImageSettings) -> Encoder:
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """Baichuan on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-    tokenizer = Tokenizer(fetch(settings.source))
+    tokenizer = text_tokenizer(settings.source, layers)
     prefix = tuple(tokenizer.prefix)
+    changes = {"pipeline": "tokenizer.json"} if tokenizer.has_pipeline else {}
     embed = partial(embed_text, keep_layers=layers, prefix=len(prefix))
     return Encoder(
         modality="text",
         reader=TextReader(tokenizer.encode, rankings, template, longest, prefix),
-        fingerprint=identify(settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix),
+        fingerprint=identify(
+            settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
+        ),
         load=lambda: frozen_program(
             Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
         ),
@@ -244,20 +259,25 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
 
 def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
     """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P]. Arguments as of `embed_video`."""
+    side, preprocessing = clip_images(settings.source)
 
     def load() -> Embed:
         graphdef, state = nnx.split(model)
         weights, sets = jax.device_put((state, prompts), NamedSharding(local_mesh(), PartitionSpec()))
-        return resized(partial(frozen_program(nnx.merge(graphdef, weights), embed_video), sets))
+        return resized(partial(frozen_program(nnx.merge(graphdef, weights), embed_video), sets), preprocessing)
 
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(prompts):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return Encoder(
         modality="video",
-        reader=VideoReader(clip_image_size(settings.source), settings.num_frames),
+        reader=VideoReader(side, settings.num_frames, preprocessing=preprocessing),
         fingerprint=identify(
-            settings.source, dtype=settings.dtype, frames=settings.num_frames, prompts=digest.hexdigest()
+            settings.source,
+            dtype=settings.dtype,
+            frames=settings.num_frames,
+            prompts=digest.hexdigest(),
+            **preprocessing.changes,
         ),
         load=load,
         buckets=(settings.num_frames,),

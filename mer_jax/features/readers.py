@@ -20,11 +20,12 @@ from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, c
 from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
-from mer_jax.models.preprocess import resize_and_crop_weights
+from mer_jax.models.preprocess import OPENAI, Preprocessing, resize_and_crop_weights
 from mer_jax.text.templates import join
 
 SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, 3840)  # px, frames are padded to these
 LEAST_AHEAD = 16  # clips read before they are needed, also on few cores: about a batch, or the device waits for it
+UNCHANGED = (np.float32(0), np.float32(1))  # mean and scale of sound that is not normalised
 SHORTEST_SOUND = 400  # samples: HuBERT's receptive field at 16 kHz
 
 
@@ -47,10 +48,14 @@ class MediaReader:
 
 @dataclass(frozen=True)
 class SpeechReader(MediaReader):
-    """Sound as int16 chunks [S]; beside each the whole clip's mean and 1 / standard deviation (spec: Speech)."""
+    """Sound as int16 chunks [S]; beside each the whole clip's mean and 1 / standard deviation (spec: Speech).
+
+    normalised: or 0 and 1, for a checkpoint that was trained on sound as it is.
+    """
 
     sample_rate: int
     chunk_seconds: float
+    normalised: bool = True
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
@@ -66,9 +71,11 @@ class SpeechReader(MediaReader):
             raise Absent("sound shorter than one frame")
         step = int(self.chunk_seconds * self.sample_rate)
         pieces = [waveform[start : start + step] for start in range(0, waveform.size, step)]
-        mean = waveform.mean(dtype=np.float64)
-        squares = sum(float(np.square(piece - mean).sum()) for piece in pieces)
-        side = (np.float32(mean / 32768), np.float32(1 / np.sqrt(squares / waveform.size / 32768**2 + 1e-7)))
+        side = UNCHANGED
+        if self.normalised:
+            mean = waveform.mean(dtype=np.float64)
+            squares = sum(float(np.square(piece - mean).sum()) for piece in pieces)
+            side = (np.float32(mean / 32768), np.float32(1 / np.sqrt(squares / waveform.size / 32768**2 + 1e-7)))
         return [Chunk(piece, side) for piece in pieces if piece.size >= SHORTEST_SOUND]
 
 
@@ -78,6 +85,7 @@ class FaceReader:
 
     image_size: int
     chunk_frames: int
+    preprocessing: Preprocessing = OPENAI
     decodes: ClassVar[bool] = False
     read = staticmethod(clip_faces)
 
@@ -85,7 +93,7 @@ class FaceReader:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
 
     def chunks(self, crops: np.ndarray) -> list[Chunk]:
-        chunk = frame_chunk(crops, self.image_size)
+        chunk = frame_chunk(crops, self.image_size, self.preprocessing)
         starts = range(0, len(crops), self.chunk_frames)
         return [Chunk(chunk.data[start : start + self.chunk_frames], chunk.side) for start in starts]
 
@@ -100,19 +108,20 @@ class VideoReader(MediaReader):
     image_size: int
     num_frames: int
     choose: Callable[[int, int], np.ndarray] = segment_centres
+    preprocessing: Preprocessing = OPENAI
 
     @property
     def read(self) -> Callable[[Clip], np.ndarray]:
         return partial(clip_frames, choose=partial(self.choose, self.num_frames))
 
     def chunks(self, frames: np.ndarray) -> list[Chunk]:
-        return [frame_chunk(frames, self.image_size)]
+        return [frame_chunk(frames, self.image_size, self.preprocessing)]
 
 
-def frame_chunk(frames: np.ndarray, image_size: int) -> Chunk:
+def frame_chunk(frames: np.ndarray, image_size: int, preprocessing: Preprocessing = OPENAI) -> Chunk:
     """Pads frames [T, H, W, 3] to the next of SIDES and adds the weights that resize and crop them."""
     _, height, width, _ = frames.shape
-    rows, columns = resize_and_crop_weights(height, width, image_size)
+    rows, columns = resize_and_crop_weights(height, width, image_size, preprocessing)
     down, right = next_side(height) - height, next_side(width) - width
     padded = np.pad(frames, ((0, 0), (0, down), (0, right), (0, 0)))
     return Chunk(padded, (np.pad(rows, ((0, 0), (0, down))), np.pad(columns, ((0, 0), (0, right)))))

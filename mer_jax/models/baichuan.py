@@ -46,12 +46,17 @@ def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"]
     """Radians per position of each rotated pair of channels of a head; None for an ALiBi model.
 
     Raises:
-        DataError: the config asks for a scaling other than LLaMA 3's.
+        DataError: the config asks for a scaling other than LLaMA 3's, or turns a part of each head alone.
     """
     is_baichuan = isinstance(config, BaichuanConfig)
     if is_baichuan and config.max_position_embeddings is None:
         return None
-    rope = {"rope_theta": 10_000.0} if is_baichuan else config.rope_parameters
+    rope = {"rope_theta": 10_000.0} | (getattr(config, "rope_parameters", None) or {})
+    if is_baichuan and rope != {"rope_theta": 10_000.0}:
+        raise DataError(f"config.json asks for {rope}; Baichuan's own code has rope_theta 10000 and no rope_scaling")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        factor = rope["partial_rotary_factor"]
+        raise DataError(f"config.json asks for partial_rotary_factor={factor}; supported is 1, the whole head")
     width = head_dim(config)
     frequencies = rope["rope_theta"] ** (-np.arange(0, width, 2) / width)
     kind = rope.get("rope_type", "default")
@@ -146,12 +151,15 @@ class Baichuan(nnx.Module):
         lm_head: also hold the output head, for `logits`; features don't need it.
 
     Raises:
-        DataError: the config asks for sliding-window attention or for an unknown rotary scaling.
+        DataError: the config asks for sliding-window attention, for attention to what follows or for an unknown rotary
+            scaling.
     """
 
     def __init__(self, config: PreTrainedConfig, *, lm_head: bool = False, rngs: nnx.Rngs):
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise DataError("config.json asks for sliding-window attention, which is not supported")
+        if not getattr(config, "is_causal", True):
+            raise DataError("config.json asks for is_causal=false; supported is true, attention to what came before")
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
         self.tied_head = config.tie_word_embeddings
         self.norm_head = getattr(config, "norm_head", False)
@@ -174,7 +182,8 @@ class Baichuan(nnx.Module):
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
-        return load_pretrained(partial(cls, config, lm_head=lm_head), rules(config), folder, dtype, mesh)
+        make = partial(cls, config, lm_head=lm_head)
+        return load_pretrained(make, rules(config), folder, dtype, mesh, ("transformer.",))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""

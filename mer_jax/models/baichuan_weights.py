@@ -17,9 +17,11 @@ SPLIT_INPUTS = P(None, "model", None)
 
 def rules(config: PreTrainedConfig) -> list[Rule]:
     """The table for a family of checkpoints."""
+    tied = config.tie_word_embeddings
     attention, mlp = "layers.{layer}.self_attn", "layers.{layer}.mlp"
     table = [
-        Rule("embed_tokens.weight", "embedding", partition=P(None, "model")),
+        # Of two tied tensors a checkpoint may hold either.
+        Rule("embed_tokens.weight", "embedding", partition=P(None, "model"), spare="lm_head.weight" * tied),
         Rule("norm.weight", "norm.scale"),
         Rule("layers.{layer}.input_layernorm.weight", "layers.attention_norm.scale"),
         Rule("layers.{layer}.post_attention_layernorm.weight", "layers.feed_forward_norm.scale"),

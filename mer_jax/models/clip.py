@@ -217,9 +217,12 @@ class CLIP(nnx.Module):
     """
 
     def __init__(self, config: CLIPConfig, *, attention_impl: Implementation = "xla", rngs: nnx.Rngs):
+        vision: Any = config.vision_config
+        if (channels := vision.num_channels) != 3:
+            raise DataError(f"config.json asks for num_channels={channels}; frames have 3 (RGB)")
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
         width: Any = config.projection_dim
-        self.vision = VisionTower(config.vision_config, width, attention_impl, rngs=rngs)
+        self.vision = VisionTower(vision, width, attention_impl, rngs=rngs)
         self.text = TextTower(config.text_config, width, attention_impl, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.float32(config.logit_scale_init_value))
 
@@ -239,7 +242,8 @@ class CLIP(nnx.Module):
         """
         folder = fetch(source)
         config = read_config(folder, {"clip": CLIPConfig})
-        return load_pretrained(partial(cls, config, attention_impl=attention_impl), RULES, folder, dtype, mesh)
+        make = partial(cls, config, attention_impl=attention_impl)
+        return load_pretrained(make, RULES, folder, dtype, mesh, ("model.", "clip."))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `CLIPModel` reads."""

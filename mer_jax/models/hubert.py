@@ -27,6 +27,7 @@ from mer_jax.models.layers import (
 )
 from mer_jax.runtime.errors import DataError
 
+SPEECH_CONFIGS = {"hubert": HubertConfig, "wav2vec2": HubertConfig}
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
 
 
@@ -205,7 +206,8 @@ class Hubert(nnx.Module):
         config: of a HuBERT or wav2vec 2.0 checkpoint.
 
     Raises:
-        DataError: `conv_pos_batch_norm` is set; that variant has no weight norm and is not ported.
+        DataError: the config asks for a variant that is not ported, such as `conv_pos_batch_norm`, which has no
+            weight norm.
     """
 
     def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
@@ -214,6 +216,11 @@ class Hubert(nnx.Module):
                 "this HuBERT has a batch-normalised positional convolution (conv_pos_batch_norm=true in "
                 "config.json); only the weight-normalised one is supported: use another checkpoint"
             )
+        if config.feat_extract_norm not in ("group", "layer"):
+            raise DataError(f"config.json asks for feat_extract_norm={config.feat_extract_norm!r}; known: group, layer")
+        for name in ("add_adapter", "adapter_attn_dim"):  # of wav2vec 2.0
+            if value := getattr(config, name, None):
+                raise DataError(f"config.json asks for {name}={value!r}; adapters are not supported")
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
         self.feature_encoder = FeatureEncoder(config, rngs=rngs)
         self.feature_projection = FeatureProjection(config, rngs=rngs)
@@ -223,9 +230,9 @@ class Hubert(nnx.Module):
     def from_pretrained(cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None) -> "Hubert":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
-        config = read_config(folder, {"hubert": HubertConfig, "wav2vec2": HubertConfig})
-        prefix = f"{config.model_type}."  # of the encoder's tensors in a task model
-        return load_pretrained(partial(cls, config), rules(config), folder, dtype, mesh, prefix)
+        config = read_config(folder, SPEECH_CONFIGS)
+        prefixes = ("model.", f"{config.model_type}.")  # of the encoder's tensors in a task model
+        return load_pretrained(partial(cls, config), rules(config), folder, dtype, mesh, prefixes)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `HubertModel` reads."""

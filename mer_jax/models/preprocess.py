@@ -5,16 +5,17 @@ come from the host. As in Pillow, weights are fixed-point numbers, and sums are 
 come out, on every device.
 """
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # transformers' OPENAI_CLIP_MEAN
 BITS = 22  # of a weight behind the point, in Pillow
-STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 def cubic(x: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B"]:
@@ -25,32 +26,95 @@ def cubic(x: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B"]:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
+def hamming(x: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B"]:
+    return np.where(np.abs(x) < 1, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0.0)
+
+
+class Filter(NamedTuple):
+    """One of Pillow's, which is zero beyond `support` pixels."""
+
+    kernel: Callable[[Float[np.ndarray, "*B"]], Float[np.ndarray, "*B"]]
+    support: float
+
+
+FILTERS = {  # by the numbers that Pillow gives them
+    1: Filter(lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0), 3.0),  # Lanczos
+    2: Filter(lambda x: np.maximum(1 - np.abs(x), 0.0), 1.0),  # bilinear
+    3: Filter(cubic, 2.0),
+    4: Filter(lambda x: np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0), 0.5),  # box
+    5: Filter(hamming, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How frames become what a CLIP was trained on, in the terms of its config. The defaults are those of OpenAI's.
+
+    Attributes:
+        do_resize: frames as they are, if not.
+        size: (height, width) or the shorter edge, px; None: the shorter edge is the side of CLIP's images.
+        resample: of FILTERS.
+        scale: what bytes are divided by.
+        mean, std: of each channel, after that.
+    """
+
+    do_resize: bool = True
+    size: tuple[int, int] | int | None = None
+    resample: int = 3
+    scale: float = 255.0
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields that are not OpenAI's."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(OPENAI, name)}
+
+    def resized(self, height: int, width: int, side: int) -> tuple[int, int]:
+        """Height and width, px, of which the middle `side` x `side` is kept."""
+        if not self.do_resize:
+            return height, width
+        if isinstance(self.size, tuple):
+            return self.size
+        edge, short, long = self.size or side, min(height, width), max(height, width)
+        resized = {short: edge, long: int(edge * long / short)}
+        return resized[height], resized[width]
+
+
+OPENAI = Preprocessing()
+MEAN, STD = np.array(OPENAI.mean, np.float32), np.array(OPENAI.std, np.float32)
+
+
 @lru_cache(maxsize=256)
 def resize_and_crop_weights(
-    height: int, width: int, size: int
+    height: int, width: int, size: int, preprocessing: Preprocessing = OPENAI
 ) -> tuple[Float[np.ndarray, "{size} {height}"], Float[np.ndarray, "{size} {width}"]]:
-    """Bicubic resize of the shorter edge to `size`, then centre crop: the weights of both axes.
+    """Resize, by default of the shorter edge to `size`, then centre crop: the weights of both axes.
 
     The filter is widened when shrinking (antialiasing), as in Pillow and so in transformers' CLIP image processor.
     """
-    short, long = min(height, width), max(height, width)
-    resized = {short: size, long: int(size * long / short)}
-    return axis_weights(height, resized[height], size), axis_weights(width, resized[width], size)
+    rows, columns = preprocessing.resized(height, width, size)
+    resample = preprocessing.resample
+    return axis_weights(height, rows, size, resample), axis_weights(width, columns, size, resample)
 
 
-def axis_weights(source: int, resized: int, cropped: int) -> Float[np.ndarray, "{cropped} {source}"]:
-    """Weights of one axis: resize source -> resized, keep the middle `cropped`."""
+def axis_weights(source: int, resized: int, cropped: int, resample: int = 3) -> Float[np.ndarray, "{cropped} {source}"]:
+    """Weights of one axis: resize source -> resized, keep the middle `cropped`, black where there are not so many."""
+    kernel, radius = FILTERS[resample]
     scale = source / resized
-    support = max(scale, 1.0)
+    stretch = max(scale, 1.0)
+    support = radius * stretch
     offset = (resized - cropped) // 2
-    centres = (np.arange(offset, offset + cropped) + 0.5) * scale
+    pixels = np.arange(offset, offset + cropped)
+    centres = (pixels.clip(0, resized - 1) + 0.5) * scale
     positions = np.arange(source) + 0.5
     # Pillow rounds the window's ends to whole pixels, which drops stray taps at its rim.
-    first = np.maximum((centres - 2 * support + 0.5).astype(int), 0)
-    last = np.minimum((centres + 2 * support + 0.5).astype(int), source)
+    first = np.maximum((centres - support + 0.5).astype(int), 0)
+    last = np.minimum((centres + support + 0.5).astype(int), source)
     inside = (positions >= first[:, None]) & (positions < last[:, None])
-    weights = np.where(inside, cubic((positions - centres[:, None]) / support), 0.0)
+    weights = np.where(inside, kernel((positions - centres[:, None]) * (1 / stretch)), 0.0)
     fixed_point = weights / weights.sum(axis=1, keepdims=True) * 2**BITS
+    fixed_point *= ((pixels >= 0) & (pixels < resized))[:, None]
     return (np.trunc(fixed_point + np.copysign(0.5, fixed_point)) / 2**BITS).astype(np.float32)  # exact
 
 
@@ -58,6 +122,7 @@ def clip_pixels(
     frames: UInt8[Array | np.ndarray, "B T H W 3"],
     rows: Float[Array | np.ndarray, "B size H"],
     columns: Float[Array | np.ndarray, "B size W"],
+    preprocessing: Preprocessing = OPENAI,
 ) -> Float[Array, "B T size size 3"]:
     """Frames -> pixels as CLIP wants them, float32. rows, columns: weights, zero beside frames padded to H x W.
 
@@ -65,12 +130,13 @@ def clip_pixels(
     Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """
 
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
     row_parts, column_parts = (exact_parts(jnp.asarray(weights)) for weights in (rows, columns))
 
     def one_moment(frames: UInt8[Array, "B H W 3"]) -> Float[Array, "B Y X 3"]:
         x = as_bytes(jnp.einsum("BHWC,PBXW->PBHXC", frames.astype(jnp.float32), column_parts))
         x = as_bytes(jnp.einsum("BHXC,PBYH->PBYXC", x, row_parts))
-        return (x / 255 - MEAN) / STD
+        return (x / preprocessing.scale - mean) / std
 
     return jax.lax.map(one_moment, frames.swapaxes(0, 1)).swapaxes(0, 1)
 

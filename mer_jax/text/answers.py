@@ -1,10 +1,17 @@
 """What an annotator says about a transcript, and how a model's written reply becomes a ranking."""
 
+import ast
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+# What reasoning models enclose their thoughts in: <think>, <thinking>, [THINK], <seed:think>, ...
+TAG = re.compile(r"[<\[◁](/?)(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning|reflection)[>\]▷]", re.IGNORECASE)
+CHANNEL = re.compile(r"<\|channel\|>final.*?<\|message\|>", re.DOTALL)  # what gpt-oss puts before its last word
+FULL_WIDTH = str.maketrans("｛｝［］：，“”", '{}[]:,""')
 
 
 @dataclass
@@ -68,23 +75,104 @@ def schema(labels: Sequence[str]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": ["ranking"], "additionalProperties": False}
 
 
-def parse(reply: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """The ranking of a reply `{"ranking": [...]}`, which a Markdown fence may enclose; every label exactly once.
+def parse(reply: str, labels: Sequence[str], whole: bool = True) -> tuple[str, ...]:
+    """The ranking of a reply `{"ranking": [...]}`, with every label exactly once.
+
+    Thoughts are passed over; prose or a Markdown fence may enclose it, the list may stand alone, labels may be written
+    in another case or with blanks and marks around them. Of several rankings all must be the same.
+
+    whole: False of a reply that the server cut short, whose last thoughts may hold a draft.
 
     Raises Unusable for anything else.
     """
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply, re.DOTALL)
-    try:
-        content = json.loads(fenced[1] if fenced else reply)
-    except (ValueError, RecursionError):
-        raise Unusable("reply is not JSON") from None
-    ranking = content.get("ranking") if isinstance(content, dict) else None
-    if not isinstance(ranking, list) or not all(isinstance(label, str) for label in ranking):
+    values = [value for text in _last_words(reply, whole) for value in _written_values(text)]
+    lists = [value for value in values if isinstance(value, list)]
+    candidates = [entry for value in values if isinstance(value, dict) for entry in _rankings(value)] or lists
+    if not candidates:
+        raise Unusable("reply holds no list of labels" if values else "reply is not JSON")
+    rankings, reasons = [], []
+    for candidate in candidates:
+        try:
+            rankings.append(_ranking(candidate, labels))
+        except Unusable as unusable:
+            reasons.append(unusable)
+    if not rankings:
+        raise reasons[-1]
+    if len(set(rankings)) > 1:
+        raise Unusable("reply holds several rankings")
+    return rankings[0]
+
+
+def _last_words(reply: str, whole: bool) -> list[str]:
+    """A reply without the thoughts in it. Where these do not end, what they end with may be the answer."""
+    if channels := list(CHANNEL.finditer(reply)):
+        return [reply[channels[-1].end() :]]
+    spoken, depth, start = [], 0, 0
+    for tag in TAG.finditer(reply):
+        if depth == 0:
+            spoken.append(reply[start : tag.start()])
+        if not tag[1]:
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:  # what opened these thoughts stood in the prompt
+            spoken = []
+        start = tag.end()
+    return [*spoken, reply[start:]] if whole or not depth else spoken
+
+
+def _written_values(text: str) -> list[Any]:
+    """JSON objects and lists in a text, or what is meant for such, in Python's quotes or Chinese marks."""
+    values, decoder, position = [], json.JSONDecoder(), 0
+    while start := re.compile(r"[{\[]").search(text, position):
+        try:
+            value, position = decoder.raw_decode(text, start.start())
+            values.append(value)
+        except ValueError:
+            position = start.end()
+        except RecursionError:
+            break
+    if any(isinstance(value, dict) for value in values):
+        return values
+    for match in re.finditer(r"\{[^{}]*\}", text.translate(FULL_WIDTH)):
+        try:
+            values.append(ast.literal_eval(match[0]))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return values
+
+
+def _rankings(value: Any) -> Iterator[Any]:
+    """What is called a ranking in a JSON value."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if str(key).strip().casefold() == "ranking":
+                yield entry
+            else:
+                yield from _rankings(entry)
+
+
+def _ranking(value: Any, labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels that a list names, which must be all of them."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise Unusable("reply holds no list of labels")
-    if set(ranking) - set(labels):
-        raise Unusable("reply holds an invented label")
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(_bare(label), []).append(label)
+    ranking: list[str] = []
+    for entry in value:
+        meant = [entry] if entry in labels else alike.get(_bare(entry), [])
+        if len(meant) != 1:
+            raise Unusable("reply holds an invented label")
+        ranking += meant
     if len(set(ranking)) < len(ranking):
         raise Unusable("reply holds a label twice")
     if len(ranking) < len(labels):
         raise Unusable("reply lacks a label")
     return tuple(ranking)
+
+
+def _bare(label: str) -> str:
+    """A label without case, and without the number, blanks and marks around it."""
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    return re.sub(r"^\s*\d+\s*[.):]|[\W_]+", " ", folded).strip()

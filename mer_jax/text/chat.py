@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
@@ -22,10 +24,12 @@ from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
 from mer_jax.text.rankings import ChatSettings
 from mer_jax.text.templates import ask, repair
+from mer_jax.text.wording import CONTENT, LENGTH, Wording
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds
 PATIENCE = 20  # transcripts in a row that the server fails before the rest is left for another start
+MOST_TIMES = 64  # the tokens of `max_tokens` that a model may have to think and reply
 WAITING = 4  # transcripts under way for each slot: those that wait to try again leave theirs to others
 
 
@@ -37,15 +41,28 @@ class Failed(Exception):
     """The server did not answer, however often it was asked. The message is the reason."""
 
 
+class Cut(Exception):
+    """A reply ends at its limit before there is a ranking in it. The message is the reason."""
+
+
+class Stated(Exception):
+    """An error that the server states in an answer that is called good. The message is the reason."""
+
+
 class ChatAnnotator:
-    """Asks a chat model for the rankings. Raises UsageError without a key, or for a budget in money without prices."""
+    """Asks a chat model for the rankings. Raises UsageError for a budget in money without prices, and without a key.
+
+    asks: False where it only plans, for which it needs no key.
+    """
 
     name = "openai"
 
-    def __init__(self, settings: ChatSettings):
-        key = os.environ.get("OPENAI_API_KEY", "")
+    def __init__(self, settings: ChatSettings, asks: bool = True):
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL")
-        if not key and not base_url:
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError("annotator openai: OPENAI_API_KEY holds characters that no key has: copy it again")
+        if asks and not key and not base_url:
             raise UsageError("annotator openai: set OPENAI_API_KEY, or ranking.openai.base_url of a server without")
         if settings.max_cost and not settings.input_price + settings.output_price:
             raise UsageError("ranking.openai.max_cost needs input_price and output_price, per million tokens")
@@ -113,7 +130,7 @@ class Session:
         self.spent = Usage(spent.requests, spent.input_tokens, spent.output_tokens)
         self.reserved = 0.0  # money, for requests under way
         self.schema = schema(labels)
-        self.structured = True  # until the server turns out not to know JSON schemas
+        self.wording = Wording(self.settings.max_tokens)
         self.answered = False
         self.failures = 0  # transcripts in a row
         self.stopped = ""
@@ -143,52 +160,51 @@ class Session:
         messages = ask(self.annotator.prompt, transcript, self.labels)
         for _ in range(2):
             try:
-                message = await self.complete(messages, usage)
-                reply = self.redact(message.get("content") or message.get("refusal") or "")
-                if message.get("refusal"):
+                choice = await self.complete(messages, usage)
+                reply = written(choice)
+                if choice["message"].get("refusal"):
                     raise Unusable("the model refuses")
-                return Answer(transcript, parse(reply, self.labels), "", reply, usage)
+                whole = choice.get("finish_reason") != "length"
+                return Answer(transcript, parse(reply, self.labels, whole), "", self.redact(reply), usage)
             except Unusable as unusable:
                 reason = str(unusable)
                 messages = messages + repair(self.annotator.prompt, reply, reason)
             except Refused as refused:
-                return Answer(transcript, None, str(refused), reply, usage)
+                return Answer(transcript, None, str(refused), self.redact(reply), usage)
             except Failed as failed:
-                return Answer(transcript, None, str(failed), reply, usage, final=False) if usage.requests else None
-        return Answer(transcript, None, reason, reply, usage)
+                kept = self.redact(reply)
+                return Answer(transcript, None, str(failed), kept, usage, final=False) if usage.requests else None
+        return Answer(transcript, None, reason, self.redact(reply), usage)
 
     async def complete(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
-        """The model's message, asked for until the server gives one. Adds what that took to `usage`.
+        """The model's choice, asked for until the server gives one. Adds what that took to `usage`.
 
         Raises Refused or Failed without one, and DataError where the server refuses everything.
         """
-        reason, pause, structured = "", 0.0, True
+        reason, pause = "", 0.0
         for attempt in range(self.settings.attempts):
             await asyncio.sleep(pause)
             stated = 0.0
             async with self.slots:
-                structured = structured and self.structured
                 try:
-                    completion = await self.request(messages, structured, usage)
-                    message = completion["choices"][0]["message"]
-                    if not isinstance(message.get("content") or "", str):
-                        raise TypeError
-                    self.answered, self.failures, self.structured = True, 0, structured
-                    return message
+                    return await self.accepted(messages, usage)
                 except openai.APIStatusError as error:
                     status, reason = error.status_code, self.redact(describe(error))
-                    if status in (400, 422) and structured:  # perhaps JSON schemas are not known here
-                        structured = False
-                        continue
-                    if status in (401, 403, 404):  # not this transcript's fault
-                        if not self.answered:
-                            raise DataError(f"annotator openai: {reason}: check the key, base_url and model") from None
-                        break
-                    if status < 500 and status not in (408, 409, 425, 429):
+                    if status == 413:
                         raise Refused(reason) from None
+                    if (status < 500 and status not in (408, 409, 425, 429)) or "insufficient_quota" in said(error):
+                        if not self.answered:  # not this transcript's fault
+                            advice = "check the key, base_url and model"
+                            raise DataError(f"annotator openai: {reason}: {advice}") from None
+                        break
                     stated = retry_after(error.response.headers)
                 except openai.APIConnectionError as error:  # timeouts as well
                     reason = self.redact(str(error))
+                except Stated as error:
+                    reason = self.redact(str(error))
+                except Cut as cut:
+                    reason = str(cut)
+                    break
                 except (ValueError, LookupError, TypeError, AttributeError):
                     reason = "the server's answer is not a chat completion"
             if stated > LONGEST_WAIT:
@@ -200,11 +216,67 @@ class Session:
             self.stopped = f"the server failed {self.failures} transcripts in a row: {reason}"
         raise Failed(reason)
 
-    async def request(self, messages: Sequence[Mapping[str, str]], structured: bool, usage: Usage) -> Any:
+    async def accepted(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
+        """The model's choice, asked for in one wording after another until the server takes it: then so are all others.
+
+        Raises Refused for what is the transcript's fault, Cut, Stated, and openai's errors.
+        """
+        base = wording = self.wording
+        shared = True
+        while True:
+            try:
+                completion = await self.request(messages, wording, usage)
+            except openai.APIStatusError as error:
+                if error.status_code not in (400, 422):
+                    raise
+                if CONTENT.search(said(error)):
+                    raise Refused(self.redact(describe(error))) from None
+                too_long = bool(LENGTH.search(said(error)))
+                shared = shared and not too_long  # other transcripts may be shorter
+                other = wording.reworded(said(error), guess=not self.answered)
+                if self.wording != base:
+                    base = wording = self.wording
+                elif other:
+                    wording = other
+                elif too_long:
+                    raise Refused(self.redact(describe(error))) from None
+                else:
+                    raise
+                continue
+            if isinstance(completion, dict) and completion.get("error"):
+                raise Stated(f"the server answers an error ({str(completion['error'])[:200]})")
+            if not self.is_cut(choice := completion["choices"][0]):
+                self.answered, self.failures = True, 0
+                if shared:
+                    self.adopt(wording)
+                return choice
+            if wording.tokens >= MOST_TIMES * self.settings.max_tokens:
+                raise Cut(f"the reply is cut at {wording.tokens:,} tokens: raise ranking.openai.max_tokens")
+            wording = replace(wording, tokens=max(self.wording.tokens, 4 * wording.tokens))
+
+    def is_cut(self, choice: Mapping[str, Any]) -> bool:
+        """Whether a reply ends at its limit, by thoughts most likely, before there is a ranking in it."""
+        if choice.get("finish_reason") != "length":
+            written(choice)
+            return False
+        try:
+            parse(written(choice), self.labels, whole=False)
+        except Unusable:
+            return True
+        return False
+
+    def adopt(self, wording: Wording) -> None:
+        """Puts all requests in words that the server has taken, and says so."""
+        if wording != self.wording:
+            changes = self.wording.differences(wording)
+            print(f"  {self.settings.model}: the server takes requests with {changes}", file=sys.stderr, flush=True)
+            self.wording = wording
+
+    async def request(self, messages: Sequence[Mapping[str, str]], wording: Wording, usage: Usage) -> Any:
         """One request within the budget: the JSON that the server answers."""
         settings, cost = self.settings, self.annotator.cost
         # At most one token per byte; a request of unknown cost must not break the budget.
-        most = Usage(0, sum(16 + len(message["content"].encode()) for message in messages), settings.max_tokens)
+        most = Usage(0, sum(16 + len(message["content"].encode()) for message in messages), wording.tokens)
         if not self.stopped and 0 < settings.max_requests <= self.spent.requests:
             self.stopped = f"the budget of {settings.max_requests:,} requests is spent"
         if not self.stopped and 0 < settings.max_cost < cost(self.spent) + self.reserved + cost(most):
@@ -216,14 +288,11 @@ class Session:
         usage.requests += 1
         self.reserved += cost(most)
         try:
-            form = {"type": "json_schema", "json_schema": {"name": "ranking", "strict": True, "schema": self.schema}}
             response = await self.client.chat.completions.with_raw_response.create(
                 model=settings.model,
-                messages=messages,  # type: ignore[arg-type]
-                temperature=0,
-                max_tokens=settings.max_tokens,
-                response_format=form if structured else openai.omit,  # type: ignore[arg-type]
-                extra_headers={"Idempotency-Key": self.idempotency_key(messages)},
+                messages=wording.messages(messages),  # type: ignore[arg-type]
+                extra_headers={"Idempotency-Key": self.idempotency_key(messages, wording)},
+                **wording.fields(self.schema),
             )
             billed = most
             completion = json.loads(response.content)
@@ -235,9 +304,10 @@ class Session:
             self.spent.add(billed)
             usage.add(billed)
 
-    def idempotency_key(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def idempotency_key(self, messages: Sequence[Mapping[str, str]], wording: Wording) -> str:
         """The same for the same question: a server that honours it bills one that a killed start asked only once."""
-        question = json.dumps([self.settings.model, self.labels, *messages], ensure_ascii=False)
+        reworded = [str(wording)] * (wording != Wording(self.settings.max_tokens))  # or the refusal might come again
+        question = json.dumps([self.settings.model, self.labels, *messages, *reworded], ensure_ascii=False)
         return hashlib.sha256(question.encode()).hexdigest()
 
     def redact(self, text: str) -> str:
@@ -245,10 +315,30 @@ class Session:
         return text.replace(self.annotator.key, "[key]") if self.annotator.key else text
 
 
+def written(choice: Mapping[str, Any]) -> str:
+    """What a model has written; TypeError, LookupError or AttributeError for what is no choice of a completion."""
+    message = choice["message"]
+    content = message.get("content") or ""
+    if isinstance(content, list):  # in parts, of which some may be thoughts
+        content = "".join(part.get("text", "") for part in content if part["type"] == "text")
+    if not isinstance(content, str):
+        raise TypeError("content of a completion is text")
+    # Servers that tell thoughts from the answer may take all for thoughts.
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    thoughts = thoughts if isinstance(thoughts, str) and choice.get("finish_reason") != "length" else ""
+    return content or message.get("refusal") or thoughts
+
+
+def said(error: openai.APIStatusError) -> str:
+    """All that the server says of an error, in lower case."""
+    return json.dumps(error.body, ensure_ascii=False).lower()
+
+
 def describe(error: openai.APIStatusError) -> str:
-    """The status and, from a JSON answer, the message."""
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return f"HTTP {error.status_code}" + (f" ({message[:200]})" if isinstance(message, str) else "")
+    """The status and, from a JSON answer, the message or what stands in its place."""
+    body = error.body
+    message = body.get("message") or body.get("detail") if isinstance(body, dict) else None
+    return f"HTTP {error.status_code}" + (f" ({str(message)[:200]})" if message else "")
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

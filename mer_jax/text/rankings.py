@@ -78,15 +78,15 @@ def rank_transcripts(
     clips: Sequence[Clip], labels: Sequence[str], settings: RankingSettings, dry_run: bool = False
 ) -> Rankings:
     """The rankings of every distinct transcript, by the annotator of the settings and from its cache."""
-    annotator = make_annotator(settings)
+    annotator = make_annotator(settings, asks=not dry_run)
     if annotator is None:
         return Rankings.none()
     folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
     return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
 
 
-def make_annotator(settings: RankingSettings) -> Annotator | None:
-    """The annotator of the settings; None for "none"."""
+def make_annotator(settings: RankingSettings, asks: bool = True) -> Annotator | None:
+    """The annotator of the settings; None for "none". asks: False where it only plans."""
     if settings.annotator == "local":
         from mer_jax.text.local import LocalAnnotator
 
@@ -94,7 +94,7 @@ def make_annotator(settings: RankingSettings) -> Annotator | None:
     if settings.annotator == "openai":
         from mer_jax.text.chat import ChatAnnotator
 
-        return ChatAnnotator(settings.openai)
+        return ChatAnnotator(settings.openai, asks)
     return LexiconAnnotator(settings.lexicon_guesses) if settings.annotator == "lexicon" else None
 
 

@@ -49,7 +49,7 @@ class FoldBatches:
         self.folds = [np.flatnonzero(self.fold_of == fold) for fold in range(self.fold_of.max() + 1)]
         self.per_fold = max(1, self.batch_size // len(self.folds))
         self.steps = -(-max(map(len, self.folds)) // self.per_fold)  # of an epoch
-        self.resize = jax.jit(clip_pixels)
+        self.resize = jax.jit(partial(clip_pixels, preprocessing=self.reader.preprocessing))
 
     def training(self, epoch: int) -> Iterator[Batch]:
         """Every clip once: in random order, with frames and corruptions of this epoch, the same after a restart."""

@@ -13,7 +13,6 @@ from flax import nnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoTokenizer
 
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
@@ -28,6 +27,7 @@ from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.random import named_key
 from mer_jax.text.templates import CLASS_PROMPTS
+from mer_jax.text.tokenizer import clip_tokenizer
 from mer_jax.tuning.batches import FoldBatches
 from mer_jax.tuning.strips import write_strips
 from mer_jax.tuning.trainer import TuneSettings, prompt_sets, tune
@@ -55,7 +55,7 @@ class PromptTuning:
     def _clip(self) -> tuple[CLIP, Any]:
         """The backbone and its tokenizer."""
         video = self.inputs.encoders.video
-        return CLIP.from_pretrained(video.source, dtype=video.dtype), AutoTokenizer.from_pretrained(fetch(video.source))
+        return CLIP.from_pretrained(video.source, dtype=video.dtype), clip_tokenizer(fetch(video.source))
 
     def build(self, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         """The network with fresh prompts; plain CLIP if not prompted."""

@@ -41,7 +41,8 @@ def write_strips(
     strips = []
     for prompt_set, clip in zip(prompts, clips, strict=True):
         (chunk,) = reader.chunks(reader.read(clip))
-        shift = moved(prompt_set, clip_pixels(*(jnp.asarray(array[None]) for array in (chunk.data, *chunk.side)))[0])
+        frames, rows, columns = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
+        shift = moved(prompt_set, clip_pixels(frames, rows, columns, reader.preprocessing)[0])
         seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
         strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))
         strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))

@@ -1,5 +1,7 @@
 import json
+import shutil
 import sys
+from dataclasses import replace
 
 import huggingface_hub
 import jax
@@ -13,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import (
+    ASSETS,
     CONV,
     SPLIT3,
     TRANSPOSE,
@@ -22,6 +25,7 @@ from mer_jax.checkpoints.huggingface import (
     read_config,
     save_pretrained,
 )
+from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
 
 LAYERS, WIDTH = 3, 4
@@ -171,7 +175,7 @@ def test_alternative_names_and_prefix(tmp_path):
     tensors = toy_tensors()
     renamed = {"toy." + name.replace("bias", "beta"): tensor for name, tensor in tensors.items()}
     write(tmp_path, renamed)
-    check(load_pretrained(Toy, RULES, tmp_path, prefix="toy."), tensors)
+    check(load_pretrained(Toy, RULES, tmp_path, prefixes=("toy.",)), tensors)
     with pytest.raises(DataError, match=r"unexpected: toy\.scale"):
         load_pretrained(Toy, RULES, tmp_path)
 
@@ -253,4 +257,48 @@ def test_broken_folders(tmp_path):
         load_pretrained(Toy, RULES, tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match="not a JSON object"):
+        read_config(tmp_path, {"clip": CLIPConfig})
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "base_model.model.", "module._orig_mod."])
+def test_what_frameworks_put_before_names_is_dropped(tmp_path, wrapper):
+    tensors = toy_tensors()
+    write(tmp_path, {wrapper + name: tensor for name, tensor in tensors.items()})
+    check(load_pretrained(Toy, RULES, tmp_path), tensors)
+
+
+def test_a_spare_name_counts_where_there_is_no_other(tmp_path):
+    rules = [replace(rule, spare="tied") if rule.source == "scale" else rule for rule in RULES]
+    rules.append(Rule("tied", None))
+    tensors = toy_tensors()
+    write(tmp_path, tensors | {"tied": np.ones((), np.float32)})
+    check(load_pretrained(Toy, rules, tmp_path), tensors)
+    write(tmp_path, {"tied" if name == "scale" else name: tensor for name, tensor in tensors.items()})
+    check(load_pretrained(Toy, rules, tmp_path), tensors)
+
+
+def test_quantised_weights_are_refused_in_one_line(tmp_path):
+    tensors = toy_tensors()
+    write(tmp_path, tensors | {"layers.0.weight": tensors["layers.0.weight"].astype(np.int8)})
+    with pytest.raises(DataError, match=r"1 tensors \(layers\.0\.weight, \.\.\.\) are quantised") as error:
+        load_pretrained(Toy, RULES, tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text('{"model_type": "clip", "quantization_config": {"quant_method": "awq"}}')
+    with pytest.raises(DataError, match=r"config\.json: quantization_config \(quant_method awq\)"):
+        read_config(tmp_path, {"clip": CLIPConfig})
+
+
+def test_a_part_that_is_not_there_is_named_in_one_line(tmp_path):
+    folder = shutil.copytree(ASSETS / "clip", tmp_path / "clip")
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    vision = {name: tensor for name, tensor in tensors.items() if name.startswith("vision_model")}
+    safetensors.numpy.save_file(vision, folder / "model.safetensors")
+    with pytest.raises(DataError, match="its weights hold no text_model, which") as error:
+        CLIP.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_transformers_cannot_read_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip", "projection_dim": "wide"}')
+    with pytest.raises(DataError, match="transformers cannot read it"):
         read_config(tmp_path, {"clip": CLIPConfig})

@@ -1,5 +1,6 @@
 """Each encoder from a clip to its row in the store, against transformers; and what its features are stored under."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -16,11 +17,20 @@ from mer_jax.checkpoints.huggingface import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
 from mer_jax.data.decoding import ExtractionSettings
-from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder, video_encoder
+from mer_jax.features import checkpoint_folders
+from mer_jax.features.encoders import (
+    Encoder,
+    check_encoders,
+    image_encoder,
+    speech_encoder,
+    text_encoder,
+    video_encoder,
+)
 from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.tuning.trainer import prompt_sets
 from tests.data.media_files import write_sound
@@ -164,9 +174,10 @@ def other_checkpoint(source, folder):
 
 @pytest.mark.parametrize("modality", ["speech", "image", "text", "video"])
 def test_every_setting_that_features_depend_on_is_in_their_fingerprint_and_no_other(
-    settings, tmp_path, network, modality
+    settings, tmp_path, network, modality, monkeypatch
 ):
     """A setting left out of it would let features of two kinds lie in one store."""
+    monkeypatch.setattr(checkpoint_folders, "normalises_sound", lambda folder, rate: True)  # at any rate
     build = {
         "speech": speech_encoder,
         "image": image_encoder,
@@ -210,3 +221,61 @@ def test_a_batch_fills_the_budget_of_every_copy_of_the_weights(monkeypatch):
     monkeypatch.setattr(Encoder, "copies", 3)
     encoder = Encoder("numbers", None, "f", lambda: None, buckets=(4, 8, 100), budget=18)
     assert [encoder.batch_size(bucket) for bucket in encoder.buckets] == [12, 6, 3]
+
+
+def other_config(source, folder, name, **changes):
+    """A copy of a bundled checkpoint with other fields in one of its json files; its folder."""
+    shutil.copytree(ASSETS / source, folder / "changed")
+    file = folder / "changed" / name
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes), "utf-8")
+    return str(folder / "changed")
+
+
+def test_sound_as_it_is_for_a_checkpoint_that_wants_it_so(settings, oracle, tmp_path):
+    """Wav2Vec2FeatureExtractor with `do_normalize: false` gives the samples back."""
+    waveform = np.random.default_rng(0).normal(500, 3000, RATE // 2).astype(np.int16)
+    write_sound(tmp_path / "clip.wav", [waveform[None]], "pcm_s16le", "mono")
+    before = speech_encoder(settings.speech).fingerprint
+    settings.speech.source = other_config("hubert", tmp_path, "preprocessor_config.json", do_normalize=False)
+    encoder = speech_encoder(settings.speech)
+    ours = row(encoder, Clip("a", "train", media=tmp_path / "clip.wav"), tmp_path)
+    extractor = AutoFeatureExtractor.from_pretrained(settings.speech.source)
+    (values,) = extractor(waveform / 32768, sampling_rate=RATE, return_tensors="np")["input_values"]
+    np.testing.assert_allclose(values, waveform / 32768, rtol=1e-6)
+    expected = oracle("encoders/speech_as_it_is", lambda: torch_speech(values.astype(np.float32), RATE))
+    assert_close(ours.reshape(2, -1), mean_and_variance(expected["frames"]))
+    assert encoder.fingerprint != before
+
+
+def test_faces_as_a_checkpoint_of_its_own_preprocessing_wants_them(settings, oracle, tmp_path):
+    """Another mean, deviation and filter; video encoders read the same way, and so does the training of prompts."""
+    rng = np.random.default_rng(0)
+    crops = rng.integers(40, 216, (4, 1, 1, 3)) + np.arange(112)[:, None, None] // 4 - np.arange(112)[:, None] // 3
+    np.save(tmp_path / "faces.npy", crops.astype(np.uint8)[..., ::-1])
+    own = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
+    settings.image.source = settings.video.source = other_config("clip", tmp_path, "preprocessor_config.json", **own)
+    ours = row(image_encoder(settings.image), Clip("a", "train", faces=tmp_path / "faces.npy"), tmp_path)
+    processor = CLIPImageProcessorPil.from_pretrained(settings.image.source)
+    pixels = processor(list(crops.astype(np.uint8)), return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
+    expected = oracle("encoders/image_of_its_own", lambda: torch_faces(pixels.astype(np.float32)))
+    assert_close(ours.reshape(2, -1), mean_and_variance(expected["embeddings"]), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("modality", "source", "name", "changes", "message"),
+    [
+        ("speech", "hubert", "preprocessor_config.json", {"sampling_rate": 8000}, "sampling_rate is 8000"),
+        ("speech", "hubert", "config.json", {"num_hidden_layers": 3}, "has 3 layers, fewer than .*keep_layers=4"),
+        ("text", "baichuan", "config.json", {"num_hidden_layers": 2}, "has 2 layers, fewer than .*text.keep_layers=4"),
+        ("text", "baichuan", "config.json", {"vocab_size": 1000}, "1,280 entries, but the embedding has 1,000 rows"),
+        ("text", "baichuan", "config.json", {"quantization_config": {"quant_method": "gptq"}}, "quant_method gptq"),
+        ("image", "clip", "preprocessor_config.json", {"resample": 0}, "resample is 0"),
+        ("video", "clip", "preprocessor_config.json", {"crop_size": 9}, "crop_size is 9"),
+    ],
+)
+def test_checkpoints_are_refused_before_any_work(settings, tmp_path, modality, source, name, changes, message):
+    settings[modality].source = other_config(source, tmp_path, name, **changes)
+    with pytest.raises(DataError, match=message) as error:
+        check_encoders(settings, (modality,))
+    assert "\n" not in str(error.value)
+    check_encoders(settings, [name for name in ("speech", "image", "text", "video") if name != modality])

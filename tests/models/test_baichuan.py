@@ -302,6 +302,9 @@ def test_a_bare_decoder_loads_too(oracle, checkpoint, rotary, tmp_path):
         (LlamaConfig(**SMALL, rope_parameters=LINEAR_ROPE), "linear"),
         (Qwen2Config(**SMALL, use_sliding_window=True, max_window_layers=1), "sliding-window"),
         (LlamaConfig(**SMALL, hidden_act="tanh"), "tanh"),
+        (LlamaConfig(**SMALL, partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
+        (LlamaConfig(**SMALL, is_causal=False), "is_causal=false"),
+        (BaichuanConfig(**SMALL, max_position_embeddings=8, rope_parameters={"rope_theta": 1e6}), "rope_theta 10000"),
     ],
 )
 def test_what_is_not_supported_is_said(config, message):
@@ -313,3 +316,15 @@ def test_other_model_types_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(DataError, match="bert"):
         Baichuan.from_pretrained(tmp_path)
+
+
+def test_a_tied_embedding_may_be_stored_as_the_head_alone(tmp_path):
+    LlamaConfig(**SMALL, tie_word_embeddings=True).save_pretrained(tmp_path)
+    model = Baichuan(LlamaConfig(**SMALL, tie_word_embeddings=True), rngs=nnx.Rngs(0))
+    model.save_pretrained(tmp_path)
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    renamed = {f"transformer.{name}".replace("transformer.lm_head", "lm_head"): t for name, t in tensors.items()}
+    for names in (tensors, renamed):
+        safetensors.numpy.save_file(names, tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(Baichuan.from_pretrained(tmp_path).embedding[...], model.embedding[...])

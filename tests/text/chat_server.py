@@ -34,16 +34,29 @@ class ChatServer(ThreadingHTTPServer):
         kinds: of the faults.
         late: seconds of a late answer.
         schemas: whether JSON schemas are known here.
+        refuses: (body of a request) -> (status, error) where the request itself is refused, else None.
+        says: (transcript, its ranking) -> the message and the finish_reason, in place of the usual ones.
         wait: seconds that clients are asked to wait by a 429, at least.
     """
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, latency=0.0, faults=0.0, kinds=SERVER_FAULTS + REPLY_FAULTS, late=1.0, schemas=True, wait=1):
+    def __init__(
+        self,
+        latency=0.0,
+        faults=0.0,
+        kinds=SERVER_FAULTS + REPLY_FAULTS,
+        late=1.0,
+        schemas=True,
+        wait=1,
+        refuses=None,
+        says=None,
+    ):
         super().__init__(("127.0.0.1", 0), Handler)
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
-        self.wait = wait
+        self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
+        self.bodies = []  # of requests that were not refused
         self.lock = threading.Lock()
         self.asked = Counter()  # transcript -> requests
         self.paid = Counter()  # transcript -> usable replies made
@@ -89,7 +102,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        transcript = json.loads(body["messages"][1]["content"])["transcript"]
+        (question,) = [message["content"] for message in body["messages"] if message["role"] == "user"][:1]
+        transcript = json.loads(question.split("\n\n")[-1])["transcript"]
         start = time.monotonic()
         with server.lock:
             server.asked[transcript] += 1
@@ -106,7 +120,10 @@ class Handler(BaseHTTPRequestHandler):
             server.shown[fault or "none"] += 1
         if not server.schemas and "response_format" in body:
             self.send(400, '{"error": {"message": "json_schema is not supported"}}')
+        elif refusal := server.refuses(body):
+            self.send(refusal[0], json.dumps(refusal[1]))
         else:
+            server.bodies.append(body)
             self.answer(fault, transcript)
 
     def answer(self, fault, transcript):
@@ -164,9 +181,11 @@ class Handler(BaseHTTPRequestHandler):
         return text[:-9] if fault == "truncated" else text, None
 
     def completion(self, content, refusal=None):
-        message = {"role": "assistant", "content": content, "refusal": refusal}
+        message, finish = {"role": "assistant", "content": content, "refusal": refusal}, "stop"
+        if self.server.says and not refusal and content.startswith('{"ranking"'):
+            message, finish = self.server.says(self.server.bodies[-1], content)
         usage = {"prompt_tokens": 200, "completion_tokens": 40, "total_tokens": 240}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
         return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
 
     def send(self, status, text, headers=None, length=None):

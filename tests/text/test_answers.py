@@ -23,9 +23,10 @@ def test_every_order_is_a_ranking(order):
     [
         ("", "not JSON"),
         ("I think happy, then sad.", "not JSON"),
-        ('Sure: {"ranking": ["happy", "sad", "angry"]}', "not JSON"),
         ('{"ranking": ["happy", "sad", "ang', "not JSON"),
-        ('["happy", "sad", "angry"]', "no list"),
+        ('{"ranking": ["happy", "sad", "angry"]} or {"ranking": ["sad", "happy", "angry"]}', "several"),
+        ('<think>{"ranking": ["happy", "sad", "angry"]}</think> I do not know.', "not JSON"),
+        ('{"emotion": "happy"}', "no list"),
         ('{"ranking": "happy, sad, angry"}', "no list"),
         ('{"ranking": [["happy"], "sad", "angry"]}', "no list"),
         ('{"ranking": ["happy", "sad"]}', "lacks"),
@@ -38,6 +39,43 @@ def test_every_order_is_a_ranking(order):
 def test_anything_else_is_not(reply, reason):
     with pytest.raises(Unusable, match=reason):
         parse(reply, LABELS)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        'Sure: {"ranking": ["sad", "happy", "angry"]} Shall I go on?',
+        'Here:\n```JSON\n{"ranking": ["sad", "happy", "angry"]}\n```\nAs [1] says.',
+        '["sad", "happy", "angry"]',
+        'Of ["happy", "sad", "angry"]: {"ranking": ["sad", "happy", "angry"]}',
+        '{"ranking": ["label", "..."]}, so {"ranking": ["sad", "happy", "angry"]}',
+        '{"answer": {"Ranking": ["sad", "happy", "angry"]}}',
+        '{"ranking": [" Sad", "HAPPY.", "2. angry"]}',
+        '{"ranking": ["s\\u0061d", "happy", "angry"], "why": "cut he',
+        "{'ranking': ['sad', 'happy', 'angry',]}",
+        "｛“ranking”：［“sad”，“happy”，“angry”］｝",
+        '<think>{"ranking": ["happy", "sad", "angry"]} {no}</think>{"ranking": ["sad", "happy", "angry"]}',
+        '<think>a<think>b</think>{"ranking": ["happy"]}</think>{"ranking": ["sad", "happy", "angry"]}',
+        'thoughts without a beginning {</think>\n\n{"ranking": ["sad", "happy", "angry"]}',
+        '<thinking>without an end, so {"ranking": ["sad", "happy", "angry"]}',
+        '[THINK]{"ranking": []}[/THINK]{"ranking": ["sad", "happy", "angry"]}',
+        '<|channel|>analysis<|message|>{}<|end|><|channel|>final<|message|>{"ranking": ["sad", "happy", "angry"]}',
+    ],
+)
+def test_a_ranking_is_found_among_thoughts_and_prose(reply):
+    assert parse(reply, LABELS) == ("sad", "happy", "angry")
+
+
+def test_a_draft_in_thoughts_that_were_cut_short_is_none():
+    with pytest.raises(Unusable, match="not JSON"):
+        parse('<think>first {"ranking": ["sad", "happy", "angry"]}, but', LABELS, whole=False)
+    assert parse('{"ranking": ["sad", "happy", "angry"]}, beca', LABELS, whole=False)
+
+
+def test_labels_that_differ_in_case_alone_are_as_they_are_written():
+    assert parse('["Sad", "sad"]', ("sad", "Sad")) == ("Sad", "sad")
+    with pytest.raises(Unusable, match="invented"):
+        parse('["SAD", "sad"]', ("sad", "Sad"))
 
 
 def test_the_schema_asks_for_as_many_labels_as_there_are_and_no_others():

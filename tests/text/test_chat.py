@@ -275,3 +275,141 @@ def test_settings_that_cannot_work(monkeypatch):
     assert ChatAnnotator(keyless).plan(["x"], LABELS, Usage())
     with pytest.raises(UsageError, match="input_price"):
         ChatAnnotator(replace(keyless, max_cost=1.0, input_price=0.0, output_price=0.0))
+
+
+def reasoning(body):
+    """OpenAI's reasoning models, as they answer; `param` and `code` say which field."""
+    if "max_tokens" in body:
+        text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        return 400, {"error": {"message": text, "param": "max_tokens", "code": "unsupported_parameter"}}
+    if body.get("temperature", 1) != 1:
+        text = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported."
+        return 400, {"error": {"message": text, "param": "temperature", "code": "unsupported_value"}}
+    return None
+
+
+def without_system(body):
+    first = body["messages"][0]["role"]
+    return (400, {"object": "error", "message": "System role not supported"}) if first == "system" else None
+
+
+def bare(body):
+    """A proxy that says nothing, and knows no field beyond messages and model."""
+    return (400, {"error": "Bad Request"}) if body.keys() - {"model", "messages"} else None
+
+
+def strict(body):
+    """Pydantic's way of saying it."""
+    extra = [name for name in ("temperature", "response_format") if name in body]
+    return (422, {"detail": [{"loc": ["body", name], "type": "extra_forbidden"} for name in extra]}) if extra else None
+
+
+@pytest.mark.parametrize(
+    ("refuses", "said"),
+    [
+        (reasoning, "max_tokens is called max_completion_tokens, no temperature"),
+        (without_system, "no system message"),
+        (bare, "no limit of tokens, no temperature, no response_format"),
+        (strict, "no temperature, no response_format"),
+    ],
+)
+def test_a_request_that_is_refused_is_put_in_other_words(serve, tmp_path, capsys, refuses, said):
+    server, annotator = serve({"concurrency": 2}, refuses=refuses)
+    rankings = rank_all(texts(20), LABELS, annotator, tmp_path)
+    check(rankings, texts(20))
+    assert not rankings.failures and len(server.bodies) == 20
+    assert capsys.readouterr().err.count(f"the server takes requests with {said}\n") == 1
+    assert sum(server.asked.values()) <= 20 + 2 * 5  # those two that are under way find out, the others know
+
+
+def test_a_request_that_no_words_cure_ends_the_run_and_is_held_against_no_transcript(serve, tmp_path):
+    """So are an empty account (402, or 400) and whatever else all requests would meet."""
+    for status in (400, 402, 422):
+        refuses = lambda body, status=status: (status, {"error": {"message": "no credit"}})  # noqa: E731
+        server, annotator = serve({"concurrency": 2}, refuses=refuses)
+        with pytest.raises(DataError, match=rf"HTTP {status} \(no credit\)"):
+            rank_all(texts(200), LABELS, annotator, tmp_path)
+        assert sum(server.asked.values()) <= 3 * 6
+    _server, annotator = serve()
+    assert not rank_all(texts(200), LABELS, annotator, tmp_path).failures
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "The response was filtered", "code": "content_filter"},
+        {"message": "Content Exists Risk", "type": "invalid_request_error"},
+        {"message": "Input data may contain inappropriate content.", "code": "data_inspection_failed"},
+        {"message": "This model's maximum context length is 512 tokens", "code": "context_length_exceeded"},
+    ],
+)
+def test_a_transcript_that_is_refused_costs_itself_alone(serve, tmp_path, error):
+    refuses = lambda body: (400, {"error": error}) if "第0句" in str(body["messages"]) else None  # noqa: E731
+    server, annotator = serve(refuses=refuses)
+    rankings = rank_all(texts(9), LABELS, annotator, tmp_path)
+    check(rankings, texts(9))
+    assert list(rankings.failures) == [texts(1)[0]] and error["message"] in rankings.failures[texts(1)[0]]
+    asked = sum(server.asked.values())
+    assert rank_all(texts(9), LABELS, annotator, tmp_path) == rankings and sum(server.asked.values()) == asked
+
+
+def test_thoughts_that_leave_no_room_for_a_reply_get_more(serve, tmp_path, capsys):
+    def says(body, reply):
+        if body["max_tokens"] < 3000:
+            return {"content": '<think>perhaps {"ranking": ["happy"', "reasoning_content": None}, "length"
+        return {"content": f"<think>hm, {{}}</think>\n{reply}"}, "stop"
+
+    server, annotator = serve({"concurrency": 1}, says=says)
+    rankings = rank_all(texts(3), LABELS, annotator, tmp_path)
+    check(rankings, texts(3))
+    assert not rankings.failures and [body["max_tokens"] for body in server.bodies] == [200, 800, 3200, 3200, 3200]
+    assert "3,200 tokens for thoughts and reply" in capsys.readouterr().err
+
+
+def test_a_reply_that_never_ends_is_asked_for_again_at_another_start(serve, tmp_path):
+    server, annotator = serve({"max_tokens": 1}, says=lambda body, reply: ({"content": ""}, "length"))
+    (reason,) = rank_all(texts(1), LABELS, annotator, tmp_path).failures.values()
+    assert reason == "the reply is cut at 64 tokens: raise ranking.openai.max_tokens"
+    server.says = None
+    server.replies.clear()
+    assert not rank_all(texts(1), LABELS, annotator, tmp_path).failures
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        lambda reply: {"content": None, "reasoning_content": f"I am sure: {reply}"},
+        lambda reply: {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": reply}]},
+    ],
+)
+def test_where_servers_put_what_a_model_has_thought(serve, tmp_path, message):
+    _server, annotator = serve(says=lambda body, reply: (message(reply), "stop"))
+    assert not rank_all(texts(3), LABELS, annotator, tmp_path).failures
+
+
+def test_an_error_with_status_200_is_one(serve, tmp_path, monkeypatch):
+    """As OpenRouter says that a provider is down."""
+    _server, annotator = serve({"attempts": 1})
+    error = '{"error": {"message": "provider is down", "code": 502}}'
+    monkeypatch.setattr(Handler, "answer", lambda self, *_: self.send(200, error))
+    (reason,) = rank_all(texts(1), LABELS, annotator, tmp_path).failures.values()
+    assert "provider is down" in reason
+
+
+def test_a_key_as_short_as_a_letter_spoils_no_label(serve, tmp_path, monkeypatch):
+    _server, annotator = serve()
+    annotator.key = "a"
+    rankings = rank_all(texts(3), LABELS, annotator, tmp_path)
+    check(rankings, texts(3))
+    assert not rankings.failures
+    (kept,) = tmp_path.iterdir()
+    assert '\\"[key]ngry\\"' in kept.read_text("utf-8")
+
+
+def test_a_key_is_what_stands_between_the_blanks(monkeypatch):
+    """A newline behind it, as `cat` leaves one, would be an illegal header, whose error shows the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    assert ChatAnnotator(ChatSettings()).key == KEY
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-钥匙")
+    with pytest.raises(UsageError, match="OPENAI_API_KEY holds characters"):
+        ChatAnnotator(ChatSettings())

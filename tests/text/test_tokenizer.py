@@ -1,13 +1,16 @@
+import json
+
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import normalizers
 from tokenizers.models import BPE, WordLevel
-from tokenizers.pre_tokenizers import ByteLevel, Whitespace
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.text.tokenizer import Tokenizer, clip_tokenizer
 
 TEXTS = ["今天我很高兴。", "", "I am so happy today!"]
 
@@ -85,3 +88,51 @@ def test_what_a_checkpoint_was_trained_to_see_first_is_its_prefix(tmp_path, baic
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"tokenizer\.model"):
         Tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("class_name", ["LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", "Remote"])
+@pytest.mark.parametrize(
+    "normaliser", [normalizers.Replace(" ", "▁"), normalizers.NFKC(), normalizers.NFD(), normalizers.Prepend("▁")]
+)
+def test_a_pipeline_is_read_as_it_stands(tmp_path, class_name, normaliser):
+    """Whatever class the folder names (transformers rebuilds some), without padding, cutting and its code."""
+    texts = ["今天 我很高兴。", "ｆｕｌｌ ① ﬁ", " two  blanks\n", "e\u0301 é", "a<extra>b"]
+    letters = sorted({"▁", *"".join(texts), *"full1fi"})
+    fast = FastTokenizer(BPE({letter: i for i, letter in enumerate(["<unk>", *letters])}, [], unk_token="<unk>"))
+    fast.normalizer, fast.pre_tokenizer = normaliser, Metaspace()
+    fast.add_tokens(["<extra>"])
+    expected = [fast.encode(text, add_special_tokens=False).ids for text in texts]
+    fast.enable_truncation(2)
+    fast.enable_padding()
+    fast.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": class_name, "auto_map": {"AutoTokenizer": ["remote.Tokenizer", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "remote.py").write_text("raise SystemExit('remote code was run')", "utf-8")
+    assert Tokenizer(tmp_path).encode(texts) == expected
+    assert clip_tokenizer(tmp_path)(texts)["input_ids"] == expected
+
+
+@pytest.mark.parametrize("adds", [None, True])
+def test_a_bos_that_pipeline_and_config_ask_for_comes_once(tmp_path, adds):
+    byte_level(tmp_path, bos_token="<|begin|>")
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"add_bos_token": adds}), "utf-8")
+    assert Tokenizer(tmp_path).prefix == [0]
+
+
+def test_more_entries_than_the_embedding_has_rows_are_refused(tmp_path):
+    byte_level(tmp_path)
+    LlamaConfig(vocab_size=257, num_hidden_layers=1).save_pretrained(tmp_path)
+    for tokenizer in (Tokenizer, clip_tokenizer):
+        with pytest.raises(DataError, match="258 entries, but the embedding has 257 rows"):
+            tokenizer(tmp_path)
+    LlamaConfig(vocab_size=320, num_hidden_layers=1).save_pretrained(tmp_path)  # padded, as many are
+    assert Tokenizer(tmp_path).vocab_size == 258
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_a_broken_tokenizer_is_one_line(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\n", "utf-8")
+    with pytest.raises(DataError, match="download it again") as error:
+        Tokenizer(tmp_path)
+    assert "\n" not in str(error.value)

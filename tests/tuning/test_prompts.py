@@ -14,6 +14,7 @@ from mer_jax.features.encoders import EncoderSettings, VideoSettings
 from mer_jax.features.extraction import encode
 from mer_jax.features.inputs import InputSettings
 from mer_jax.metrics import waf
+from mer_jax.models.preprocess import OPENAI
 from mer_jax.runtime.random import named_key
 from mer_jax.tuning.prompts import PromptTuning, linear_probe
 from mer_jax.tuning.trainer import PerTower, TuneSettings, prompt_sets
@@ -37,7 +38,7 @@ SETTINGS = TuneSettings(
 @pytest.fixture(scope="module", autouse=True)
 def small_images():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "clip_image_size", lambda source: 16)
+        patch.setattr(encoders, "clip_images", lambda source: (16, OPENAI))
         yield
 
 
