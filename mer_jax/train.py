@@ -45,8 +45,9 @@ from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
-TRAINED = ("ensemble", "ensemble.json", "standardiser.safetensors", "prompts")
 RESULTS = ("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report")
+RESULTS += ("checkpoints/ensemble.json", "checkpoints/standardiser.safetensors")
+RESULTS += tuple(f"checkpoints/{name}{part}" for name in ("ensemble", "prompts") for part in ("", ".files.json"))
 
 
 def main() -> None:
@@ -114,7 +115,7 @@ def train(run: Run[Settings]) -> None:
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
-    take_inventory(workdir, [*RESULTS, *(f"checkpoints/{name}" for name in TRAINED)])
+    take_inventory(workdir, RESULTS)
 
 
 def fuse(

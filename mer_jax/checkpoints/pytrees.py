@@ -1,8 +1,7 @@
 """What a run trains, kept with Orbax: prompts and ensembles, never a frozen backbone."""
 
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, check, mark
+from mer_jax.runtime.kept import Damaged, file_digests, keep, read_kept
 
 
 def stored(tree: Any) -> dict[str, Any]:
@@ -25,23 +24,33 @@ def restored(arrays: dict[str, Any], like: Any) -> Any:
     return tree_map_with_path(lambda path, leaf: arrays.get(keystr(path), leaf), like)
 
 
-def content_of(arrays: Mapping[str, Any]) -> Iterator[Any]:
-    """What a checkpoint's checksum is of."""
-    for name, leaf in sorted(arrays.items()):
-        yield from (name, str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
+def checksums_of(folder: Path) -> Path:
+    """Where the checksums of a checkpoint's files are: beside it."""
+    return folder.with_name(f"{folder.name}.files.json")
 
 
-def save_trained(folder: Path, tree: Any) -> None:
+def files_of(folder: Path) -> dict[str, str]:
+    """Name -> digest of each file of a checkpoint."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return dict(zip(names, file_digests(paths), strict=True))
+
+
+def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
     """Saves a pytree of arrays, whole or not at all, over an earlier one; the same one is left as it is."""
     arrays = stored(tree)
     if not arrays:  # which Orbax refuses
         folder.mkdir(parents=True, exist_ok=True)
         return
-    written = mark("", *content_of(arrays))
-    with suppress(Exception):  # none is there, or a damaged one
-        if ocp.metadata(folder.resolve()).custom_metadata == written and load_trained(folder, tree) is not None:
-            return
-    ocp.save(folder.resolve(), arrays, overwrite=True, custom_metadata=written)
+    if checksums_of(folder).exists():
+        try:
+            earlier = jax.tree.leaves(load_trained(folder, tree, made_of))
+            if all(np.array_equal(a, b) for a, b in zip(earlier, jax.tree.leaves(tree), strict=True)):
+                return
+        except DataError:
+            remove_trained(folder)
+    ocp.save(folder.resolve(), arrays, overwrite=True)
+    keep(checksums_of(folder), {"files": files_of(folder)}, made_of)
 
 
 def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
@@ -55,13 +64,19 @@ def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
     abstract = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in stored(like).items()}
     if not abstract:
         return like
+    if not checksums_of(folder).exists():
+        print(f"  {folder}: without checksums, as of an earlier version; taken as it is", file=sys.stderr)
+    elif read_kept(checksums_of(folder), made_of)["files"] != files_of(folder):
+        raise Damaged(f"{folder}: not as it was written")
     try:
-        written = ocp.metadata(folder.resolve()).custom_metadata
-        arrays = ocp.load(folder.resolve(), abstract)
-    except Exception as error:  # whatever a damaged file makes of Orbax and what it stands on
-        raise Damaged(f"{folder}: not a whole checkpoint ({' '.join(str(error).split())[:200]})") from error
-    if written:
-        check(folder, written, made_of, *content_of(arrays))
-    else:
-        print(f"  {folder}: of an earlier version, without a checksum; taken as it is", file=sys.stderr)
-    return restored(arrays, like)
+        return restored(ocp.load(folder.resolve(), abstract), like)
+    except Exception as error:  # whatever Orbax and what it stands on make of a file
+        raise Damaged(
+            f"{folder}: not the checkpoint that was expected ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def remove_trained(folder: Path) -> None:
+    """Removes a checkpoint, if it is there."""
+    checksums_of(folder).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from orbax.checkpoint import v1 as ocp
 
-from mer_jax.checkpoints.pytrees import content_of, load_trained, stored
+from mer_jax.checkpoints.pytrees import load_trained, remove_trained, save_trained
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, make_again, mark
+from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.templates import CLASS_PROMPTS
@@ -196,23 +195,21 @@ def tune(
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
     state, start = last_epoch(folder, tuner.init(build), made_of)
     clips = len(batches.clips)
-    keep_last = ocp.training.preservation_policies.LatestN(1)
-    with ocp.training.Checkpointer(folder.resolve(), preservation_policy=keep_last) as checkpoints:
-        advance(start * clips)
-        for epoch in range(start, settings.epochs):
-            state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
-            if (diverged := np.flatnonzero(~np.isfinite(state.loss[:, epoch]))).size:
-                where = f"set {diverged[0] + 1}, epoch {epoch + 1}"
-                raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
-            arrays = stored(state)
-            checkpoints.save(epoch, arrays, custom_metadata=mark(made_of, *content_of(arrays)))
-            advance(clips)
+    advance(start * clips)
+    for epoch in range(start, settings.epochs):
+        state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
+        if (diverged := np.flatnonzero(~np.isfinite(np.asarray(state.loss[:, epoch])))).size:
+            where = f"set {diverged[0] + 1}, epoch {epoch + 1}"
+            raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
+        save_trained(folder / str(epoch), state, made_of)
+        remove_trained(folder / str(epoch - 1))
+        advance(clips)
     return state
 
 
 def last_epoch(folder: Path, fresh: TuneState, made_of: str) -> tuple[TuneState, int]:
     """What the last epoch whose checkpoint is in `folder` left behind, or what is `fresh`; and the next epoch."""
-    epochs = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    epochs = [int(path.name) for path in folder.glob("*") if path.is_dir() and path.name.isdigit()]
     if not epochs:
         return fresh, 0
     try:
