@@ -6,7 +6,7 @@ Every stage keeps what it has done in the workdir; a second start goes on where 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -148,7 +148,7 @@ def fuse(
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
-    fused["cv"] |= cautions(settings, dataset)
+    fused["cv"] |= cautions(settings, dataset, folds)
     sections = {
         **fused,
         "ablations": results.ablation_sections(rounds, final),
@@ -157,7 +157,7 @@ def fuse(
     return trained, sections
 
 
-def cautions(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+def cautions(settings: Settings, dataset: Dataset, folds: Folds) -> dict[str, Any]:
     """What a reader should know before trusting the cross-validated score, and whether it flatters."""
     flattering, others = settings.flattering, []
     if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
@@ -165,7 +165,17 @@ def cautions(settings: Settings, dataset: Dataset) -> dict[str, Any]:
             "features are standardised within each group, test clips' own included and without labels: the scores hold "
             "for groups of many clips of mixed classes, and less for a few clips of one class"
         )
+    others += thin_folds(dataset.labels, folds)
     return {"cautions": [*flattering, *others, *dataset.warnings], "flattered": bool(flattering)}
+
+
+def thin_folds(labels: Sequence[str], folds: Folds) -> Iterator[str]:
+    """Lines about classes that are held out as a whole, and folds of one class."""
+    classes = {fold: set(folds.labels[folds.fold_of == fold]) for fold in np.unique(folds.fold_of)}
+    if whole := [name for i, name in enumerate(labels) if sum(i in held for held in classes.values()) == 1]:
+        yield f"all labelled clips of {', '.join(whole)} are held out at once, by networks that never saw the class"
+    if single := [str(fold) for fold, held in classes.items() if len(held) == 1]:
+        yield f"held-out clips of one class alone (fold {', '.join(single)}): such a fold's score says little"
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

@@ -1,14 +1,19 @@
 """Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
 
 import csv
+import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from mer_jax.runtime.errors import DataError
+
+HARMFUL = re.compile(r"\A(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)('*[=+\-@\t\r＝＋－＠])")
+HARMLESS = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
 
 @contextmanager
@@ -47,11 +52,25 @@ def dump_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Writes a table, whole or not at all."""
+    """Writes a table, whole or not at all; see `csv_text`."""
     with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        file.write(csv_text(header, rows))
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table as csv. What a spreadsheet would run and is no number gets a quote before it: "'=1+1".
+
+    See https://owasp.org/www-community/attacks/CSV_Injection; `shown` takes the quote away.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([HARMFUL.sub(r"'\1", cell) for cell in row] for row in (header, *rows))
+    return table.getvalue()
+
+
+def shown(cell: str) -> str:
+    """A cell of a csv without the quote that keeps a spreadsheet from running it."""
+    return cell[1:] if HARMLESS.match(cell) else cell
 
 
 def cache_folder() -> Path:
