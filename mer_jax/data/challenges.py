@@ -149,7 +149,8 @@ def read_mer(
     used, keys = {clip.media for clip in clips}, {key_of(clip.name) for clip in clips}
     problems += files.problems(clips, (key for key, path in media.items() if path not in used), parts.labels[0])
     warnings = list(parts.warnings)
-    warnings += check_names(labelled_folder, clips, media, parts.labels[0])
+    of_media = clips if shared else clips[: len(tables.labels)]
+    warnings += check_names(labelled_folder, of_media, media, parts.labels[0])
     if unheard := sorted(tables.transcripts.keys() - keys - media.keys()):
         warnings.append(f"{len(unheard)} transcripts belong to no clip, {unheard[0]!r} first")
     hidden = tables.hidden_labels

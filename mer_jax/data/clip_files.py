@@ -152,4 +152,4 @@ def check_names(folder: Path, clips: Sequence[Clip], media: Mapping[str, Path], 
     example = f"do the names differ, as {row!r} in {table} and {file!r} in {folder.name} do?"
     if len(files) == len(media) and len(rows) == len(clips):
         raise DataError(f"{folder}: none of its {len(media)} media files belongs to a row: {example}")
-    return [f"{len(rows)} rows have no media and {len(files)} media files no row: {example}"]
+    return [f"rows without media: {len(rows):,}, media without a row: {len(files):,}; {example}"]

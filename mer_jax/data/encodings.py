@@ -35,8 +35,14 @@ HANGUL = (
     "임호포예결반잘님함심속업본레파직디감처런카못노았군받배매출양표피살든현많른법슬퍼복놀났"
 )
 HAN = frozenset(HANZI + TRADITIONAL)
-JAPANESE = HAN | frozenset(KANJI) | frozenset(map(chr, range(0x3041, 0x30FF)))
-COMMON = {"gb18030": HAN, "big5": HAN, "cp932": JAPANESE, "euc_jp": JAPANESE, "cp949": frozenset(HANGUL)}
+KANA = frozenset(map(chr, range(0x3041, 0x30FF)))  # which GB18030 writes as EUC-JP does: of these neither is sure
+COMMON = {
+    "gb18030": HAN | KANA,
+    "big5": HAN,
+    "cp932": HAN | KANA | frozenset(KANJI),
+    "euc_jp": HAN | KANA | frozenset(KANJI),
+    "cp949": frozenset(HANGUL),
+}
 MARKS = frozenset(
     "·—…‘’“”、。，．・：；？！（）「」『』《》〈〉【】〔〕［］～〜￥％ー々\u3000"
     + "".join(map(chr, range(0xFF10, 0xFF5B)))
@@ -54,7 +60,8 @@ ALPHABETS = {  # letters beside a to z, of one language each
     "cp1256": "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",
 }
 TELLING = 4  # letters of a word that can tell an alphabet
-VOWEL = re.compile("[aeiouyàâæéèêëîïôœùûüäöáíóúãõìòåøýąęěůőăıėįųūāēīаеёиоуыэюяєіїαεηιουωάέήίόύώϊϋΐΰא-ی]")
+# Of Greek words the accented ones, which all long words have; of scripts without vowels all letters.
+VOWEL = re.compile("[aeiouyàâæéèêëîïôœùûüäöáíóúãõìòåøýąęěůőăıėįųūāēīаеёиоуыэюяєіїάέήίόύώא-ی]")
 WORD = re.compile(r"[^\W\d_]+")
 SIGNS = "€£©®™°§№•¿¡"  # which stand before or behind words
 QUOTES = "‘’“”„«»‹›–—…·\xa0"
@@ -73,7 +80,7 @@ BYTE_ORDER_MARKS = {
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """The text of a file that begins with an ASCII character, without its byte order mark, and its encoding.
+    """The text of a file whose separators and digits are ASCII, without its byte order mark; and its encoding.
 
     Raises:
         UnicodeError: nothing tells the encoding, or it is not the one that the file says. The message says which.
@@ -81,8 +88,8 @@ def decode(raw: bytes) -> tuple[str, str]:
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if raw.startswith(mark):
             return raw[len(mark) :].decode(encoding), encoding
-    if raw[:2].count(0) == 1:  # half of an ASCII character
-        encoding = "utf-16-be" if raw[0] == 0 else "utf-16-le"
+    if raw.count(0) > len(raw) / 10:  # halves of ASCII characters
+        encoding = "utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le"
         return raw.decode(encoding), encoding
     try:
         return raw.decode("utf-8"), "utf-8"
@@ -107,8 +114,9 @@ def listed(encodings: Iterable[str]) -> str:
 
 
 def is_telling(text: str) -> bool:
-    """Whether a word with other than ASCII letters is long enough to tell an alphabet."""
-    return any(len(word) >= TELLING and not word.isascii() for word in WORD.findall(text))
+    """Whether a word with other than ASCII letters, and not in capitals, is long enough to tell an alphabet."""
+    words = (word for word in WORD.findall(text) if not word.isascii() and not word.isupper())
+    return any(len(word) >= TELLING for word in words)
 
 
 def believed(raw: bytes) -> dict[str, str]:
@@ -149,13 +157,11 @@ def is_spelt(text: str, alphabets: list[str]) -> bool:
     if not any(others <= {*alphabet, *alphabet.upper(), "İ"} for alphabet in alphabets) or MISPLACED.search(text):
         return False
     words = {word for word in WORD.findall(text) if len(word) > 1 and not word.isascii()}
-    voiced = 0
     for word in words:
         foreign = re.findall(r"[^\x00-\x7f]+", word)
-        is_latin = foreign[0] < "\u0370"
         if word != word.upper() and word[1:] != word[1:].lower():
             return False  # a capital inside
-        if max(map(len, foreign)) > 2 if is_latin else foreign != [word]:
-            return False
-        voiced += VOWEL.search(word.lower()) is not None
-    return not words or voiced > len(words) / 2
+        if max(map(len, foreign)) > 2 if foreign[0] < "\u0370" else foreign != [word]:
+            return False  # not Latin, or two scripts
+    words = {word for word in words if len(word) >= TELLING} or words
+    return sum(VOWEL.search(word.lower()) is not None for word in words) >= len(words) / 2

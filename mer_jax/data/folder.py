@@ -82,6 +82,9 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
         known, group = label if split == "train" else None, cells["group"] or None
         clips.append(files.complete(Clip(name, split, path, transcript=cells["text"], label=known, group=group)))
     warnings = check_names(root / "media", clips, media, table.name)
+    for label, common in others.items():
+        spelt = f"{label!r} ({counts[label]:,} rows) and {common!r} ({counts[common]:,})"
+        warnings.append(f"{spelt} are one label in two spellings: the rarer is taken as no label; write one")
     if unsure := sorted(label for label in labels if label.lower() in ("none", "unknown")):
         warnings.append(f"{unsure[0]!r} is taken as a label like any other: leave the cell empty where none is known")
     if others_there := no_media(root / "media"):

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import string
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -17,9 +16,9 @@ from mer_jax.runtime.files import shown
 
 UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
 LONGEST_NAME = 200  # bytes
-SEPARATORS = ",;\t|"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks of joined files, and what is copied from web pages
-BLANK = string.whitespace + "\xa0\u3000" + INVISIBLE
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 
 
 def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] = ()) -> list[dict[str, str]]:
@@ -53,17 +52,18 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
     header, *rows = [line for line in lines if any(line)] or [[]]
     if doubled := [column for column in (*columns, *optional) if header.count(column) > 1]:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
-    for row in rows:
-        if any(row[len(header) :]):
-            raise DataError(
-                f"{path}: the row of {row[0]!r} has {len(row)} cells under {len(header)} columns; "
-                'put text that holds commas in "quotes"'
-            )
     if missing := [column for column in dict.fromkeys(columns) if column not in header]:
         alike = [name for name in header if name and spelling_key(name) in map(spelling_key, missing)]
         hint = f" (is it {', '.join(map(repr, alike))}?)" if alike else ""
         has = ", ".join(filter(None, header)) or "none"
         raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {has}{hint}")
+    for row in rows:
+        if any(row[len(header) :]):
+            kind = SEPARATORS.get(separator, repr(separator))
+            raise DataError(
+                f"{path}: the row of {row[0]!r} has {len(row)} cells under {len(header)} columns; "
+                f'put text that holds {kind} in "quotes"'
+            )
     return [dict(zip(header, row + [""] * len(header), strict=False)) for row in rows]
 
 

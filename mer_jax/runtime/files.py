@@ -1,13 +1,13 @@
 """Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
 
 import csv
-import io
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 from mer_jax.runtime.errors import DataError
@@ -62,10 +62,10 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
     See https://owasp.org/www-community/attacks/CSV_Injection; `shown` takes the quote away.
     """
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    lines = list[str]()
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")  # so that it quotes both
     writer.writerows([HARMFUL.sub(r"'\1", cell) for cell in row] for row in (header, *rows))
-    return table.getvalue()
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
 
 def shown(cell: str) -> str:
