@@ -43,8 +43,10 @@ COMMON = {
     "euc_jp": HAN | KANA | frozenset(KANJI),
     "cp949": frozenset(HANGUL),
 }
+PINYIN = "āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜü"
 MARKS = frozenset(
-    "·—…‘’“”、。，．・：；？！（）「」『』《》〈〉【】〔〕［］～〜￥％ー々\u3000"
+    PINYIN
+    + "·—…‘’“”、。，．・：；？！（）「」『』《》〈〉【】〔〕［］～〜￥％ー々\u3000"
     + "".join(map(chr, range(0xFF10, 0xFF5B)))
 )
 
@@ -85,12 +87,14 @@ def decode(raw: bytes) -> tuple[str, str]:
     Raises:
         UnicodeError: nothing tells the encoding, or it is not the one that the file says. The message says which.
     """
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if raw.startswith(mark):
-            return raw[len(mark) :].decode(encoding), encoding
-    if raw.count(0) > len(raw) / 10:  # halves of ASCII characters
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "")
+    if not encoding and raw.count(0) > len(raw) / 10:  # halves of ASCII characters
         encoding = "utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le"
-        return raw.decode(encoding), encoding
+    if encoding:
+        try:
+            return raw.decode(encoding).removeprefix("\ufeff"), encoding
+        except UnicodeDecodeError as error:
+            raise UnicodeError(f"{encoding.upper()} but for its byte {error.start}") from error
     try:
         return raw.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
