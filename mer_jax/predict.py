@@ -7,6 +7,7 @@ which group (speaker, dialogue) a file belongs to: what the group's other files 
 """
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from mer_jax.data.clip_files import MEDIA_SUFFIXES
+from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located, no_media
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.data.labels import MISSING, UNSAID
 from mer_jax.data.media import Unreadable, opened
 from mer_jax.data.tables import read_table
 from mer_jax.features.inputs import Inputs
@@ -77,14 +79,18 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
     """The media files that the inputs name."""
     for entry in map(Path, inputs):
         if entry.is_dir():
-            files = [path for path in sorted(entry.iterdir()) if path.suffix.lower() in MEDIA_SUFFIXES]
+            files = [path for path in sorted(entry.iterdir()) if is_media(path)]
+            if others := no_media(entry):
+                print(f"{entry}: {others}", file=sys.stderr)
             if not files:
                 others = len(MEDIA_SUFFIXES) - 2
                 raise DataError(f"{entry}: no media file in it (looked for .mp4, .wav and {others} other suffixes)")
             yield from map(File, files)
         elif entry.suffix.lower() == ".csv":
-            for row in read_table(entry, ("file",)):
-                yield File(entry.parent / row["file"], row.get("text", ""), row.get("group") or None)
+            for row in read_table(entry, ("file",), ("text", "group")):
+                text, group = row.get("text", ""), row.get("group", "")
+                spoken, known = "" if text in UNSAID else text, None if group in MISSING else group
+                yield File(located(entry.parent, row["file"]), spoken, known)
         elif entry.exists():
             yield File(entry)
         else:

@@ -6,7 +6,7 @@ Every stage keeps what it has done in the workdir; a second start goes on where 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,9 +45,11 @@ from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
-RESULTS = ("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report")
-RESULTS += ("checkpoints/ensemble.json", "checkpoints/standardiser.safetensors")
-RESULTS += tuple(f"checkpoints/{name}{part}" for name in ("ensemble", "prompts") for part in ("", ".files.json"))
+RESULTS = (
+    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
+    *("checkpoints/ensemble.json", "checkpoints/standardiser.safetensors"),
+    *(f"checkpoints/{name}{part}" for name in ("ensemble", "prompts") for part in ("", ".files.json")),
+)
 
 
 def main() -> None:
@@ -159,7 +161,7 @@ def fuse(
     write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
-    fused["cv"] |= cautions(settings, dataset, standardiser, np.unique(predicted))
+    fused["cv"] |= cautions(settings, dataset, folds, standardiser, np.unique(predicted))
     sections = {
         **fused,
         "ablations": results.ablation_sections(rounds, final),
@@ -168,7 +170,9 @@ def fuse(
     return trained, sections
 
 
-def cautions(settings: Settings, dataset: Dataset, standardiser: Standardiser, predicted: np.ndarray) -> dict[str, Any]:
+def cautions(
+    settings: Settings, dataset: Dataset, folds: Folds, standardiser: Standardiser, predicted: np.ndarray
+) -> dict[str, Any]:
     """What a reader should know before trusting the cross-validated score, and whether it flatters.
 
     predicted: the classes that held-out clips are taken for.
@@ -185,7 +189,17 @@ def cautions(settings: Settings, dataset: Dataset, standardiser: Standardiser, p
             "features are standardised within each group, test clips' own included and without labels: the scores hold "
             "for groups of many clips of mixed classes, and less for a few clips of one class"
         )
+    others += thin_folds(dataset.labels, folds)
     return {"cautions": [*flattering, *others, *dataset.warnings], "flattered": bool(flattering)}
+
+
+def thin_folds(labels: Sequence[str], folds: Folds) -> Iterator[str]:
+    """Lines about classes that are held out as a whole, and folds of one class."""
+    classes = {fold: set(folds.labels[folds.fold_of == fold]) for fold in np.unique(folds.fold_of)}
+    if whole := [name for i, name in enumerate(labels) if sum(i in held for held in classes.values()) == 1]:
+        yield f"all labelled clips of {', '.join(whole)} are held out at once, by networks that never saw the class"
+    if single := [str(fold) for fold, held in classes.items() if len(held) == 1]:
+        yield f"held-out clips of one class alone (fold {', '.join(single)}): such a fold's score says little"
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

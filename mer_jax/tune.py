@@ -14,6 +14,7 @@ from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import run_dataset
 from mer_jax.fusion.folds import run_folds
 from mer_jax.runtime import cli
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
@@ -32,6 +33,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     with run.stage("tune"):
         prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
         scores = prompts.tune([dataset.clips[i] for i in folds.positions], folds.labels, folds.fold_of).scores
+    if scores is None:
+        raise DataError(f"{dataset.name}: no labelled clip has frames to tune on; `mer_jax.prepare --check` says why")
     for name in ("zero_shot", "linear_probe", "tuned", "tuned_best"):
         print(f"{name.replace('_', ' '):13} {100 * scores[name]:5.1f}  WAF of video alone, %, cross-validated")
     print(f"prompts: {workdir / 'checkpoints' / 'prompts'}", file=sys.stderr)

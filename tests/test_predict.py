@@ -129,6 +129,22 @@ def test_a_table_says_which_text_and_group_a_file_has(tmp_path):
         list(module.media([str(table)]))
 
 
+def test_a_table_of_other_systems_and_with_markers_of_what_is_missing(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b c.wav").touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("file;text;group\nsub\\b c.wav;nan;NaN\nsub/b%20c.wav;None;g\n", "utf-8")
+    path = tmp_path / "sub" / "b c.wav"
+    assert list(module.media([str(table)])) == [module.File(path, "", None), module.File(path, "None", "g")]
+
+
+def test_files_of_a_folder_that_are_no_media_are_said(tmp_path, capsys):
+    for name in ("a.mp4", "._a.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [file.path.name for file in module.media([str(tmp_path)])] == ["a.mp4"]
+    assert capsys.readouterr().err == f"{tmp_path}: 2 files are no media: ._a.mp4, notes.txt\n"
+
+
 @pytest.mark.parametrize("in_groups", [True, False])
 def test_groups_of_the_input_count_where_the_run_standardised_within_groups(workdir, tmp_path, in_groups):
     """By hand: z is half of the features; the group's two files are moved by their sum over 2 + 5."""

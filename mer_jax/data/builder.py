@@ -4,9 +4,7 @@ A clip's record holds its sound, sampled whole frames and aligned face crops. Sh
 whole, so that a build that was killed goes on where it ended; Apache Beam runs the same function on each shard.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -29,7 +27,7 @@ from mer_jax.data.detect import map_with_detector
 from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import UsageError
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.files import csv_text, write_whole
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -167,12 +165,10 @@ def run_beam(shards: Sequence[Shard], download_config: Any) -> None:
 
 def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
     """What is known of the clips without opening their records, in the order of the records: file -> its content."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(INDEX_COLUMNS)
+    rows = []
     for clip in (dataset.clips[i] for split in SPLITS for i in dataset.split(split)):
         truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
-        writer.writerow((clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+        rows.append((clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
     problems = [asdict(problem) for problem in dataset.problems]
     description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
-    return {INDEX: table.getvalue(), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}
+    return {INDEX: csv_text(INDEX_COLUMNS, rows), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer_jax.data.clip_files import ClipFiles, media_files
+from mer_jax.data.clip_files import ClipFiles, check_names, key_of, media_files, media_of_name
 from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.labels import UNSAID
 from mer_jax.data.tables import read_mapping, read_names
 from mer_jax.runtime.errors import DataError
 
@@ -65,12 +66,13 @@ MER_FILES = {
 
 @dataclass(frozen=True)
 class Tables:
-    """What a challenge's csv files say of its clips, by name."""
+    """What a challenge's csv files say of its clips, by the key of their names."""
 
     labels: dict[str, str]  # of the train split
     transcripts: dict[str, str]
     test_labels: dict[str, str]  # for scoring only, as the next
     hidden_labels: dict[str, str]  # of the test split and, where known, of the unlabelled one
+    names: dict[str, str]  # as the tables of labels write them
 
     @classmethod
     def read(cls, root: Path, parts: MerFiles, labels: tuple[str, ...], problems: list[Problem]) -> "Tables":
@@ -81,13 +83,26 @@ class Tables:
             read_mapping(root / file, "discrete", problems, labels) if (root / file).exists() else {}
             for file in ("label-test.csv", "label-unlabeled.csv")
         )
-        return cls(train_labels, transcripts, test_labels, unlabelled_labels | test_labels)
+        for name, text in transcripts.items():
+            if text in UNSAID:
+                problems.append(Problem(name, "none", "text", f"no text: a marker of what is missing ({text!r})"))
+                transcripts[name] = ""
+        names = {key_of(name): name for name in (*test_labels, *train_labels)}
+        hidden_labels = keyed(unlabelled_labels) | keyed(test_labels)
+        return cls(keyed(train_labels), keyed(transcripts), keyed(test_labels), hidden_labels, names)
 
-    def clip(self, name: str, media: Path | None) -> Clip:
-        """The clip of this name, in the split that the tables put it in."""
-        label = self.labels.get(name)
-        split = "train" if label is not None else "test" if name in self.test_labels else "unlabeled"
-        return Clip(name, split, media, transcript=self.transcripts.get(name, ""), label=label)
+    def clip(self, name: str, media: Mapping[str, Path]) -> Clip:
+        """The clip of this name, in the split that the tables put it in. media: see `media_files`."""
+        key = key_of(name)
+        label = self.labels.get(key)
+        split = "train" if label is not None else "test" if key in self.test_labels else "unlabeled"
+        transcript = self.transcripts.get(key, "")
+        return Clip(name, split, media_of_name(media, name), transcript=transcript, label=label)
+
+
+def keyed(cells: Mapping[str, str]) -> dict[str, str]:
+    """Cells by the keys of their clips' names."""
+    return {key_of(name): cell for name, cell in cells.items()}
 
 
 def read_mer(
@@ -122,23 +137,24 @@ def read_mer(
         candidates = read_names(source, problems)
     else:
         source = candidate_folder
-        candidates = sorted(candidate_media.keys() | tables.test_labels.keys() | featured)
-        candidates = [candidate for candidate in candidates if not (shared and candidate in tables.labels)]
+        listed = sorted(candidate_media.keys() | tables.test_labels.keys() | featured)
+        candidates = [tables.names.get(key, key) for key in listed if not (shared and key in tables.labels)]
     both = f"both labelled and a candidate, taken as labelled ({source.name})"
-    problems += [Problem(candidate, "train", None, both) for candidate in candidates if candidate in tables.labels]
-    candidates = [candidate for candidate in candidates if candidate not in tables.labels]
+    problems += [Problem(name, "train", None, both) for name in candidates if key_of(name) in tables.labels]
+    candidates = [candidate for candidate in candidates if key_of(candidate) not in tables.labels]
 
-    clips = [tables.clip(labelled, media.get(labelled)) for labelled in tables.labels]
-    clips += [tables.clip(candidate, candidate_media.get(candidate)) for candidate in candidates]
+    clips = [tables.clip(tables.names[key], media) for key in tables.labels]
+    clips += [tables.clip(candidate, candidate_media) for candidate in candidates]
     clips = [files.complete(clip) for clip in clips]
-    names = {clip.name for clip in clips}
-    problems += files.problems(clips, media.keys() - names, parts.labels[0])
+    used, keys = {clip.media for clip in clips}, {key_of(clip.name) for clip in clips}
+    problems += files.problems(clips, (key for key, path in media.items() if path not in used), parts.labels[0])
     warnings = list(parts.warnings)
-    if unheard := sorted(tables.transcripts.keys() - names - media.keys()):
+    of_media = clips if shared else clips[: len(tables.labels)]
+    warnings += check_names(labelled_folder, of_media, media, parts.labels[0])
+    if unheard := sorted(tables.transcripts.keys() - keys - media.keys()):
         warnings.append(f"{len(unheard)} transcripts belong to no clip, {unheard[0]!r} first")
-    truth = {
-        candidate: tables.hidden_labels[candidate] for candidate in candidates if candidate in tables.hidden_labels
-    }
+    hidden = tables.hidden_labels
+    truth = {candidate: hidden[key_of(candidate)] for candidate in candidates if key_of(candidate) in hidden}
     return Dataset(name or layout, labels, tuple(clips), truth, tuple(problems), tuple(warnings))
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mer_jax.data.clips import Absent, Clip, Dataset, Problem
+from mer_jax.data.clips import INTENDED, Absent, Clip, Dataset, Problem
 from mer_jax.data.decoding import mapped_array, mapped_crops, media_of, time_limit
 from mer_jax.data.media import Probe, probe
 from mer_jax.data.workers import map_in_workers
@@ -60,7 +60,9 @@ def overview(dataset: Dataset) -> list[str]:
     lines += [f"warning: {text}" for text in warnings(dataset)]
     if dataset.problems:
         how = "`python -m mer_jax.prepare --check` with the same --config lists them and looks into the media"
-        lines.append(f"{len(dataset.problems)} problems in tables and folders; {how}")
+        intended = all(problem.reason.endswith(f"({INTENDED})") for problem in dataset.problems)
+        kind = " that the sample has on purpose" if intended else ""
+        lines.append(f"{len(dataset.problems)} problems in tables and folders{kind}; {how}")
     return lines
 
 
@@ -87,6 +89,9 @@ def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
 
     grouped = defaultdict(list)
     silent = [Problem(c.name, c.split, "text", "empty transcript") for c in dataset.clips if not c.transcript]
+    if silent and len(silent) == len(dataset.clips):  # no text column, or an empty one: nothing about a clip
+        silent = []
+        lines.append("no clip has a transcript")
     for problem in [*dataset.problems, *silent, *problems]:
         kind = problem.reason.partition(" (")[0]  # what is in parentheses is the one clip's
         grouped[problem.modality or "clip", kind].append(problem)
@@ -108,6 +113,10 @@ def warnings(dataset: Dataset) -> list[str]:
         lines.append(f"classes are imbalanced: {most} labelled clips are {largest}, {fewest} {smallest}")
     if few := [label for label, count in counts.items() if count < FEWEST]:
         lines.append(f"fewer than {FEWEST} labelled clips: {', '.join(few)}")
+    if alone := [label for label, count in counts.items() if count == 1]:
+        lines.append(
+            f"a single labelled clip: {', '.join(alone)}, which is held out where networks never saw the class"
+        )
     splits: dict[str, set[str]] = defaultdict(set)
     for clip in dataset.clips:
         if clip.group:

@@ -1,10 +1,15 @@
 """The files that a data set keeps of its clips beside its tables: media, face crops, ready-made features."""
 
+import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from mer_jax.data.clips import Clip, Problem
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import printable
 
 # What FFmpeg opens and people film and record with. Not taken from its demuxers: those of wav, mpg, wmv and amr name no
@@ -24,6 +29,37 @@ SOUND_SUFFIXES = (
     ".weba", ".wv",
 )  # fmt: skip
 MEDIA_SUFFIXES = VIDEO_SUFFIXES + SOUND_SUFFIXES
+SEARCHED = 50  # rows and files among which two similar names are looked for
+
+
+def without_suffix(name: str) -> str:
+    """A clip's name without the suffix of its media file, which tables may write; other dots are the name's own."""
+    path = PurePath(name)
+    return path.stem if path.suffix.lower() in MEDIA_SUFFIXES else name
+
+
+def key_of(name: str) -> str:
+    """What the ways to write one clip's name have in common: "a.mp4" is "a"; in either normal form of Unicode."""
+    return unicodedata.normalize("NFC", without_suffix(name))
+
+
+def forms_of(name: str) -> list[str]:
+    """The names that a clip's files may bear: as it is written first, without a suffix, in both normal forms."""
+    names = (name, without_suffix(name))
+    return list(dict.fromkeys([*names, *(unicodedata.normalize(form, n) for n in names for form in ("NFC", "NFD"))]))
+
+
+def located(root: Path, cell: str) -> Path:
+    """The file that a table's cell names, relative to `root`; also with Windows' backslashes, as a web address has it
+    (%20), or in another normal form of Unicode. The cell as it is written where there is none."""
+    ways = (cell, cell.replace("\\", "/"), unquote(cell))
+    written = [*ways, *(unicodedata.normalize(form, way) for way in ways for form in ("NFC", "NFD"))]
+    return next((root / path for path in written if os.path.isfile(root / path)), root / cell)
+
+
+def media_of_name(media: Mapping[str, Path], name: str) -> Path | None:
+    """The file of a clip's name among those that `media_files` gives."""
+    return media.get(unicodedata.normalize("NFC", name)) or media.get(key_of(name))
 
 
 @dataclass(frozen=True)
@@ -38,19 +74,23 @@ class ClipFiles:
 
     def complete(self, clip: Clip) -> Clip:
         """The clip with its crops and features."""
-        paths = {modality: self.root / "features" / f / f"{clip.name}.npy" for modality, f in self.features.items()}
-        features = {modality: path for modality, path in paths.items() if path.exists()}
+        names, features = forms_of(clip.name), dict[str, Path]()
+        for modality, folder in self.features.items():
+            paths = (self.root / "features" / folder / f"{name}.npy" for name in names)
+            if path := next((path for path in paths if path.exists()), None):
+                features[modality] = path
         return replace(clip, faces=self.crops(clip.name), features=features)
 
     def crops(self, name: str) -> Path | None:
         """A clip's face crops: the baseline's array, or OpenFace's folder of aligned images."""
-        places = (f"{name}/{name}.npy", f"{name}.npy", f"{name}/{name}_aligned", f"{name}_aligned")
-        paths = (self.root / "openface_face" / place for place in places)
+        places = ("{0}/{0}.npy", "{0}.npy", "{0}/{0}_aligned", "{0}_aligned")
+        paths = (self.root / "openface_face" / place.format(form) for form in forms_of(name) for place in places)
         return next((path for path in paths if path.exists()), None)
 
     def featured_names(self) -> set[str]:
         """Names of the clips that have features of any modality."""
-        return {path.stem for f in self.features.values() for path in (self.root / "features" / f).glob("*.npy")}
+        folders = (self.root / "features" / folder for folder in self.features.values())
+        return {key_of(path.stem) for folder in folders for path in folder.glob("[!.]*.npy")}
 
     def problems(self, clips: Sequence[Clip], unused_media: Iterable[str], table: str) -> list[Problem]:
         """Clips that have no files, and files that have no clip.
@@ -62,9 +102,9 @@ class ClipFiles:
         """
         without_media = [clip for clip in clips if clip.media is None and not clip.features]
         without_row = sorted(unused_media)
-        faces = (self.root / "openface_face").glob("*")
-        crops = {path.name.removesuffix(".npy").removesuffix("_aligned") for path in faces}
-        without_clip = sorted(crops - {clip.name for clip in clips} - set(without_row))
+        faces = (self.root / "openface_face").glob("[!.]*")
+        crops = {key_of(path.name.removesuffix(".npy").removesuffix("_aligned")) for path in faces}
+        without_clip = sorted(crops - {key_of(clip.name) for clip in clips} - set(without_row))
         return [
             *(Problem(clip.name, clip.split, None, "row without a clip") for clip in without_media),
             *(Problem(name, "none", None, f"clip without a row in {table}: not used") for name in without_row),
@@ -73,18 +113,60 @@ class ClipFiles:
 
 
 def media_files(folder: Path, problems: list[Problem]) -> dict[str, Path]:
-    """Clip name -> media file, for every media file of a folder (which may be missing); video before sound.
+    """Clip's key (see `key_of`) -> media file, for every media file of a folder (which may be missing); video first.
 
-    Further files of the same name are noted in `problems`.
+    Further files of the same name are noted in `problems`; hidden files (macOS' `._a.mp4`) are none.
     """
     files: dict[str, Path] = {}
-    if not folder.is_dir():
-        return files
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES]
+    paths = [path for path in listing(folder) if is_media(path)]
     for path in sorted(paths, key=lambda path: (path.suffix.lower() in SOUND_SUFFIXES, path.name)):
-        name = printable(path.stem)
+        name = unicodedata.normalize("NFC", printable(path.stem))
         first = files.setdefault(name, path)
         if first is not path:
-            read, other = printable(first.name), printable(path.name)
-            problems.append(Problem(name, "none", None, f"two files ({read} is read, {other} is not)"))
+            problems.append(
+                Problem(
+                    name, "none", None, f"two files ({printable(first.name)} is read, {printable(path.name)} is not)"
+                )
+            )
     return files
+
+
+def is_media(path: Path) -> bool:
+    """Whether a file's name is one of a media file."""
+    return path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith(".")
+
+
+def listing(folder: Path) -> list[Path]:
+    """What is in a folder, in the order of names; nothing where it is missing."""
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def no_media(folder: Path) -> str:
+    """A line about the files of a folder that are no media; empty if all are."""
+    names = [path.name for path in listing(folder) if path.is_file() and not is_media(path)]
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {'file is' if len(names) == 1 else 'files are'} no media: {some}" if names else ""
+
+
+def check_names(folder: Path, clips: Sequence[Clip], media: Mapping[str, Path], table: str) -> list[str]:
+    """A warning where so many rows have no media, and media no row, that their names seem to differ.
+
+    Args:
+        media: what lies in `folder`, by name.
+
+    Raises:
+        DataError: none of the media belongs to a row, though there are both.
+    """
+    used = {clip.media for clip in clips}
+    rows = [clip.name for clip in clips if clip.media is None and not clip.features]
+    files = [path.name for path in media.values() if path not in used]
+    if not rows or len(files) < max(1, len(media) / 4):
+        return []
+    row, file = next(
+        ((row, match[0]) for row in rows[:SEARCHED] if (match := get_close_matches(row, files[:SEARCHED], 1, 0.6))),
+        (rows[0], files[0]),
+    )
+    example = f"do the names differ, as {row!r} in {table} and {file!r} in {folder.name} do?"
+    if len(files) == len(media) and len(rows) == len(clips):
+        raise DataError(f"{folder}: none of its {len(media)} media files belongs to a row: {example}")
+    return [f"rows without media: {len(rows):,}, media without a row: {len(files):,}; {example}"]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mer_jax.data.prepared import Record
 
 SPLITS = ("train", "unlabeled", "test")
+INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
 def unknown_modalities(names: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_jax.data.challenges import MER_FILES, read_mer
-from mer_jax.data.clips import Dataset, unknown_modalities
+from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
@@ -140,7 +140,16 @@ def open_sample(settings: SampleData) -> Dataset:
     if not is_written(root, spec):
         with progress("writing the sample", spec.total, "clip") as bar:
             write_sample(root, spec, bar.update)
-    return replace(read_mer(root, "mer2024", settings.labels, name="bundled sample"), warnings=SAMPLE_WARNINGS)
+    dataset = read_mer(root, "mer2024", settings.labels, name="bundled sample")
+    problems = tuple(replace(problem, reason=f"{problem.reason} ({INTENDED})") for problem in dataset.problems)
+    return replace(dataset, problems=problems, warnings=SAMPLE_WARNINGS)
+
+
+def check_content(dataset: Dataset) -> None:
+    """Raises DataError where no clip has anything to learn from."""
+    if not any(c.media or c.faces or c.features or c.prepared or c.transcript for c in dataset.clips):
+        rows = f"{len(dataset.clips):,} clips, {dataset.clips[0].name!r} first" if dataset.clips else "no clips"
+        raise DataError(f"{dataset.name}: neither media nor features nor texts of its {rows}: nothing to learn from")
 
 
 def check_unchanged(dataset: Dataset, workdir: Path) -> None:

@@ -3,6 +3,8 @@
 Nothing here imports JAX, so that worker processes start fast (mer_jax/data/workers.py).
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from mer_jax.data.media import read_frames, read_sound
 from mer_jax.runtime.files import printable
 from mer_jax.runtime.settings import setting
 
-IMAGE_SUFFIXES = (".bmp", ".jpg", ".png")
+IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
+NUMBERED = re.compile(r"(?<=face)_?(\d+)(?!\d)|(?<=\d)_(\d+)$", re.IGNORECASE)  # frame1_face0, frame0001_0
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,37 @@ def with_face(crops: np.ndarray) -> np.ndarray:
 
 
 def read_images(folder: Path) -> np.ndarray:
-    """OpenFace's folder of aligned images, `frame_det_00_000001.bmp`, ...: those of its first face."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    faces = sorted({path.stem.rpartition("_")[0] for path in paths})
+    """A folder of aligned images in the order of the numbers in their names, uint8 RGB [T, H, W, 3]: the first face's.
+
+    All are read but where the names number several faces of a frame. Images of another size than most are resized.
+    """
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     try:
-        images = [np.asarray(Image.open(p).convert("RGB")) for p in paths if p.stem.rpartition("_")[0] == faces[0]]
-        return with_face(np.stack(images)) if images else np.zeros((0, 1, 1, 3), np.uint8)
+        images = [Image.open(path).convert("RGB") for path in first_face(sorted(paths, key=counting_order))]
+        if not images:
+            return np.zeros((0, 1, 1, 3), np.uint8)
+        size, _ = Counter(image.size for image in images).most_common(1)[0]
+        return with_face(np.stack([np.asarray(i if i.size == size else i.resize(size)) for i in images]))
     except Exception as error:  # Pillow's decoders raise more than OSError
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def counting_order(path: Path) -> list[tuple[str, int]]:
+    """A key by which frame_2 comes before frame_10."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", path.stem)]
+
+
+def first_face(paths: list[Path]) -> list[Path]:
+    """Of images whose names number several faces of a frame, those of the first face; else all of them.
+
+    A number of other names than OpenFace's is a face's where there are at least as many frames as faces, and fewer than
+    images: clip1_0001, clip1_0002, ... and face_0001, face_0002, ... are frames of one face.
+    """
+    if faces := {path: int(match[1]) for path in paths if (match := OPENFACE.search(path.stem))}:
+        return [path for path in paths if faces.get(path) == min(faces.values())]
+    matches = {path: match for path in paths if (match := NUMBERED.search(path.stem))}
+    faces = {path: int(match[1] or match[2]) for path, match in matches.items()}
+    frames = {match.string[: match.start()] + match.string[match.end() :] for match in matches.values()}
+    if len(matches) < len(paths) or not len(set(faces.values())) <= len(frames) < len(paths):
+        return paths
+    return [path for path in paths if faces[path] == min(faces.values())]

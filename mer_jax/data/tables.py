@@ -2,47 +2,86 @@
 
 import csv
 import io
+import re
+import sys
+from collections.abc import Collection
 from pathlib import Path
 
+from mer_jax.data.clip_files import key_of
 from mer_jax.data.clips import Problem
+from mer_jax.data.encodings import decode
+from mer_jax.data.labels import spelling_key
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import shown
 
 UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
 LONGEST_NAME = 200  # bytes
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks of joined files, and what is copied from web pages
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a csv file as dictionaries of stripped strings (UTF-8 with or without BOM, or GB18030).
+def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] = ()) -> list[dict[str, str]]:
+    """Rows of a csv file as dictionaries of stripped strings.
+
+    Its cells are separated by commas, semicolons, tabs or bars, whichever the header shows (or `sep=;` above it). It is
+    UTF-8 or UTF-16, or in an encoding that its text tells (mer_jax/data/encodings.py). The quote that `write_csv` puts
+    before what a spreadsheet would run is taken away.
+
+    Args:
+        columns: those that it must have.
+        optional: those that would be read as well, and may not stand twice either.
 
     Raises:
         DataError: the file is missing, unreadable, or lacks one of `columns`.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a csv with the columns {', '.join(columns)}")
-    raw = path.read_bytes()
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        try:
-            text = raw.decode("gb18030")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: neither UTF-8 nor GB18030 text; save it as UTF-8") from error
+        text, encoding = decode(path.read_bytes())
+    except UnicodeError as error:
+        raise DataError(f"{path}: {error}; save it as UTF-8 (in Excel: Save As, CSV UTF-8)") from error
+    if not encoding.startswith("utf"):
+        print(f"{path}: not UTF-8, read as {encoding}", file=sys.stderr)
+    separator, text = separated_by(text.lstrip(INVISIBLE), columns)
     try:
-        lines = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), strict=True)]
+        parsed = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+        lines = [[shown(cell.strip(BLANK)) for cell in row] for row in parsed]
     except csv.Error as error:
         raise DataError(f"{path}: not a well-formed csv ({error})") from error
     header, *rows = [line for line in lines if any(line)] or [[]]
-    if doubled := [column for column in columns if header.count(column) > 1]:
+    if doubled := [column for column in (*columns, *optional) if header.count(column) > 1]:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
+    if missing := [column for column in dict.fromkeys(columns) if column not in header]:
+        alike = [name for name in header if name and spelling_key(name) in map(spelling_key, missing)]
+        hint = f" (is it {', '.join(map(repr, alike))}?)" if alike else ""
+        has = ", ".join(filter(None, header)) or "none"
+        raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {has}{hint}")
     for row in rows:
         if any(row[len(header) :]):
+            kind = SEPARATORS.get(separator, repr(separator))
             raise DataError(
                 f"{path}: the row of {row[0]!r} has {len(row)} cells under {len(header)} columns; "
-                'put text that holds commas in "quotes"'
+                f'put text that holds {kind} in "quotes"'
             )
-    if missing := [column for column in columns if column not in header]:
-        raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'none'}")
     return [dict(zip(header, row + [""] * len(header), strict=False)) for row in rows]
+
+
+def separated_by(text: str, columns: tuple[str, ...]) -> tuple[str, str]:
+    """The separator that a csv's header shows, and the text from the header on."""
+    first, *rest = text.split("\n", 1) if "\n" in text else text.split("\r", 1)
+    if stated := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):  # as Excel reads and writes it
+        return stated[1], "".join(rest)
+
+    def shows(separator: str) -> tuple[int, int]:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        try:
+            header = next((line for line in lines if any(map(str.strip, line))), [])
+        except csv.Error:
+            return 0, 0
+        return sum(cell.strip(BLANK) in columns for cell in header), len(header)
+
+    return max(SEPARATORS, key=shows), text
 
 
 def named_rows(
@@ -54,13 +93,14 @@ def named_rows(
 ) -> dict[str, tuple[int, dict[str, str]]]:
     """Name of a clip -> number and cells of the first usable row that has it in its `name` column.
 
-    Rows whose name is empty, doubled or cannot name a file, and rows whose `column` is not among `allowed` where that
-    is given, are left out and noted in `problems`.
+    Rows whose name is empty, doubled (see `key_of`) or cannot name a file, and rows whose `column` is not among
+    `allowed` where that is given, are left out and noted in `problems`.
 
     Raises:
         DataError: no row is left of those there are.
     """
     usable: dict[str, tuple[int, dict[str, str]]] = {}
+    names: dict[str, str] = {}  # by what stands for one clip
     before = len(problems)
     for number, row in enumerate(rows, start=2):
         name, place = row["name"], f"{path.name}, row {number}"
@@ -68,13 +108,17 @@ def named_rows(
             reason = f"empty name ({place})"
         elif len(name.encode()) > LONGEST_NAME or name in (".", "..") or not UNUSABLE.isdisjoint(name):
             reason = f"the name cannot be a file's ({place})"
-        elif name in usable:
-            same = column and ("the same" if row[column] == usable[name][1][column] else "another")
-            reason = f"the name stands twice, the first row counts ({place}{same and f', with {same} {column}'})"
+        elif (first := names.get(key_of(name))) is not None:
+            same = column and ("the same" if row[column] == usable[first][1][column] else "another")
+            spelt = f", as {first!a}" if first != name else ""
+            reason = f"the name stands twice, the first row counts ({place}{spelt}{same and f', with {same} {column}'})"
         elif allowed is not None and row[column] not in allowed:
-            reason = f"unknown {column} ({place}: {row[column]!r}; expected one of {', '.join(allowed)})"
+            alike = [label for label in allowed if spelling_key(label) == spelling_key(row[column])]
+            hint = f"{row[column]!r} is another spelling of {alike[0]!r}" if alike else repr(row[column])
+            reason = f"unknown {column} ({place}: {hint}; expected one of {', '.join(allowed)})"
         else:
             usable[name] = number, row
+            names[key_of(name)] = name
             continue
         problems.append(Problem(name or "?", "none", None, reason))
     if rows and not usable:

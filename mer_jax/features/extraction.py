@@ -30,7 +30,8 @@ IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
 def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: ExtractionSettings) -> Features:
     """Features of every clip, from the run's store where they are there already. Zeros with a reason where absent."""
     folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
-    with progress(f"{encoder.modality} features", len(own_part(clips)), "clip") as bar:
+    unit = "clip" if len({clip.name for clip in clips}) == len(clips) else "clip or copy"
+    with progress(f"{encoder.modality} features", len(own_part(clips)), unit) as bar:
         extract(clips, encoder, FeatureStore(folder), settings, bar.update)
     meet(folder.name)
     return FeatureStore(folder).features([encoder.key(clip) for clip in clips])

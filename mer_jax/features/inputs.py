@@ -14,7 +14,7 @@ import numpy as np
 from mer_jax.data.clips import Clip, Dataset, Problem
 from mer_jax.data.corruptions import CorruptionsSettings, corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
-from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData, check_unchanged, open_dataset
+from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData, check_content, check_unchanged, open_dataset
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
@@ -124,9 +124,11 @@ def run_dataset(settings: InputSettings, workdir: Path) -> Dataset:
     """The data set as every stage of a run sees it: with the test clips corrupted as the settings say.
 
     Raises:
-        DataError: the data set is not there, or not the one that the workdir's run began with.
+        DataError: the data set is not there, has nothing to learn from, or is not the one that the workdir's run began
+            with.
     """
     with first_host_first("data"):
         dataset = open_dataset(settings.variant, settings.data)
+        check_content(dataset)
         check_unchanged(dataset, workdir)
     return corrupt(dataset, settings.corruptions.evaluation, settings.seed)

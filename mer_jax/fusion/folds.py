@@ -7,7 +7,7 @@ import numpy as np
 
 from mer_jax.data.clips import Dataset
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.files import write_csv
 from mer_jax.runtime.settings import setting
 
 
@@ -41,9 +41,8 @@ def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path
     labels = np.array([dataset.labels.index(clip.label) for clip in clips])
     groups = np.array([clip.group or clip.name for clip in clips])
     fold_of = make_folds(labels, settings.folds, seed, groups)
-    with write_whole(workdir / "folds.csv") as file:
-        file.write("name,fold\n")
-        file.writelines(f"{clip.name},{fold}\n" for clip, fold in zip(clips, fold_of, strict=True))
+    rows = ((clip.name, str(fold)) for clip, fold in zip(clips, fold_of, strict=True))
+    write_csv(workdir / "folds.csv", ("name", "fold"), rows)
     return Folds(np.array(positions), labels, fold_of)
 
 

@@ -4,12 +4,17 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 from mer_jax.runtime.errors import DataError
+
+HARMFUL = re.compile(r"\A(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)('*[=+\-@\t\r＝＋－＠])")
+HARMLESS = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
 
 @contextmanager
@@ -57,11 +62,25 @@ def finite(content: Any) -> Any:
 
 
 def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Writes a table, whole or not at all."""
+    """Writes a table, whole or not at all; see `csv_text`."""
     with write_whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        file.write(csv_text(header, rows))
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table as csv. What a spreadsheet would run and is no number gets a quote before it: "'=1+1".
+
+    See https://owasp.org/www-community/attacks/CSV_Injection; `shown` takes the quote away.
+    """
+    lines = list[str]()
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")  # so that it quotes both
+    writer.writerows([HARMFUL.sub(r"'\1", cell) for cell in row] for row in (header, *rows))
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
+
+
+def shown(cell: str) -> str:
+    """A cell of a csv without the quote that keeps a spreadsheet from running it."""
+    return cell[1:] if HARMLESS.match(cell) else cell
 
 
 def printable(name: str | Path) -> str:

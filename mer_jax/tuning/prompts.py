@@ -1,5 +1,6 @@
 """A run's video encoder: its prompts are trained once on the labelled clips, and loaded by whatever comes later."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,11 +35,11 @@ from mer_jax.tuning.trainer import TuneSettings, prompt_sets, tune
 
 
 class TunedPrompts(NamedTuple):
-    """Trained prompts and how they compare."""
+    """Trained prompts and how they compare; the plain encoder alone where no labelled clip has frames."""
 
     encoder: Encoder
-    scores: dict[str, Any]  # the report's `video` section
-    curves: dict[str, Any]  # the report's tuning curves
+    scores: dict[str, Any] | None = None  # the report's `video` section
+    curves: dict[str, Any] | None = None  # the report's tuning curves
 
 
 @dataclass
@@ -91,6 +92,9 @@ class PromptTuning:
         seed, encoder = self.inputs.seed, self.plain_encoder()
         features = encode(clips, encoder, self.workdir, self.inputs.extraction)
         with_frames = np.flatnonzero(features.present)
+        if not with_frames.size:
+            print("  no labelled clip has frames: no prompts are tuned", file=sys.stderr)
+            return TunedPrompts(encoder)
         embeddings = np.asarray(features.embeddings)[with_frames]
         clips, labels, fold_of = [clips[int(i)] for i in with_frames], labels[with_frames], fold_of[with_frames]
         plain = self.build(named_key(seed), prompted=False)
@@ -126,10 +130,13 @@ class PromptTuning:
 
 
 def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
-    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]."""
+    """Mean WAF over folds of logistic regression on frozen embeddings [N, P]; of one class, that class."""
     scores = []
     for fold in (fold_of == number for number in np.unique(fold_of)):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        predictions = probe.fit(embeddings[~fold], labels[~fold]).predict(embeddings[fold])
+        if len(np.unique(labels[~fold])) < 2:  # which a regression refuses
+            predictions = np.full(fold.sum(), labels[~fold][0] if not fold.all() else 0)
+        else:
+            predictions = probe.fit(embeddings[~fold], labels[~fold]).predict(embeddings[fold])
         scores.append(float(weighted_f1(labels[fold], predictions, int(labels.max()) + 1)))
     return float(np.mean(scores))

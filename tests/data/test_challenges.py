@@ -153,3 +153,33 @@ def test_a_candidate_that_is_labelled_is_taken_as_labelled(tmp_path):
     reason = "both labelled and a candidate, taken as labelled (track1_track2_candidate.csv)"
     assert Problem("a", "train", None, reason) in dataset.problems
     assert dataset.name == "mer2026" and dataset.warnings == MER_FILES["mer2026"].warnings != ()
+
+
+def test_tables_and_media_of_one_clip_meet_however_each_writes_its_name(tmp_path):
+    for folder, name in (
+        ("video-labeled", "a"),
+        ("video-labeled", "e\u0301"),
+        ("video-unlabeled", "t"),
+        ("video-unlabeled", "u"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.mp4").touch()
+    (tmp_path / "label-disdim.csv").write_text("name,discrete\na.mp4,happy\né,neutral\n", "utf-8")
+    (tmp_path / "label-transcription.csv").write_text("name,chinese\na,hi\ne\u0301.mp4,ho\nt,nan\nu.wav,yes\n", "utf-8")
+    (tmp_path / "label-test.csv").write_text("name,discrete\nt.mp4,happy\n")
+    (tmp_path / "label-unlabeled.csv").write_text("name,discrete\nu.mp4,neutral\n")
+    dataset = read_mer(tmp_path, "mer2024", LABELS)
+    assert [(clip.name, clip.split, clip.label, clip.transcript, clip.media.stem) for clip in dataset.clips] == [
+        ("a.mp4", "train", "happy", "hi", "a"),
+        ("é", "train", "neutral", "ho", "e\u0301"),
+        ("t.mp4", "test", None, "", "t"),
+        ("u", "unlabeled", None, "yes", "u"),
+    ]
+    assert dataset.truth == {"t.mp4": "happy", "u": "neutral"} and not dataset.warnings
+    assert dataset.problems == (Problem("t", "none", "text", "no text: a marker of what is missing ('nan')"),)
+
+
+def test_labelled_media_that_match_no_row_stop_at_once(mer2024):
+    (mer2024 / "label-disdim.csv").write_text("name,discrete\nclip_a,happy\nclip_b,neutral\n")
+    with pytest.raises(DataError, match=r"video-labeled: none of its 3 media .* in label-disdim.csv and '.*\.mp4'"):
+        read_mer(mer2024, "mer2024", LABELS)

@@ -1,7 +1,9 @@
 """The report on a data set: everything counted, every defect named."""
 
+from dataclasses import replace
+
 from mer_jax.data.check import FEWEST, IMBALANCE, overview, probe_media, report, warnings
-from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.clips import INTENDED, Clip, Dataset, Problem
 from mer_jax.data.folder import COLUMNS, read_folder
 from tests.data.media_files import numbered_frames, tone, write_video
 from tests.data.test_sound import write_tracks
@@ -88,6 +90,8 @@ def test_warnings_begin_where_they_say():
     assert FEWEST == IMBALANCE == 10
     assert warnings(labelled(x=10, y=99)) == []
     assert warnings(labelled(x=10, y=100)) == ["classes are imbalanced: 100 labelled clips are y, 10 x"]
+    alone = "a single labelled clip: x, which is held out where networks never saw the class"
+    assert alone in warnings(labelled(x=1, y=2)) and not any("single" in line for line in warnings(labelled(x=2, y=0)))
     assert warnings(labelled(x=9, y=89, z=0)) == [
         "classes are imbalanced: 89 labelled clips are y, 0 z",
         "fewer than 10 labelled clips: x, z",
@@ -105,3 +109,16 @@ def test_what_is_wrong_most_often_comes_first_and_is_shown_in_part():
         "          a, train",
     ]
     assert report(labelled(x=0), [])[-1] == "no problems found"
+
+
+def test_without_any_transcript_one_line_says_so():
+    lines = report(labelled(x=2, y=2), [])
+    assert lines[-2:] == ["no clip has a transcript", "no problems found"]
+    assert not any("empty transcript" in line for line in lines)
+
+
+def test_problems_on_purpose_alarm_nobody():
+    problems = (Problem("a", "train", None, f"odd ({INTENDED})"), Problem("b", "train", None, "odd"))
+    intended, mixed = (overview(replace(labelled(x=2), problems=some))[-1] for some in (problems[:1], problems))
+    assert intended.startswith("1 problems in tables and folders that the sample has on purpose; ")
+    assert mixed.startswith("2 problems in tables and folders; ")

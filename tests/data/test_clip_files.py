@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from mer_jax.data.clip_files import MEDIA_SUFFIXES, ClipFiles, media_files
+import pytest
+
+from mer_jax.data.clip_files import MEDIA_SUFFIXES, ClipFiles, key_of, media_files, media_of_name
 from mer_jax.data.clips import Clip, Problem
 
 
@@ -82,3 +84,33 @@ def test_a_name_that_is_no_utf_8_can_be_written(tmp_path):
     problems = []
     assert media_files(tmp_path, problems) == {r"\xff": tmp_path / os.fsdecode(b"\xff.mp4")}
     assert problems[0].reason == r"two files (\xff.mp4 is read, \xff.wav is not)"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("a", "a"), ("a.mp4", "a"), ("a.MP4", "a"), ("S01.E02", "S01.E02"), (".mp4", ".mp4"), ("e\u0301.wav", "é")],
+)
+def test_what_stands_for_a_clip(name, key):
+    assert key_of(name) == key
+
+
+def test_a_name_is_a_files_whole_before_it_loses_a_suffix(tmp_path):
+    for name in ("a.ts.mp4", "a.mp4", "._a.mkv"):
+        (tmp_path / name).touch()
+    media = media_files(tmp_path, problems := [])
+    assert not problems and set(media) == {"a", "a.ts"}
+    assert media_of_name(media, "a.ts").name == "a.ts.mp4"
+    assert media_of_name(media, "a.mkv").name == "a.mp4"
+    assert media_of_name(media, "b") is None
+
+
+def test_crops_and_features_of_names_with_a_suffix(tmp_path):
+    (tmp_path / "openface_face" / "a_aligned").mkdir(parents=True)
+    (tmp_path / "openface_face" / ".hidden").touch()
+    (tmp_path / "features" / "au").mkdir(parents=True)
+    for name in ("a", "._a"):
+        (tmp_path / "features" / "au" / f"{name}.npy").touch()
+    files = ClipFiles(tmp_path, {"image": "au"})
+    clip = files.complete(Clip("a.mp4", "train"))
+    assert (clip.faces.name, clip.features["image"].name) == ("a_aligned", "a.npy")
+    assert files.featured_names() == {"a"} and files.problems([clip], [], "t.csv") == []

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.data.dataset import FolderData, RootData, check_unchanged, open_dataset
+from mer_jax.data.dataset import FolderData, RootData, check_content, check_unchanged, open_dataset
 from mer_jax.data.prepared import INDEX_COLUMNS
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, write_csv
@@ -34,3 +34,10 @@ def test_the_sound_of_a_prepared_set_is_chosen(tmp_path):
     assert open_dataset("prepared", RootData(root=str(tmp_path))).clips[0].name == "a"
     with pytest.raises(DataError, match=r"chosen when it was prepared: leave data\.audio_track empty"):
         open_dataset("prepared", RootData(root=str(tmp_path), audio_track="1"))
+
+
+def test_clips_without_anything_to_learn_from_are_an_error():
+    bare = Dataset("d", ("x", "y"), (Clip("a", "train", label="x"), Clip("b", "train", label="y")), {})
+    with pytest.raises(DataError, match=r"^d: neither media nor features nor texts of its 2 clips, 'a' first"):
+        check_content(bare)
+    check_content(replace(bare, clips=(*bare.clips, Clip("c", "test", transcript="hi"))))

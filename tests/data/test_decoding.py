@@ -41,6 +41,43 @@ def test_images_of_the_first_face_without_the_black_ones(tmp_path):
     assert faces[:, 0, 0, 0].tolist() == [10, 30]
 
 
+def image_folder(folder, names):
+    """Images whose grey value is 10 times their place in the list, from 1; the values that are read of them."""
+    for number, name in enumerate(names, start=1):
+        picture = Image.fromarray(np.full((4, 4, 3), 10 * number, np.uint8))
+        picture.save(folder / name, format="PNG")
+    return [value // 10 for value in clip_faces(Clip("a", "train", faces=folder))[:, 0, 0, 0].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["00001_face.png", "00002_face.png"], [1, 2]),
+        (["frame0001_0.png", "frame0002_0.png", "frame0003_0.png"], [1, 2, 3]),
+        (["frame0001_0.png", "frame0001_1.png", "frame0002_0.png", "frame0002_1.png"], [1, 3]),
+        (["frame0001_3.png", "frame0002_5.png"], [1, 2]),  # one a frame
+        (["1_face0.png", "1_face1.png", "2_face0.png"], [1, 3]),
+        (["face_0001.png", "face_0002.png"], [1, 2]),
+        (["clip1_0001.png", "clip1_0002.png", "clip1_0003.png"], [1, 2, 3]),
+        (["s1_001.png", "s1_002.png", "s1_003.png", "s2_001.png", "s2_002.png", "s2_003.png"], [1, 2, 3, 4, 5, 6]),
+        (["frame_10.png", "frame_2.png", "frame_1.png"], [3, 2, 1]),
+        (["a.JPEG", "b.webp", "c.JPG", "d.tif", "e.bmp"], [1, 2, 3, 4, 5]),
+        (["frame_det_00_000001.bmp", "frame_det_01_000001.bmp", "mean.png"], [1]),
+    ],
+)
+def test_every_frames_crop_is_read_in_the_order_of_numbers(tmp_path, names, places):
+    (tmp_path / "._frame.png").write_bytes(b"of macOS")
+    (tmp_path / "Thumbs.db").write_bytes(b"of Windows")
+    assert image_folder(tmp_path, names) == places
+
+
+def test_images_of_another_size_than_most_are_resized(tmp_path):
+    for number, side in enumerate((6, 8, 8)):
+        Image.fromarray(np.full((side, side, 3), 50, np.uint8)).save(tmp_path / f"{number}.png")
+    faces = clip_faces(Clip("a", "train", faces=tmp_path))
+    np.testing.assert_array_equal(faces, np.full((3, 8, 8, 3), 50, np.uint8))
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY\1\0", b"\x80\4K\1."])
 def test_what_is_no_array_is_absent(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)

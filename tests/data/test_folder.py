@@ -1,5 +1,7 @@
 """Anyone's folder -> clips: splits, hidden labels, columns by other names, rows that cannot be taken as they are."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,11 @@ def test_folder(tmp_path):
     [
         ("name,label\na,x\nb,x\n", "holds 1 labels"),
         ("name,other\na,x\n", "no column 'label'"),
-        ("name,label,split\na,x,dev\nb,y,train\n", "unknown split 'dev'"),
+        ("name,label,split\na,x,dev\nb,y,train\n", "row 2: unknown split 'dev'; expected .*; write train: folds of it"),
+        ("name,label,split\na,x,Val\nb,y,train\n", "unknown split 'Val'; .*; write train"),
+        ("name,label,split\na,x,rest\nb,y,train\n", "unknown split 'rest'; expected train, unlabeled, test$"),
+        ("name,label\na,x\nb,X\nc,NaN\n", "holds 1 labels"),
+        ("name,label,text,text\na,x,,\nb,y,,\n", "'text' stands twice"),
     ],
 )
 def test_folder_errors(tmp_path, rows, message):
@@ -83,7 +89,103 @@ def test_a_row_may_say_where_its_media_lie(tmp_path):
     a, b, c = dataset.clips
     assert (a.media, b.media, c.media) == (tmp_path / "elsewhere" / "b.mp4", tmp_path / "media" / "b.mp4", None)
     assert dataset.problems == (
-        Problem("c", "train", None, "row without a clip"),
+        Problem("c", "train", None, f"row without a clip (no file {tmp_path / 'elsewhere' / 'gone.mp4'})"),
         Problem("a", "none", None, "clip without a row in clips.csv: not used"),
     )
     assert dataset.name == tmp_path.name and not dataset.truth
+
+
+def folder(root, rows, *files):
+    """A folder data set of empty files."""
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    (root / "clips.csv").write_text(rows, "utf-8")
+    return read_folder(root, OWN_COLUMNS, {})
+
+
+def test_names_with_their_files_suffix_meet_them_and_stay_as_they_are_written(tmp_path):
+    rows = "name,label\na.mp4,x\nb.MOV,y\nS01.E02,x\nc,y\n"
+    dataset = folder(tmp_path, rows, *(f"media/{name}.mp4" for name in ("a", "b", "c", "S01.E02", "S01")))
+    assert [clip.name for clip in dataset.clips] == ["a.mp4", "b.MOV", "S01.E02", "c"]
+    assert [clip.media.name for clip in dataset.clips] == ["a.mp4", "b.mp4", "S01.E02.mp4", "c.mp4"]
+    assert [problem.name for problem in dataset.problems] == ["S01"]
+
+
+@pytest.mark.parametrize(("row", "file"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_meet_in_either_normal_form(tmp_path, row, file):
+    written, lying = (unicodedata.normalize(form, "né 한") for form in (row, file))
+    dataset = folder(
+        tmp_path, f"name,label\n{written},x\nb,y\n", f"media/{lying}.mp4", "media/b.mp4", f"openface_face/{lying}.npy"
+    )
+    clip = dataset.clips[0]
+    assert clip.name == written and not dataset.problems
+    assert (clip.media.name, clip.faces.name) == (f"{lying}.mp4", f"{lying}.npy")
+
+
+def test_markers_of_what_is_missing_are_no_label_group_split_file_or_text(tmp_path):
+    rows = "name,label,split,group,text,file\na,x,,NaN,nan,\nb,y,Test,g,None,NA\nc,N/A,null,g,,\nd,x,,-,,\n"
+    dataset = folder(tmp_path, rows)
+    assert dataset.labels == ("x", "y")
+    assert [(clip.split, clip.label, clip.group, clip.transcript) for clip in dataset.clips] == [
+        ("train", "x", None, ""),
+        ("test", None, "g", "None"),  # which people say
+        ("unlabeled", None, "g", ""),
+        ("train", "x", None, ""),
+    ]
+    said = [(problem.name, problem.reason) for problem in dataset.problems if "marker" in problem.reason]
+    assert ("c", "no label: a marker of what is missing (clips.csv, row 4: 'N/A')") in said
+    assert [name for name, _ in said] == ["a", "a", "b", "c", "c", "d"]
+
+
+def test_none_in_small_letters_is_a_label_and_said_to_be_one(tmp_path):
+    dataset = folder(tmp_path, "name,label\na,none\nb,happy\n")
+    assert dataset.labels == ("happy", "none")
+    assert "'none' is taken as a label like any other" in dataset.warnings[0]
+
+
+def test_of_one_label_in_two_spellings_the_rarer_is_none(tmp_path):
+    dataset = folder(tmp_path, "name,label,split\na,happy,\nb,Happy,train\nc,happy,\nd,sad,\ne,HAPPY,test\n")
+    assert dataset.labels == ("happy", "sad") and not dataset.truth
+    assert [clip.label for clip in dataset.clips] == ["happy", None, "happy", "sad", None]
+    assert [clip.split for clip in dataset.clips] == ["train", "unlabeled", "train", "train", "test"]
+    of_b = "(clips.csv, row 3: 'Happy' in 1 rows, 'happy' in 2)"
+    assert Problem("b", "none", None, f"one label in two spellings, the rarer is taken as no label {of_b}") in (
+        dataset.problems
+    )
+    assert [warning[:40] for warning in dataset.warnings] == [
+        "'Happy' (1 rows) and 'happy' (2) are one",
+        "'HAPPY' (1 rows) and 'happy' (2) are one",
+    ]
+
+
+def test_media_that_match_no_row_stop_at_once(tmp_path):
+    with pytest.raises(
+        DataError, match=r"none of its 2 media files .* as '1' in clips.csv and '00001.mp4' in media do"
+    ):
+        folder(tmp_path, "name,label\n1,x\n2,y\n", "media/00001.mp4", "media/00002.mp4")
+
+
+def test_names_that_seem_to_differ_are_said_with_an_example_of_both(tmp_path):
+    whole = [f"media/{i}.mp4" for i in range(3)]
+    dataset = folder(tmp_path, "name,label\n0,x\n1,y\n2,x\nclip_7,y\n", *whole, "media/clip7.mp4")
+    assert dataset.warnings == (
+        "rows without media: 1, media without a row: 1; "
+        "do the names differ, as 'clip_7' in clips.csv and 'clip7.mp4' in media do?",
+    )
+    dataset = folder(tmp_path, "name,label\n0,x\n1,y\n2,x\nclip7,y\n3,x\n")  # a row alone is no mismatch
+    assert dataset.warnings == ()
+
+
+def test_what_is_no_media_is_said_in_one_line(tmp_path):
+    files = ("media/a.mp4", "media/._a.mp4", "media/.DS_Store", "media/notes.txt", "media/z.txt")
+    dataset = folder(tmp_path, "name,label\na,x\nb,y\n", *files)
+    reason = "files beside the media (4 files are no media: .DS_Store, ._a.mp4, notes.txt, ...)"
+    assert Problem("media", "none", None, reason) in dataset.problems
+    assert dataset.clips[0].media.name == "a.mp4"
+
+
+@pytest.mark.parametrize("cell", ["in\\a b.mp4", "in/a%20b.mp4", "in/a b.mp4"])
+def test_a_file_may_be_written_as_other_systems_do(tmp_path, cell):
+    dataset = folder(tmp_path, f"name,label,file\na,x,{cell}\nb,y,\n", "in/a b.mp4")
+    assert dataset.clips[0].media == tmp_path / "in" / "a b.mp4"

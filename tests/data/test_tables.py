@@ -1,9 +1,12 @@
 """Csv reading: encodings, and errors that name the file and the row."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mer_jax.data.tables import LONGEST_NAME, named_rows, read_mapping, read_names, read_table
+from mer_jax.data.tables import BLANK, LONGEST_NAME, named_rows, read_mapping, read_names, read_table
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import csv_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -45,7 +48,7 @@ def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_table(tmp_path / "none.csv", ("name",))
     (tmp_path / "b.csv").write_bytes(b"name\xff\xff\xff\x81")
-    with pytest.raises(DataError, match="neither UTF-8 nor GB18030"):
+    with pytest.raises(DataError, match=r"b\.csv: neither UTF-8 nor GB18030, BIG5, .*; save it as UTF-8"):
         read_table(tmp_path / "b.csv", ("name",))
 
 
@@ -97,3 +100,87 @@ def test_text_of_any_encoding_is_stripped_but_not_changed(tmp_path):
     for raw in (b"\xef\xbb\xbf name ,x\n a , \xe4\xbd\xa0 \n", b"name,x\na,\xc4\xe3\n"):
         path.write_bytes(raw)
         assert read_table(path, ("name", "x")) == [{"name": "a", "x": "你"}]
+
+
+def test_an_encoding_that_is_told_is_said(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_bytes("name,x\na,une dépêche arrivée\n".encode("cp1252"))
+    assert read_table(path, ("name",)) == [{"name": "a", "x": "une dépêche arrivée"}]
+    assert capsys.readouterr().err == f"{path}: not UTF-8, read as cp1252\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "row"),
+    [
+        ("name;label\na;x, y\n", ("name", "label"), {"name": "a", "label": "x, y"}),
+        ("name\tlabel\na\tx\n", ("name", "label"), {"name": "a", "label": "x"}),
+        ('"name";"la,bel"\na;x\n', ("name", "la,bel"), {"name": "a", "la,bel": "x"}),
+        ("name;label;more,or\na;x;\n", ("name",), {"name": "a", "label": "x", "more,or": ""}),
+        ("sep=;\r\nname;label\r\na;x\r\n", ("name",), {"name": "a", "label": "x"}),
+        ("name\na;x\n", ("name",), {"name": "a;x"}),  # by the header, not by what stands below
+        ("name,label\ra,x\r", ("name",), {"name": "a", "label": "x"}),
+        ('name, label\na, "x, y"\n', ("name",), {"name": "a", "label": "x, y"}),
+        ("\ufeff\ufeffname,\ufefflabel\na\u200b,\xa0x\n", ("name", "label"), {"name": "a", "label": "x"}),
+        (",name,label,\n0,a,x,\n", ("name", "label"), {"": "", "name": "a", "label": "x"}),
+    ],
+)
+def test_separators_and_what_other_programs_leave(tmp_path, content, columns, row):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content.encode())
+    assert read_table(path, columns) == [row]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Name,Label\na,x\n", r"no column 'name', 'label'; it has Name, Label \(is it 'Name', 'Label'\?\)$"),
+        ("# ours\nname,label\na,x\n", "no column 'name', 'label'; it has # ours$"),
+        ("name;label\na;x;y\n", "3 cells under 2 columns; put text that holds semicolons"),
+        ("name,label\na," + "x" * 200_000, "not a well-formed csv"),
+    ],
+)
+def test_tables_that_cannot_be_read_say_why(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_table(path, ("name", "label", "label"))
+
+
+def test_a_column_that_may_be_read_stands_once(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name,text,text,note,note\na,hi,,1,2\n")
+    with pytest.raises(DataError, match="'text' stands twice"):
+        read_table(path, ("name",), ("text",))
+    assert read_table(path, ("name",))[0]["name"] == "a"
+
+
+def test_one_name_written_in_two_ways_stands_twice(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name\na\na.mp4\nS01.E02\nS01.E03\né\ne\u0301\n", "utf-8")
+    problems = []
+    assert read_names(path, problems) == ["a", "S01.E02", "S01.E03", "é"]
+    assert [problem.reason for problem in problems] == [
+        "the name stands twice, the first row counts (t.csv, row 3, as 'a')",
+        r"the name stands twice, the first row counts (t.csv, row 7, as '\xe9')",
+    ]
+
+
+def test_a_label_in_another_spelling_is_called_so(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name,discrete\na,happy\nb,Happy\n")
+    problems = []
+    assert read_mapping(path, "discrete", problems, ("happy", "sad")) == {"a": "happy"}
+    assert "'Happy' is another spelling of 'happy'; expected one of happy, sad" in problems[0].reason
+
+
+CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1)
+ODD_CELLS = st.builds("{}{}".format, st.sampled_from(["=", "+", "-", "@", "'", "'=", '"', ",", ";", "\n", ""]), CELLS)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(ODD_CELLS, CELLS), min_size=1, max_size=5))
+def test_what_is_written_is_read_back(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    stripped = [tuple(cell.strip(BLANK) or "a" for cell in row) for row in rows]
+    path.write_text(csv_text(("name", "label"), stripped), "utf-8", newline="")
+    assert [tuple(row.values()) for row in read_table(path, ("name", "label"))] == stripped

@@ -4,6 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.data.tables import read_table
 from mer_jax.fusion.folds import FoldSettings, make_folds, run_folds
 from mer_jax.runtime.errors import DataError
 
@@ -81,3 +82,11 @@ def test_a_runs_folds_are_by_its_seed(tmp_path):
 def test_without_a_label_there_are_no_folds(tmp_path):
     with pytest.raises(DataError, match="toy: no labelled clip"):
         run_folds(Dataset("toy", ("x", "y"), (Clip("a", "test"),), {}), FoldSettings(), 0, tmp_path)
+
+
+def test_any_names_stand_whole_in_the_file_of_folds(tmp_path):
+    names = ["a,b", 'c"d', "=e", "f"]
+    clips = tuple(Clip(name, "train", label="xy"[i % 2]) for i, name in enumerate(names))
+    folds = run_folds(Dataset("toy", ("x", "y"), clips, {}), FoldSettings(folds=2), 0, tmp_path)
+    rows = read_table(tmp_path / "folds.csv", ("name", "fold"))
+    assert [(row["name"], int(row["fold"])) for row in rows] == list(zip(names, folds.fold_of, strict=True))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import cache_folder, dump_json, load_json, printable, write_whole
+from mer_jax.runtime.files import cache_folder, csv_text, dump_json, load_json, printable, shown, write_csv, write_whole
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):
@@ -76,3 +76,20 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, variables, folder)
 def test_names_that_are_no_utf_8_can_be_written():
     assert printable(Path(os.fsdecode(b"a\xff.mp4"))) == "a\\xff.mp4"
     assert printable("情感 é.mp4") == "情感 é.mp4"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "＝1+1", "'=1", "''@", "-1+1", "=", "-"])
+def test_what_a_spreadsheet_would_run_gets_a_quote(cell):
+    """As OWASP advises against csv injection; unlike pandas and the csv module, which write it as it is."""
+    row = csv_text(("a", "b"), [(cell, "")]).removeprefix("a,b\n")
+    assert row.lstrip('"').startswith(f"'{cell}") and shown(f"'{cell}") == cell
+
+
+@pytest.mark.parametrize("cell", ["-0.5", "+1", "-1e-05", "a=b", "'a", "", "'", "你好", "1-2"])
+def test_numbers_and_plain_text_stay(cell):
+    assert csv_text(("a", "b"), [(cell, "")]) == f"a,b\n{cell},\n" and shown(cell) == cell
+
+
+def test_line_ends_inside_cells_are_quoted(tmp_path):
+    write_csv(tmp_path / "t.csv", ("a", "b"), [("x\ry", "x\ny"), ('"', ",")])
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x\ry","x\ny"\n"""",","\n'

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mer_jax.checkpoints.pytrees import load_trained
+from mer_jax.data.clips import Clip
 from mer_jax.features import encoders
 from mer_jax.features.encoders import EncoderSettings, VideoSettings
 from mer_jax.features.extraction import encode
@@ -119,6 +120,14 @@ def test_all_labelled_clips_train_one_set_that_is_scored_on_all_of_them(clips, t
     assert found.encoder.fingerprint == tuning(tmp_path, mode="all_labelled").trained_encoder().fingerprint
 
 
+def test_without_frames_nothing_is_tuned_and_the_plain_encoder_is_left(tmp_path, capsys):
+    sounds = [Clip(str(i), "train", label=str(i % 2)) for i in range(12)]
+    found = tuning(tmp_path).tune(sounds, LABELS, FOLDS)
+    assert (found.scores, found.curves) == (None, None) and found.encoder.modality == "video"
+    assert "no labelled clip has frames" in capsys.readouterr().err
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_a_linear_probe_is_scored_on_the_fold_that_it_has_not_seen():
     """One number tells the classes apart, but in fold 0 the wrong way round: there nothing is right, elsewhere all."""
     labels, fold_of = np.arange(16) % 2, np.arange(16) // 4
@@ -126,3 +135,10 @@ def test_a_linear_probe_is_scored_on_the_fold_that_it_has_not_seen():
     embeddings = np.stack([numbers, np.ones(16)], axis=1)
     assert linear_probe(embeddings, labels, fold_of) == 0.75
     assert linear_probe(np.stack([2.0 * labels, np.ones(16)], axis=1), labels, fold_of) == 1.0
+
+
+def test_a_linear_probe_of_one_class_predicts_it():
+    embeddings = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    assert linear_probe(embeddings, np.array([0, 1]), np.array([0, 1])) == 0.0
+    assert linear_probe(embeddings, np.array([0, 0]), np.array([0, 1])) == 1.0
+    assert linear_probe(embeddings, np.array([0, 0]), np.array([1, 1])) == 1.0
