@@ -83,8 +83,8 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
             if others := no_media(entry):
                 print(f"{entry}: {others}", file=sys.stderr)
             if not files:
-                others = len(MEDIA_SUFFIXES) - 2
-                raise DataError(f"{entry}: no media file in it (looked for .mp4, .wav and {others} other suffixes)")
+                suffixes = f".mp4, .wav and {len(MEDIA_SUFFIXES) - 2} other suffixes"
+                raise DataError(f"{entry}: no media file in it (looked for {suffixes})")
             yield from map(File, files)
         elif entry.suffix.lower() == ".csv":
             for row in read_table(entry, ("file",), ("text", "group")):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ class Mer(FileReaderBuilder):
             if there != {name: content.encode() for name, content in expected.items()}:
                 print(f"{source} or the settings have changed since {version} was made: made anew", file=sys.stderr)
                 shutil.rmtree(version)
-        with redirect_stdout(io.StringIO()):  # where TFDS tells of downloads that there are none of
+        with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
             self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):

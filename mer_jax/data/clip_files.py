@@ -123,11 +123,8 @@ def media_files(folder: Path, problems: list[Problem]) -> dict[str, Path]:
         name = unicodedata.normalize("NFC", printable(path.stem))
         first = files.setdefault(name, path)
         if first is not path:
-            problems.append(
-                Problem(
-                    name, "none", None, f"two files ({printable(first.name)} is read, {printable(path.name)} is not)"
-                )
-            )
+            read, other = printable(first.name), printable(path.name)
+            problems.append(Problem(name, "none", None, f"two files ({read} is read, {other} is not)"))
     return files
 
 
