@@ -66,7 +66,6 @@ def main() -> None:
     if changed := changes(workdir):
         for name in changed if begun else ():
             print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
-        check_encoders(run.settings.encoders, run.settings.encoded)
         train(run)
     print(headline(load_json(finished), workdir / "report" / "index.html"))
 
@@ -79,6 +78,7 @@ def train(run: Run[Settings]) -> None:
 
     with run.stage("data"):
         dataset = run_dataset(settings, workdir)
+        check_encoders(settings.encoders, settings.encoded)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
         print("\n".join(f"  {line}" for line in overview(dataset)), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)

@@ -5,6 +5,7 @@ A port declares a table of `Rule`s beside its module: one line per kind of tenso
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,10 +180,38 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
             f"{file}: quantization_config (quant_method {method}): quantised weights are not supported; use the "
             "checkpoint that they were made from."
         )
+    check_sizes(file, fields)
     try:
         return classes[model_type].from_pretrained(folder)
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
+
+
+SIZES = re.compile(r"(hidden|intermediate|vocab|image|patch|head|projection|conv)_(size|dim)|num_.*_(layers|heads)")
+"""Fields of a config that say how large a network is."""
+SLACK = 2**20  # more than the weights' bytes that such a field may say, and does no harm
+
+
+def check_sizes(file: Path, fields: Mapping[str, Any]) -> None:
+    """Compares the sizes that a `config.json` claims with those of the weights beside it, before any is allocated.
+
+    Raises:
+        DataError: a network of these sizes has more numbers than the files have bytes, or none.
+    """
+    weights = sum(path.stat().st_size for suffix in ("safetensors", "bin") for path in file.parent.glob(f"*.{suffix}"))
+    sizes = {name: value for name, value in fields.items() if SIZES.fullmatch(name) and value is not None}
+    least = sizes.get("num_hidden_layers", 1), sizes.get("hidden_size", 1)
+    if all(isinstance(value, int) for value in least):
+        sizes["num_hidden_layers x hidden_size"] = max(least[0], 0) * max(least[1], 0)
+    for name, value in sizes.items():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, int) and (each < 0 or (weights and each > weights + SLACK)):
+                raise DataError(
+                    f"{file}: {name} is {each:,}, and the weights hold {weights:,} bytes; download it again."
+                )
+    for section in fields.values():
+        if isinstance(section, dict):
+            check_sizes(file, section)
 
 
 def load_pretrained(

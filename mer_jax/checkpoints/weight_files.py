@@ -1,6 +1,5 @@
 """The files of a checkpoint's weights, safetensors or PyTorch's, tensor by tensor and without running any code."""
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import safetensors
 
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import load_json
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|base_model\.model\.)+")  # of DataParallel, torch.compile, PEFT
 FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors calls them
@@ -34,7 +34,9 @@ def weight_files(folder: Path) -> list[Path]:
         index = folder / f"{single.name}.index.json"
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                names = sorted(set(load_json(index)["weight_map"].values()))
+                if outside := [name for name in names if Path(name).name != name]:
+                    raise ValueError(f"{outside[0]!r} is no name of a file in its folder")
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise DataError(f"{index}: no weight_map to read in it ({error}); download it again.") from error
             if absent := [name for name in names if not (folder / name).is_file()]:

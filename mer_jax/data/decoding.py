@@ -15,10 +15,11 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
-from mer_jax.runtime.files import printable
+from mer_jax.runtime.files import open_regular, printable
 from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
 NUMBERED = re.compile(r"(?<=face)_?(\d+)(?!\d)|(?<=\d)_(\d+)$", re.IGNORECASE)  # frame1_face0, frame0001_0
 
@@ -86,10 +87,15 @@ def clip_faces(clip: Clip) -> np.ndarray:
 def mapped_array(path: Path) -> np.ndarray:
     """The array of a .npy file, mapped: a damaged header may claim any size. Absent, whatever is wrong with it."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
                 raise ValueError("not a .npy array")
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.nbytes > MOST_BYTES:
+            raise ValueError(f"it holds {array.nbytes / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}")
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {array.dtype}, expected real numbers")
+        return array
     except Exception as error:  # numpy's header parser raises almost anything
         raise Absent(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
 
@@ -114,7 +120,13 @@ def read_images(folder: Path) -> np.ndarray:
     """
     paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     try:
-        images = [Image.open(path).convert("RGB") for path in first_face(sorted(paths, key=counting_order))]
+        images, total = [], 0
+        for path in first_face(sorted(paths, key=counting_order)):
+            with open_regular(path) as file, Image.open(file) as image:
+                total += 3 * image.width * image.height
+                if total > MOST_BYTES:
+                    raise ValueError(f"more than {MOST_BYTES / 2**30:.0f} GiB of them")
+                images.append(image.convert("RGB"))
         if not images:
             return np.zeros((0, 1, 1, 3), np.uint8)
         size, _ = Counter(image.size for image in images).most_common(1)[0]

@@ -11,6 +11,7 @@ import av
 from av.stream import Disposition
 
 from mer_jax.data.clips import Absent
+from mer_jax.runtime.files import open_regular
 
 # Demuxers that read other files and addresses than the one they are given, and text, which is no media.
 REFUSED_FORMATS = {
@@ -40,6 +41,7 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     The path is that of a file, whatever FFmpeg would take its name for, and nothing but this file is read.
     """
     try:
+        open_regular(path).close()
         try:  # names in a file may be in any encoding
             container = av.open(f"file:{os.path.abspath(path)}", options=OPTIONS, metadata_errors="replace")
         except av.ArgumentError as error:

@@ -1,10 +1,12 @@
 """Writing files so that a reader, or a second start after a kill, finds the whole file or none of it."""
 
 import csv
+import errno
 import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +40,20 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Opens a file for reading. OSError where it is none: a pipe would be waited for, and a device never ends."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def load_json(path: Path) -> Any:
     """Content of a JSON file; DataError when it cannot be read."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        with open_regular(path) as file:
+            return json.loads(file.read())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 

@@ -25,13 +25,22 @@ def setting(
     choices: tuple[str, ...] = (),
     was: Mapping[Any, Any] | None = None,
     wrong: Callable[[Any], str] = lambda value: "",
+    private: bool = False,
 ) -> Any:
     """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it.
 
-    was: values that earlier versions took (or their text) -> today's.
+    was: values that earlier versions took (or their text) -> today's. private: it is not shown where it is refused.
     """
     earlier = {str(value): today for value, today in (was or {}).items()}
-    checks = {"above": above, "least": least, "most": most, "choices": choices, "was": earlier, "wrong": wrong}
+    checks = {
+        "above": above,
+        "least": least,
+        "most": most,
+        "choices": choices,
+        "was": earlier,
+        "wrong": wrong,
+        "private": private,
+    }
     return dataclasses.field(default_factory=lambda: default, metadata=checks)
 
 
@@ -76,7 +85,8 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
             value = fields[name].metadata.get("was", {}).get(str(value), value)
             chosen[name] = tuple(value) if isinstance(value, list) else value
             reason = _misfit(chosen[name], hints[name]) or _out_of_range(chosen[name], fields[name].metadata)
-            problems += [f"{prefix}{name}={value!r}: {reason}"] if reason else []
+            shown = "" if fields[name].metadata.get("private") else f"={value!r}"
+            problems += [f"{prefix}{name}{shown}: {reason}"] if reason else []
     return settings_class(**chosen)
 
 

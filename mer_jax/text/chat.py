@@ -24,6 +24,7 @@ from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
 from mer_jax.text.rankings import ChatSettings
 from mer_jax.text.templates import ask, repair
+from mer_jax.text.transport import Bounded
 from mer_jax.text.wording import CONTENT, LENGTH, Wording
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
@@ -124,6 +125,7 @@ class Session:
             base_url=annotator.base_url,
             api_key=annotator.key or "none",
             timeout=self.settings.timeout_s,
+            http_client=openai.DefaultAsyncHttpxClient(transport=Bounded()),
             max_retries=0,  # the library would hold a slot while it waits, and would not ask the budget
         )
         self.slots = asyncio.Semaphore(self.settings.concurrency)
@@ -297,7 +299,7 @@ class Session:
             billed = most
             completion = json.loads(response.content)
             if stated := completion.get("usage"):
-                billed = Usage(0, int(stated["prompt_tokens"]), int(stated["completion_tokens"]))
+                billed = Usage(0, *(max(0, int(stated[f"{kind}_tokens"])) for kind in ("prompt", "completion")))
             return completion
         finally:
             self.reserved -= cost(most)

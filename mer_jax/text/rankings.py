@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -21,11 +22,18 @@ from mer_jax.text.templates import PROMPTS, TEMPLATES, join
 from mer_jax.text.tokenizer import Tokenizer
 
 
+def holds_a_secret(address: str) -> str:
+    """What is wrong with a server's address that would be kept with the settings; empty if nothing is."""
+    parts = urlsplit(address)
+    secret = "@" in parts.netloc or parts.query
+    return "holds a name, password or key, which would be kept: put the key into $OPENAI_API_KEY" if secret else ""
+
+
 @dataclass(frozen=True)
 class ChatSettings:
     """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
 
-    base_url: str = setting("")  # empty: $OPENAI_BASE_URL, or OpenAI
+    base_url: str = setting("", wrong=holds_a_secret, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
     model: str = setting("gpt-4o-mini")
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply

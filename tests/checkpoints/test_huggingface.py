@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 from jax.sharding import PartitionSpec as P
-from transformers import CLIPConfig
+from transformers import CLIPConfig, HubertConfig
 
 from mer_jax.checkpoints.huggingface import (
     ASSETS,
@@ -25,6 +25,7 @@ from mer_jax.checkpoints.huggingface import (
     read_config,
     save_pretrained,
 )
+from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
 
@@ -302,3 +303,22 @@ def test_a_config_that_transformers_cannot_read_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip", "projection_dim": "wide"}')
     with pytest.raises(DataError, match="transformers cannot read it"):
         read_config(tmp_path, {"clip": CLIPConfig})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("hidden_size", 10**9), ("num_hidden_layers", 10**7), ("num_hidden_layers", -1), ("conv_dim", [32, 10**9])],
+)
+def test_sizes_beyond_the_weights_are_refused_before_anything_is_allocated(tmp_path, field, value):
+    shutil.copytree(ASSETS / "hubert", tmp_path / "hubert")
+    file = tmp_path / "hubert" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {field: value}))
+    with pytest.raises(DataError, match=rf"config\.json: {field}.* is -?[\d,]+, and the weights hold [\d,]+ bytes"):
+        read_config(tmp_path / "hubert", {"hubert": HubertConfig})
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../model.safetensors", 5, None])
+def test_an_index_names_files_of_its_folder_alone(tmp_path, name):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(DataError, match=r"index\.json: no weight_map to read in it"):
+        weight_files(tmp_path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import Corruption
-from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, mapped_array, time_limit
+from mer_jax.data.decoding import clip_faces, clip_frames, clip_sound, identity, mapped_array, read_images, time_limit
 from tests.data.media_files import numbered_frames, tone, write_video
 
 
@@ -157,3 +157,25 @@ def test_a_files_identity_changes_with_its_size_and_its_time(tmp_path):
     os.utime(path, ns=(0, 2))
     assert len({first, second, identity(path)}) == 3
     assert identity(None) == identity(tmp_path / "none") == "none"
+
+
+def test_arrays_of_an_absurd_size_pipes_and_complex_numbers_are_refused_at_once(tmp_path):
+    sparse = tmp_path / "sparse.npy"
+    np.lib.format.open_memmap(sparse, "w+", np.float32, (2**20, 2**16))  # 256 GiB, of which nothing is written
+    os.mkfifo(tmp_path / "pipe.npy")
+    np.save(tmp_path / "complex.npy", np.ones(3, np.complex64))
+    for name, reason in (("sparse", "256.0 GiB"), ("pipe", "not a regular file"), ("complex", "complex64")):
+        with pytest.raises(Absent, match=rf"{name}\.npy cannot be read: .*{reason}"):
+            mapped_array(tmp_path / f"{name}.npy")
+
+
+def test_images_that_together_are_too_large_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    for number in range(3):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / f"{number}.png")
+    assert read_images(tmp_path).shape == (3, 64, 64, 3)
+    monkeypatch.setattr("mer_jax.data.decoding.MOST_BYTES", 2 * 64 * 64 * 3)
+    with pytest.raises(Absent, match="more than"):
+        read_images(tmp_path)
+    os.mkfifo(tmp_path / "0.bmp")
+    with pytest.raises(Absent, match="not a regular file"):
+        read_images(tmp_path)

@@ -52,7 +52,9 @@ def test_a_row_whose_file_is_gone(meld):
     (meld / "train_splits" / "dia0_utt0.mp4").unlink()
     columns = dict(zip(COLUMNS, ("Emotion", "split", "Speaker", "Utterance", "path"), strict=True))
     dataset = read_folder(meld, columns, {})
-    assert [(problem.name, problem.reason) for problem in dataset.problems] == [("train_0", "row without a clip")]
+    assert [(problem.name, problem.reason) for problem in dataset.problems] == [
+        ("train_0", f"row without a clip (no file {meld / 'train_splits/dia0_utt0.mp4'})")
+    ]
 
 
 def test_ravdess(tmp_path):

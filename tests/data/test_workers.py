@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mer_jax.data.clips import Absent
-from mer_jax.data.workers import IDLE, MEMORY, map_in_workers, receive, send
+from mer_jax.data.workers import IDLE, MEMORY, dismiss, map_in_workers, receive, send
 
 
 def misbehave(item):
@@ -115,6 +115,7 @@ def test_workers_see_no_credentials(monkeypatch):
         monkeypatch.setenv(name, "x")
     monkeypatch.setattr("mer_jax.data.workers.IDLE", [])  # a fresh one
     (names,) = map_in_workers(environment_names, [0], lambda item: 60.0, count=1)
+    dismiss()
     assert "PLAIN" in names and "PYTHONPATH" in names and secrets.isdisjoint(names)
 
 

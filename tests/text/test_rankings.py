@@ -5,8 +5,10 @@ import signal
 import numpy as np
 import pytest
 
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.settings import read_settings
 from mer_jax.text.answers import Answer, Usage
-from mer_jax.text.rankings import added_tokens, rank_all
+from mer_jax.text.rankings import ChatSettings, added_tokens, rank_all
 
 LABELS = ("happy", "sad")
 
@@ -90,3 +92,11 @@ def test_added_tokens_by_hand():
     tokens = added_tokens(ranked, Letters(), "en-1")
     assert tokens == {"transcript": 3.0, "added": np.mean([36 + 3 + 8, 36 + 10 + 8]), "most": 54}
     assert added_tokens({}, Letters(), "en-1") == {"transcript": 0.0, "added": 0.0, "most": 0}
+
+
+@pytest.mark.parametrize("address", ["https://me:s3cret@host/v1", "https://host/v1?key=s3cret", "https://s3cret@host"])
+def test_an_address_with_a_key_in_it_is_refused_and_not_shown(address):
+    with pytest.raises(UsageError, match="base_url: holds a name, password or key") as error:
+        read_settings(ChatSettings, {"base_url": address})
+    assert "s3cret" not in str(error.value)
+    assert read_settings(ChatSettings, {"base_url": "http://localhost:8000/v1"}).base_url
