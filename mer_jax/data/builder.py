@@ -25,10 +25,11 @@ from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
 from mer_jax.data.decoding import identity
 from mer_jax.data.detect import map_with_detector
-from mer_jax.data.prepared import DESCRIPTION, INDEX, INDEX_COLUMNS
+from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, check_files
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
-from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
+from mer_jax.runtime.kept import file_digests, keep
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -118,9 +119,14 @@ class Mer(FileReaderBuilder):
             size = sum(shard.path.stat().st_size for shard in split_shards)
             infos.append(tfds.core.SplitInfo(split, lengths, size, template))
         self.info.set_splits(tfds.core.SplitDict(infos))
+        folder = Path(self.data_path)
         for name, content in index_of(self.dataset, self.prints).items():
-            with write_whole(Path(self.data_path) / name) as file:
+            with write_whole(folder / name) as file:
                 file.write(content)
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        sizes = [path.stat().st_size for path in paths]
+        entries = zip((path.name for path in paths), zip(sizes, file_digests(paths), strict=True), strict=True)
+        keep(folder / FILES, {"files": dict(entries)})
 
     def plan(self, split: str) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
@@ -146,6 +152,12 @@ class Mer(FileReaderBuilder):
             if there != {name: content.encode() for name, content in expected.items()}:
                 print(f"{source} or the settings have changed since {version} was made: made anew", file=sys.stderr)
                 shutil.rmtree(version)
+            else:
+                try:
+                    check_files(version, whole=True)
+                except DataError as reason:
+                    print(f"{reason}: made anew", file=sys.stderr)
+                    shutil.rmtree(version)
         with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
             self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         # What is finished by now, or was begun by TFDS in a start that was killed.

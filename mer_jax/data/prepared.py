@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mer_jax.data.clips import Absent, Clip, Dataset, Problem
-from mer_jax.data.tables import read_table
+from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
+from mer_jax.data.tables import is_usable, read_table
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import load_json
+from mer_jax.runtime.kept import Damaged, file_digests, read_kept
 
 SAMPLE_RATE = 16_000  # Hz, of the stored sound
 INDEX, DESCRIPTION = "clips.csv", "dataset.json"
+FILES = "files.json"  # size and digest of these and of all records
 INDEX_COLUMNS = ("name", "split", "label", "truth", "group", "transcript", "fingerprint")
 
 
@@ -34,6 +37,7 @@ class Record:
     """One clip's record."""
 
     root: Path
+    name: str  # of the clip
     split: str
     position: int
     fingerprint: str  # of its content
@@ -44,8 +48,13 @@ class Record:
 
     def read(self, modality: str) -> dict[str, Any]:
         """The whole record. Absent where it says that the modality is."""
-        record = source(self.root, self.split)[self.position]
-        reasons = json.loads(record["absent"])
+        try:
+            record = source(self.root, self.split)[self.position]
+            reasons = json.loads(record["absent"])
+        except Exception as error:  # whatever a damaged file makes of TFDS and what it stands on
+            raise damaged(self.root, f"record {self.position} of its {self.split} split cannot be read") from error
+        if (name := as_text(record["id"])) != self.name:
+            raise damaged(self.root, f"record {self.position} of its {self.split} split is {name}, not {self.name}")
         if modality in reasons:
             raise Absent(reasons[modality])
         return record
@@ -66,6 +75,38 @@ class Record:
         return from_jpeg(self.read("image")["faces"])
 
 
+def damaged(root: Path, what: str) -> DataError:
+    """The error that a prepared data set is not as it was written."""
+    return DataError(f"{root}: {what}; remove that folder, and prepare the data set again")
+
+
+def as_text(value: Any) -> str:
+    """A text of a record, which TFDS gives as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def check_files(root: Path, whole: bool = False) -> None:
+    """Compares the files of a prepared data set with what they were when they were written.
+
+    whole: reads all of them, where else the records' sizes do; a record that is damaged is noticed when it is read.
+
+    Raises:
+        DataError: one has changed.
+    """
+    if not (root / FILES).exists():
+        return  # made by an earlier version
+    try:
+        files = read_kept(root / FILES)["files"]
+    except Damaged as reason:
+        raise damaged(root, str(reason)) from reason
+    for name, (size, digest) in files.items():
+        path = root / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise damaged(root, f"{name} is not as it was written")
+        if (whole or name in (INDEX, DESCRIPTION)) and file_digests([path]) != [digest]:
+            raise damaged(root, f"{name} is not as it was written")
+
+
 def from_jpeg(files: list[bytes]) -> np.ndarray:
     """JPEG files of one size -> uint8 RGB [T, H, W, 3]."""
     return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
@@ -75,15 +116,15 @@ def read_prepared(root: Path) -> Dataset:
     """A prepared data set; root: the folder of its version, `.../mer/{name}/1.0.0`."""
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
-    try:
-        description = json.loads((root / DESCRIPTION).read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{root / DESCRIPTION}: cannot be read as JSON ({error}); prepare the data set anew") from error
+    check_files(root)
+    description = load_json(root / DESCRIPTION)
     positions: Counter[str] = Counter()
     clips, truth = [], {}
     for row in read_table(root / INDEX, INDEX_COLUMNS):
         split = row["split"]
-        record = Record(root, split, positions[split], row["fingerprint"])
+        if not is_usable(row["name"]) or split not in SPLITS:
+            raise damaged(root, f"its {INDEX} has a clip {row['name']!r} in a split {split!r}")
+        record = Record(root, row["name"], split, positions[split], row["fingerprint"])
         positions[split] += 1
         label, group = row["label"] or None, row["group"] or None
         clip = Clip(row["name"], split, transcript=row["transcript"], label=label, group=group, prepared=record)

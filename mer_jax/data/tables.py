@@ -84,6 +84,12 @@ def separated_by(text: str, columns: tuple[str, ...]) -> tuple[str, str]:
     return max(SEPARATORS, key=shows), text
 
 
+def is_usable(name: str) -> bool:
+    """Whether a clip's name can be that of a file: crops and features are written under it, in every layout."""
+    length = len(name.encode(errors="replace"))
+    return 0 < length <= LONGEST_NAME and name not in (".", "..") and UNUSABLE.isdisjoint(name)
+
+
 def named_rows(
     path: Path,
     rows: list[dict[str, str]],
@@ -106,7 +112,7 @@ def named_rows(
         name, place = row["name"], f"{path.name}, row {number}"
         if not name:
             reason = f"empty name ({place})"
-        elif len(name.encode()) > LONGEST_NAME or name in (".", "..") or not UNUSABLE.isdisjoint(name):
+        elif not is_usable(name):
             reason = f"the name cannot be a file's ({place})"
         elif (first := names.get(key_of(name))) is not None:
             same = column and ("the same" if row[column] == usable[first][1][column] else "another")

@@ -4,12 +4,30 @@ import fcntl
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from mer_jax.runtime.files import open_regular
+from mer_jax.runtime.kept import KEPT, digest_of
 from mer_jax.text.answers import Annotator, Answer, Usage
+
+
+def read_line(line: bytes, identity: Iterable[str]) -> tuple[dict[str, Any], Answer]:
+    """Whose answer a line of the cache is, by the keys of `identity`, and the answer.
+
+    Raises ValueError, KeyError, TypeError or AttributeError where it is not one that was written. Those of earlier
+    versions have no checksum.
+    """
+    entry = json.loads(line)
+    if (checksum := entry.pop(KEPT, None)) is not None and checksum != digest_of(entry):
+        raise ValueError("not as it was written")
+    whose = {key: entry.pop(key) for key in identity}
+    ranking, usage = entry.pop("ranking"), Usage(**entry.pop("usage"))
+    if ranking is not None and not 0 < len(ranking) == len(set(ranking) & set(whose["labels"])):
+        raise ValueError("not a ranking of the labels")
+    return whose, Answer(ranking=None if ranking is None else tuple(ranking), usage=usage, **entry)
 
 
 class AnswerCache:
@@ -39,20 +57,20 @@ class AnswerCache:
         except BlockingIOError:
             print(f"  waiting for another process that uses {self.path}", file=sys.stderr, flush=True)
             fcntl.flock(self.file, fcntl.LOCK_EX)
-        line = b"\n"
-        with open(self.path, "rb") as lines:
+        line, damaged = b"\n", 0
+        with open_regular(self.path) as lines:
             for line in lines:
                 try:
-                    entry = json.loads(line)
-                    identity = {key: entry.pop(key) for key in self.identity}
-                    ranking, usage = entry.pop("ranking"), Usage(**entry.pop("usage"))
-                    answer = Answer(ranking=None if ranking is None else tuple(ranking), usage=usage, **entry)
+                    identity, answer = read_line(line, self.identity)
                 except (ValueError, KeyError, TypeError, AttributeError):
+                    damaged += line != b"\n"
                     continue
                 if identity == self.identity:
                     self._note(answer)
                 else:
                     self.spent.add(answer.usage)
+        if damaged:
+            print(f"  {self.path}: {damaged:,} lines cannot be read: asked again", file=sys.stderr, flush=True)
         if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
             self.file.write(b"\n")
         return self
@@ -62,7 +80,8 @@ class AnswerCache:
 
     def append(self, answer: Answer) -> None:
         """Keeps an answer. Once this returns, it outlives the process."""
-        line = json.dumps({**self.identity, **asdict(answer)}, ensure_ascii=False)
+        entry = {**self.identity, **asdict(answer)}
+        line = json.dumps({**entry, KEPT: digest_of(entry)}, ensure_ascii=False)
         # A reply may hold half a surrogate pair: backslashreplace writes the JSON escape of it.
         self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._note(answer)

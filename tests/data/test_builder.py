@@ -15,6 +15,7 @@ from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.records import PrepareSettings, RecordSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all
+from mer_jax.runtime.errors import DataError
 from tests.data.media_files import numbered_frames, tone, write_video
 
 OWN_COLUMNS = dict(zip(COLUMNS, COLUMNS, strict=True))
@@ -175,3 +176,23 @@ def test_all_that_a_record_depends_on_changes_its_fingerprint(folder):
     for change in ({"workers": 2}, {"time_limit": 9.0}):
         same = replace(SETTINGS, extraction=replace(extraction, **change))
         assert clip_fingerprint(clip, same) == fingerprints[0]
+
+
+@pytest.mark.parametrize("way", ["cut", "emptied", "removed", "flipped"])
+@pytest.mark.parametrize("name", ["clips.csv", "dataset.json", "files.json", "*.array_record*"])
+def test_a_damaged_set_is_refused_and_made_anew(folder, built, tmp_path, capsys, name, way):
+    shutil.copytree(built.parents[2], tmp_path / "tfds")
+    root = tmp_path / "tfds" / built.relative_to(built.parents[2])
+    path = next(root.glob(name))
+    content = path.read_bytes()
+    flipped = content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+    path.write_bytes({"cut": content[:-9], "flipped": flipped}.get(way, b""))
+    if way == "removed":
+        path.unlink()
+    unnoticed = (way, name) in {("removed", "files.json"), ("flipped", "*.array_record*")}  # until it is read
+    if not unnoticed:
+        with pytest.raises(DataError, match=rf"^{root}.*"):
+            read_prepared(root)
+    if (way, name) != ("removed", "files.json"):
+        assert build(folder, tmp_path / "tfds") == (root, 5) and "made anew" in capsys.readouterr().err
+        assert shards(root) == shards(built)

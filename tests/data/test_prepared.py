@@ -1,6 +1,7 @@
 """Reading a prepared data set: its table, and records by their place in a split."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,13 +53,14 @@ def record(monkeypatch, tmp_path):
     """The second of a split's records, with its frames 0 to 4 in colours of their own and no faces."""
     colours = [np.full((16, 16, 3), (40 * i, 10 * i, 200), np.uint8) for i in range(5)]
     content = {
+        "id": b"b",
         "waveform": np.arange(5, dtype=np.int16),
         "frames": [jpeg(colour) for colour in colours],
         "faces": [],
         "absent": json.dumps({"image": "no face"}),
     }
     monkeypatch.setattr(prepared, "source", lambda root, split: {(tmp_path, "test"): [None, content]}[root, split])
-    return Record(tmp_path, "test", 1, "f"), colours
+    return Record(tmp_path, "b", "test", 1, "f"), colours
 
 
 def test_a_record_gives_sound_and_chosen_frames(record):
@@ -73,6 +75,22 @@ def test_what_a_record_lacks_is_absent_with_its_reason(record):
         record[0].faces()
     with pytest.raises(Absent, match="prepared at 16000 Hz, not 8000 Hz"):
         record[0].sound(8_000)
+
+
+def test_a_record_that_is_anothers_or_damaged_is_refused_by_name(record, monkeypatch):
+    for other, message in ((replace(record[0], name="c"), "is b, not c"), (replace(record[0], position=0), "be read")):
+        with pytest.raises(
+            DataError, match=rf"record {other.position} of its test split .*{message}; remove that folder"
+        ):
+            other.sound(16_000)
+
+
+@pytest.mark.parametrize("name", ["../../../x", "/x", "..", "a/b", ""])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    (tmp_path / "dataset.json").write_text(json.dumps(DESCRIPTION))
+    (tmp_path / "clips.csv").write_text(TABLE.replace("\na,", f"\n{name},"))
+    with pytest.raises(DataError, match=r"its clips\.csv has a clip"):
+        read_prepared(tmp_path)
 
 
 def test_jpegs_are_rgb():

@@ -85,3 +85,21 @@ def test_annotators_models_and_prompts_have_answers_of_their_own(tmp_path, one, 
         cache.append(Answer("a", ("happy", "sad")))
     with AnswerCache(tmp_path, one, LABELS) as cache:
         assert cache.answers["a"].ranking == ("sad", "happy")
+
+
+def test_a_line_that_was_not_written_so_is_asked_for_again(opened, capsys):
+    with opened() as cache:
+        for name in "abcd":
+            cache.append(Answer(name, ("sad", "happy")))
+    lines = cache.path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b'["sad", "happy"]', b'["happy", "sad"]')
+    nonsense = json.loads(lines[2]) | {"ranking": ["nonsense"]}
+    del nonsense["_kept"]
+    lines[2] = json.dumps(nonsense).encode() + b"\n"
+    earlier = json.loads(lines[3])
+    del earlier["_kept"]
+    lines[3] = json.dumps(earlier).encode() + b"\n"
+    cache.path.write_bytes(b"".join(lines))
+    with opened() as cache:
+        assert list(cache.answers) == ["a", "d"]
+    assert "2 lines cannot be read: asked again" in capsys.readouterr().err
