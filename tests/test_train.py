@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +120,39 @@ def test_killed_and_started_again_predicts_the_same_bytes(workdir, tmp_path):
         assert list(folder.glob(trace)) and not (folder / "metrics.json").exists(), (tmp_path / "log").read_text()
     run("train", *TINY, f"--workdir={folder}")
     assert predictions(folder) == predictions(workdir)
+
+
+def test_whatever_is_damaged_is_named_and_made_again(workdir, tmp_path):
+    """Results and what they were made from: cut, emptied, flipped, removed and in another's place."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(workdir, folder)
+
+    def change(pattern, damaged):
+        path = max(folder.glob(pattern), key=lambda path: path.stat().st_size)
+        path.write_bytes(damaged(path.read_bytes()))
+        return path
+
+    damages = {
+        "features/image-*/000-000000.safetensors": lambda content: content[:-3] + b"???",
+        "features/text-*/000-000000.safetensors": lambda content: content[: len(content) // 2],
+        "self_training/round-01.json": lambda _: (folder / "self_training/round-02.json").read_bytes(),
+        "checkpoints/tuning/0/**/*": lambda _: b"",
+        "checkpoints/ensemble.json": lambda content: content[:-9],
+        "checkpoints/standardiser.safetensors": lambda content: content[:-1] + b"?",
+        "predictions/test.csv": lambda content: content + b"one,happy\n",
+    }
+    paths = [change(pattern, damaged) for pattern, damaged in damages.items()]
+    (folder / "report" / "index.html").unlink()
+    command_line = command("predict", f"--workdir={folder}", "--input=/nowhere.mp4")
+    refused = subprocess.run(command_line, capture_output=True, text=True)
+    assert refused.returncode == 1 and not refused.stdout
+    assert "checkpoints/ensemble.json is not as the run wrote it" in refused.stderr.splitlines()[-1]
+    done = run("train", f"--workdir={folder}")
+    for path in (*paths, folder / "report" / "index.html"):
+        named = path.relative_to(folder)
+        assert str(Path(*named.parts[:3])) in done.stderr, (named, done.stderr)
+    assert predictions(folder) == predictions(workdir) and (folder / "report" / "index.html").exists()
+    assert not run("train", f"--workdir={folder}").stderr
 
 
 def test_eight_devices(workdir, tmp_path):
