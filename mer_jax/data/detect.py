@@ -18,10 +18,9 @@ from mer_jax.data.workers import map_in_workers
 from mer_jax.models.face_cascade import NOWHERE, cascade, first_level
 from mer_jax.models.mtcnn import MTCNN
 
-
 KEY_STRIDE = 16  # on a CPU; elsewhere a call's time hardly depends on what is searched
 SAME_PLACE = 0.5  # least intersection / union of a face's boxes in frames that follow each other
-LEAST_SIDE = 0.9  # of a face's, in units of the smallest face of the key frame: the levels are chosen for that
+LEAST_SIDE = 0.95  # of the smallest face for which the levels were chosen
 
 
 class FaceDetector:
@@ -47,15 +46,14 @@ class FaceDetector:
         """The faces in frames that `fit` has made, uint8 RGB [T, h, w, 3], in their order; one `Faces` per frame."""
         key_of = [i - i % self.stride for i in range(len(fitted))]
         keys = self.search(fitted, dict.fromkeys(key_of, 0))
-        sides = {i: smallest_side(faces) for i, faces in keys.items()}
-        levels = {i: first_level(sides[key]) for i, key in enumerate(key_of) if i != key}
-        coarse = self.search(fitted, {i: level for i, level in levels.items() if level})
-        faces, last = dict[int, Faces](), keys[0]
-        for i, key in enumerate(key_of):
-            if i == key:
-                faces[i] = last = keys[i]
-            elif i in coarse and same_faces(last, coarse[i]) and smallest_side(coarse[i]) > LEAST_SIDE * sides[key]:
-                faces[i] = last = coarse[i]
+        levels = {i: first_level(smallest_side(keys[key])) for i, key in enumerate(key_of)}
+        coarse = self.search(fitted, {i: level for i, level in levels.items() if level and i not in keys})
+        faces, last = dict(keys), keys[0]
+        for i in range(len(fitted)):
+            large = i in coarse and first_level(smallest_side(coarse[i]) / LEAST_SIDE) >= levels[i]
+            if large and same_faces(last, coarse[i]):
+                faces[i] = coarse[i]
+            last = faces.get(i, last)
         faces |= self.search(fitted, {i: 0 for i in levels if i not in faces})
         return [faces[i] for i in range(len(fitted))]
 
