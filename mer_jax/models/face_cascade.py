@@ -21,7 +21,8 @@ MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
 THRESHOLDS = (0.6, 0.7, 0.8)  # least score after P-Net, R-Net, O-Net
 PER_LEVEL, KEPT = 64, 128
-RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a few for O-Net
+CHUNKS = 16, 4  # crops per step of R-Net and of O-Net: a frame has tens and a few
+CHUNKS_ON_CPU = 8, 2  # where a step takes as long as it has crops, and the last is half empty
 WINDOW, STRIDE = 12, 2  # P-Net's
 APART = 4  # levels that are searched or not one by one: the largest, for the smallest faces; the rest take 1/16 of all
 NOWHERE = APART + 1
@@ -38,16 +39,17 @@ def cascade(
 
     first: of each frame the first pyramid level that is searched, see `first_level`; none from `NOWHERE` on.
     """
+    rnet_chunk, onet_chunk = CHUNKS_ON_CPU if jax.default_backend() == "cpu" else CHUNKS
     scores, boxes = propose(model.pnet, frames, first)  # [B, L, PER_LEVEL]
     scores = suppress(boxes, scores, 0.5)
     scores, boxes = best(scores.reshape(len(frames), -1), boxes.reshape(len(frames), -1, 4))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets = judge(model.rnet, frames, boxes, scores > 0, 24, RNET_CHUNK)
+    scores, offsets = judge(model.rnet, frames, boxes, scores > 0, 24, rnet_chunk)
     scores, boxes = best(above(scores, THRESHOLDS[1]), shift(boxes, offsets))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets, landmarks = judge(model.onet, frames, boxes, scores > 0, 48, ONET_CHUNK)
+    scores, offsets, landmarks = judge(model.onet, frames, boxes, scores > 0, 48, onet_chunk)
     landmarks = jnp.stack(jnp.split(landmarks, 2, axis=-1), axis=-1)  # [B, KEPT, 5, 2]
     landmarks = boxes[:, :, None, :2] + landmarks * extent(boxes)[:, :, None]
     scores, boxes, landmarks = best(above(scores, THRESHOLDS[2]), shift(boxes, offsets), landmarks)
