@@ -3,13 +3,18 @@
     pip install opencv-python-headless
     python -m benchmarks.ingest --clips=FOLDER [--repeats=3] [--most_clips=4] [--cores=1]
 
-Peer: OpenCV's decoding and a torch MTCNN with the same weights. Equal work: both decode every frame, find all faces at
-the same size and thresholds, and cut one of them out to 128 px. All processes together are held to --cores; run it with
-1, 2, ... to see how it scales. OpenFace's paper gives 30 frames/s on a desktop; that stands beside, not measured.
+Peer: OpenCV's decoding and a torch MTCNN with the same weights. Equal work: both decode every frame, find the faces at
+the same size and thresholds, and cut one of them out to 128 px. Where a clip's frame rate varies, both take the frames
+on show at evenly spaced moments. The peer turns frames to RGB before it shrinks them, which rounds their colours
+otherwise: it may cut a crop more or less of a face that the detector only just finds. All processes together are held
+to --cores; run it with 1, 2, ... to see how it scales. OpenFace's paper gives 30 frames/s on a desktop; that stands
+beside, not measured.
 """
 
 import os
+from collections import Counter
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,9 +27,10 @@ from absl import app, flags
 from benchmarks.timing import alternate, ratio, show
 from mer_jax.data.clip_files import VIDEO_SUFFIXES
 from mer_jax.data.clips import Clip
+from mer_jax.data.decoding import media_of
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.faces import align, crop_clip, fit
-from mer_jax.data.media import Block
+from mer_jax.data.media import Block, choose_frames, frame_times
 from mer_jax.data.workers import map_in_workers
 from tests.models.torch_mtcnn import TorchMTCNN
 
@@ -47,12 +53,14 @@ def peers(clips: list[Clip], detector: TorchMTCNN) -> int:
     """Number of crops."""
     crops = 0
     for clip in clips:
-        video, block = cv2.VideoCapture(str(clip.media)), []
-        while True:
+        path = media_of(clip)
+        times = Counter(choose_frames(frame_times(path)[0], np.arange).tolist())
+        video, block = cv2.VideoCapture(str(path)), list[np.ndarray]()
+        for number in count():
             more, frame = video.read()
             if more:
-                block.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-            if block and (not more or len(block) == BLOCK):
+                block += [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)] * times[number]
+            if block and (not more or len(block) >= BLOCK):
                 fitted, to_frame = fit(Block.of(np.stack(block)))
                 for image, (_, scores, landmarks) in zip(block, detector.detect(fitted), strict=True):
                     if len(scores):

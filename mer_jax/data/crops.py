@@ -29,12 +29,12 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in without}
     part = own_part(without)
-    missing = [clip for clip in part if not is_cut(clip, paths[clip.name])]
+    missing = [clip for clip in part if not is_cut(clip, paths[clip.name], settings)]
     with progress("faces", len(part), "clip") as bar:
         bar.update(len(part) - len(missing))
         for clip, crops in zip(missing, cut_faces(missing, settings), strict=True):
             bar.update(1)
-            keep(clip, crops, paths[clip.name])
+            keep(clip, crops, paths[clip.name], settings)
     meet("faces")
     return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
 
@@ -45,7 +45,7 @@ def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[t
     return map_with_detector(job, clips, settings)
 
 
-def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path) -> None:
+def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, settings: ExtractionSettings) -> None:
     """Writes what `cut_faces` gave for a clip, for all hosts to read."""
     counts = path.with_name(COUNTS)
     if isinstance(crops, Absent):
@@ -56,13 +56,20 @@ def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path) -> None
     pictures, without_face = crops
     with write_whole(path, mode="wb") as file:
         np.save(file, pictures[..., ::-1], allow_pickle=False)
-    dump_json(counts, {"with": len(pictures), "without": without_face, "of": identity(clip.media)})
+    numbers = {"with": len(pictures), "without": without_face}
+    dump_json(counts, numbers | {"of": identity(clip.media), "face_stride": settings.face_stride})
 
 
-def is_cut(clip: Clip, path: Path) -> bool:
-    """Whether the crops are there, and of the clip's file as it is now."""
+def is_cut(clip: Clip, path: Path, settings: ExtractionSettings) -> bool:
+    """Whether the crops are there, of the clip's file as it is now, and searched as the settings say.
+
+    Before there was a `face_stride` all frames were searched for all faces, which is right under any.
+    """
     counts = path.with_name(COUNTS)
-    return counts.exists() and load_json(counts)["of"] == identity(clip.media)
+    if not counts.exists():
+        return False
+    about = {"face_stride": settings.face_stride} | load_json(counts)
+    return about["of"] == identity(clip.media) and about["face_stride"] == settings.face_stride
 
 
 def with_faces(clip: Clip, path: Path) -> Clip:

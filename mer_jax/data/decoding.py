@@ -32,6 +32,9 @@ class ExtractionSettings:
     workers: int = setting(0, least=0)  # processes that decode; 0: one per core
     time_limit: float = setting(60.0, above=0)  # seconds that a clip may take, and one more for each MiB of its file
     most_face_frames: int = setting(4096, least=1)  # of a longer clip every second, third, ... frame is searched
+    # Every so manyth frame, of 16, is searched for all faces, those between for faces as large as there, and for all
+    # where they are not there any more. 1: all frames for all faces. 0: 16 on a CPU, else 1.
+    face_stride: int = setting(0, least=0)
 
 
 def time_limit(clip: Clip, seconds: float) -> float:

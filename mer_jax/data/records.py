@@ -46,7 +46,10 @@ class RecordSettings:
         """Those that the records depend on."""
         prepare = as_dict(self.prepare)
         del prepare["shard_clips"]
-        return prepare | {"face_size": self.face_size, "most_face_frames": self.extraction.most_face_frames}
+        faces = {"face_size": self.face_size, "most_face_frames": self.extraction.most_face_frames}
+        if stride := self.extraction.face_stride:  # by default as it was before there was a choice
+            faces["face_stride"] = stride
+        return prepare | faces
 
 
 def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, list[Faces], dict[str, Any]]:

@@ -7,6 +7,7 @@ covers [i, i + 1). Boxes are (x1, y1, x2, y2); a score of 0 marks an unused plac
 
 from collections.abc import Callable
 from functools import partial
+from math import log
 from typing import Any
 
 import jax
@@ -20,27 +21,35 @@ MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area
 THRESHOLDS = (0.6, 0.7, 0.8)  # least score after P-Net, R-Net, O-Net
 PER_LEVEL, KEPT = 64, 128
-RNET_CHUNK, ONET_CHUNK = 16, 4  # crops per step: a frame has tens for R-Net, a few for O-Net
+CHUNKS = 16, 4  # crops per step of R-Net and of O-Net: a frame has tens and a few
+CHUNKS_ON_CPU = 8, 2  # where a step takes as long as it has crops, and the last is half empty
 WINDOW, STRIDE = 12, 2  # P-Net's
+APART = 4  # levels that are searched or not one by one: the largest, for the smallest faces; the rest take 1/16 of all
+NOWHERE = APART + 1
+LARGEST_PART = 0.55  # of a face's side, that the first level's windows may have: 4,500 faces were the same without
 
 Size = tuple[int, int]  # height, width
 Network = Callable[[jax.Array], tuple[jax.Array, ...]]  # one of MTCNN's: pixels -> scores, box offsets, ...
 
 
 def cascade(
-    model: MTCNN, frames: UInt8[Array, "B H W 3"]
+    model: MTCNN, frames: UInt8[Array, "B H W 3"], first: Int[Array, "B"]
 ) -> tuple[Float[Array, "B KEPT 4"], Float[Array, "B KEPT"], Float[Array, "B KEPT 5 2"]]:
-    """RGB frames -> boxes, scores, landmarks as (x, y)."""
-    scores, boxes = propose(model.pnet, frames)  # [B, L, PER_LEVEL]
+    """RGB frames -> boxes, scores, landmarks as (x, y).
+
+    first: of each frame the first pyramid level that is searched, see `first_level`; none from `NOWHERE` on.
+    """
+    rnet_chunk, onet_chunk = CHUNKS_ON_CPU if jax.default_backend() == "cpu" else CHUNKS
+    scores, boxes = propose(model.pnet, frames, first)  # [B, L, PER_LEVEL]
     scores = suppress(boxes, scores, 0.5)
     scores, boxes = best(scores.reshape(len(frames), -1), boxes.reshape(len(frames), -1, 4))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets = judge(model.rnet, frames, boxes, scores > 0, 24, RNET_CHUNK)
+    scores, offsets = judge(model.rnet, frames, boxes, scores > 0, 24, rnet_chunk)
     scores, boxes = best(above(scores, THRESHOLDS[1]), shift(boxes, offsets))
     scores, boxes = suppress(boxes, scores, 0.7), square(boxes)
 
-    scores, offsets, landmarks = judge(model.onet, frames, boxes, scores > 0, 48, ONET_CHUNK)
+    scores, offsets, landmarks = judge(model.onet, frames, boxes, scores > 0, 48, onet_chunk)
     landmarks = jnp.stack(jnp.split(landmarks, 2, axis=-1), axis=-1)  # [B, KEPT, 5, 2]
     landmarks = boxes[:, :, None, :2] + landmarks * extent(boxes)[:, :, None]
     scores, boxes, landmarks = best(above(scores, THRESHOLDS[2]), shift(boxes, offsets), landmarks)
@@ -52,27 +61,65 @@ def normalise(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
     return (pixels - 127.5) / 128
 
 
+def first_level(side: float) -> int:
+    """The first pyramid level that finding a face with sides of so many pixels takes.
+
+    Windows that are much smaller than a face see its parts, and what they propose comes to nothing.
+    """
+    return min(APART, int(log(MIN_FACE / max(MIN_FACE, side * LARGEST_PART), PYRAMID_FACTOR)))
+
+
 def propose(
-    pnet: Network, frames: UInt8[Array, "B H W 3"]
+    pnet: Network, frames: UInt8[Array, "B H W 3"], first: Int[Array, "B"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
     """Scores and boxes of the best windows of each pyramid level."""
-    _, height, width, _ = frames.shape
-    largest = normalise(shrink(frames, *pyramid(height, width)[0]))
-    # On a CPU one frame after the other: what P-Net makes of it then fits into the caches.
+    # On a CPU one frame after the other: what P-Net makes of it then fits into the caches, and what is not searched
+    # takes no time.
     at_once = 1 if jax.default_backend() == "cpu" else len(frames)
-    parts = largest.reshape(-1, at_once, *largest.shape[1:])
-    results = jax.lax.map(partial(propose_at_once, pnet, (height, width)), parts)
+    parts = frames.reshape(-1, at_once, *frames.shape[1:]), first.reshape(-1, at_once)
+    results = jax.lax.map(lambda part: propose_at_once(pnet, *part), parts)
     return jax.tree.map(lambda x: x.reshape(len(frames), *x.shape[2:]), results)
 
 
 def propose_at_once(
-    pnet: Network, frame: Size, largest: Float[Array, "B H W 3"]
+    pnet: Network, frames: UInt8[Array, "B H W 3"], first: Int[Array, "B"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
-    """`propose` for frames, of size `frame`, that are computed together, from the largest level of their pyramids.
+    """`propose` for frames that are computed together."""
+    _, height, width, _ = frames.shape
+    sizes = pyramid(height, width)
+    groups = [sizes[level : level + 1] for level in range(APART)] + [sizes[APART:]]
+    largest = if_any(first < NOWHERE, lambda: normalise(shrink(frames, *sizes[0])))
+    levels = []
+    for number, group in enumerate(groups):
+        searched = first <= number
+        best_cells = if_any(searched, partial(best_windows, pnet, group, largest))
+        for (h, w), (scores, shifts, cell) in zip(group, best_cells, strict=True):
+            columns = (w - WINDOW) // STRIDE + 1
+            corner = STRIDE * jnp.stack([cell % columns, cell // columns], axis=-1)
+            windows = jnp.concatenate([corner, corner + WINDOW], axis=-1) + shifts
+            boxes = windows * jnp.array([width / w, height / h] * 2)
+            missing = (0, PER_LEVEL - scores.shape[1])
+            scores = jnp.where(searched[:, None], scores, 0)
+            levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
+    return jax.tree.map(lambda *level: jnp.stack(level, axis=1), *levels)
+
+
+def if_any(condition: Bool[Array, "B"], function: Callable[[], Any]) -> Any:
+    """What the function gives, or zeros, without computing it, where the condition holds nowhere."""
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function))
+    return jax.lax.cond(condition.any(), function, lambda: nothing)
+
+
+def best_windows(
+    pnet: Network, sizes: list[Size], largest: Float[Array, "B H W 3"]
+) -> list[tuple[Float[Array, "B windows"], Float[Array, "B windows 4"], Int[Array, "B windows"]]]:
+    """Scores, shifts of the edges (px) and cells of the best windows in levels of these sizes, from the largest levels.
 
     All levels lie on one canvas, so that P-Net is compiled and run once; windows across two are not read.
     """
-    batch, (height, width), sizes = len(largest), frame, pyramid(*frame)
+    if not sizes:
+        return []
+    batch = len(largest)
     corners, canvas_size = pack(sizes)
     canvas = jnp.zeros((batch, *canvas_size, 3))
     for (h, w), (top, left) in zip(sizes, corners, strict=True):
@@ -85,16 +132,9 @@ def propose_at_once(
         row, column = top // STRIDE, left // STRIDE
         scores = canvas_scores[:, row : row + rows, column : column + columns].reshape(batch, -1)
         offsets = canvas_offsets[:, row : row + rows, column : column + columns].reshape(batch, -1, 4)
-
-        count = min(PER_LEVEL, rows * columns)
-        scores, cell = jax.lax.top_k(above(scores, THRESHOLDS[0]), count)
-        offsets = jnp.take_along_axis(offsets, cell[..., None], axis=1)
-        corner = STRIDE * jnp.stack([cell % columns, cell // columns], axis=-1)
-        windows = jnp.concatenate([corner, corner + WINDOW], axis=-1) + WINDOW * offsets
-        boxes = windows * jnp.array([width / w, height / h] * 2)
-        missing = (0, PER_LEVEL - count)
-        levels.append((jnp.pad(scores, ((0, 0), missing)), jnp.pad(boxes, ((0, 0), missing, (0, 0)))))
-    return jax.tree.map(lambda *level: jnp.stack(level, axis=1), *levels)
+        scores, cell = jax.lax.top_k(above(scores, THRESHOLDS[0]), min(PER_LEVEL, rows * columns))
+        levels.append((scores, WINDOW * jnp.take_along_axis(offsets, cell[..., None], axis=1), cell))
+    return levels
 
 
 def pyramid(height: int, width: int) -> list[Size]:

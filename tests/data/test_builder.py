@@ -170,6 +170,7 @@ def test_all_that_a_record_depends_on_changes_its_fingerprint(folder):
         replace(SETTINGS, prepare=replace(prepare, **{name: 7})) for name in ("frames", "frame_side", "jpeg_quality")
     ]
     others += [replace(SETTINGS, face_size=32), replace(SETTINGS, extraction=replace(extraction, most_face_frames=9))]
+    others += [replace(SETTINGS, extraction=replace(extraction, face_stride=1))]
     fingerprints = [clip_fingerprint(other, SETTINGS) for other in clips]
     fingerprints += [clip_fingerprint(clip, other) for other in others]
     assert len(set(fingerprints)) == len(clips) + len(others)

@@ -7,6 +7,7 @@ from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.crops import faces_section, find_faces
 from mer_jax.data.decoding import ExtractionSettings, clip_faces
 from mer_jax.data.detect import FaceDetector
+from mer_jax.runtime.files import dump_json, load_json
 from tests.data.media_files import write_video
 from tests.data.test_detect import crop_faces, draw_face
 
@@ -32,6 +33,17 @@ def test_faces_of_clips_are_cut_once_and_counted(tmp_path):
     write_video(tmp_path / "none.mp4", np.stack([draw_face(100, 90)] * 3))  # another clip under the same name
     (changed,) = find_faces([clips[1]], tmp_path / "faces", ExtractionSettings())
     assert len(np.load(changed.faces)) == 3
+    counts = tmp_path / "faces" / "some" / "frames.json"
+    about = load_json(counts)
+    for stride, again in ((0, False), (4, True), (4, False)):  # crops of another stride are cut anew
+        np.save(cut_clips[0].faces, np.zeros((1, 128, 128, 3), np.uint8))
+        find_faces([clips[0]], tmp_path / "faces", ExtractionSettings(face_stride=stride))
+        assert np.load(cut_clips[0].faces).any() == again
+    assert load_json(counts) == about | {"face_stride": 4}
+    del about["face_stride"]
+    dump_json(counts, about)  # cut before there was a stride: right under any
+    find_faces([clips[0]], tmp_path / "faces", ExtractionSettings())
+    assert not np.load(cut_clips[0].faces).any()
     np.save(tmp_path / "own.npy", np.zeros((1, 128, 128, 3), np.uint8))
     brought = Clip("own", "train", media=tmp_path / "some.mp4", faces=tmp_path / "own.npy")
     both = find_faces(

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mer_jax.data.clips import Clip
-from mer_jax.data.detect import FaceDetector
-from mer_jax.data.faces import FACE_SIZE, align, crop_clip, crop_main_face, fit, unfit
+from mer_jax.data.detect import FaceDetector, same_faces
+from mer_jax.data.faces import FACE_SIZE, Faces, align, crop_clip, crop_main_face, fit, unfit
 from mer_jax.data.media import Block
 from tests.data.media_files import write_video
 
@@ -128,6 +128,56 @@ def test_crops_follow_the_main_face_and_drop_frames_without(detector):
     assert crops.dtype == np.uint8 and missing == 1
     # Both show the same face at the same place, though one was smaller.
     assert np.abs(crops[0].astype(int) - crops[1]).mean() < 10 < np.abs(crops[0].astype(int) - crops[1, ::-1]).mean()
+
+
+def story():
+    """A face that moves and grows, goes, comes back, and then two others: 21 frames."""
+    wall = np.full((180, 320, 3), 120, np.uint8)
+    moving = [draw_face(130 + 4 * i, 90 + i, 0.9 + 0.02 * i) for i in range(5)]
+    two = np.concatenate([draw_face(90, 95, 0.7)[:, :160], draw_face(235, 85, 0.9)[:, 160:]], axis=1)
+    return np.stack([*moving, wall, wall, *moving[::-1], two, *moving, two, two, wall])
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_between_key_frames_the_same_faces_are_found(detector, stride):
+    """Bit for bit, as in clips of real faces. Frames in which anything changes are searched for all faces."""
+    frames = story()
+    every, keyed = FaceDetector(1, batch_size=4), FaceDetector(stride, batch_size=4)
+    fitted, _ = fit(Block.of(frames))
+    for a, b in zip(every.find(fitted), keyed.find(fitted), strict=True):
+        np.testing.assert_equal(a._asdict(), b._asdict())
+    assert [len(faces.scores) for faces in keyed.find(fitted)] == [1] * 5 + [0] * 2 + [1] * 5 + [2] + [1] * 5 + [
+        2,
+        2,
+        0,
+    ]
+    crops, missing = crop_faces(every, frames)
+    keyed_crops, keyed_missing = crop_faces(keyed, frames)
+    np.testing.assert_array_equal(crops, keyed_crops)
+    assert missing == keyed_missing > 2
+
+
+def test_frames_whose_faces_stay_are_not_searched_for_small_ones(monkeypatch):
+    detector, levels = FaceDetector(16, batch_size=4), []
+    search = detector.search
+    monkeypatch.setattr(detector, "search", lambda fitted, first: levels.append(dict(first)) or search(fitted, first))
+    face = draw_face(160, 90)
+    detector.find(fit(Block.of(np.stack([face] * 3 + [np.full_like(face, 120)])))[0])
+    assert levels == [{0: 0}, {1: 2, 2: 2, 3: 2}, {3: 0}]
+
+
+def faces_at(*boxes):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return Faces(boxes, np.ones(len(boxes), np.float32), np.zeros((len(boxes), 5, 2), np.float32))
+
+
+def test_faces_are_the_same_where_each_stays_about_its_place():
+    a, b, beside_a = (0, 0, 10, 10), (50, 0, 70, 20), (0, 6, 10, 16)
+    assert same_faces(faces_at(a, b), faces_at((51, 1, 71, 21), (1, 1, 11, 11)))  # in any order
+    assert same_faces(faces_at(), faces_at())
+    assert not same_faces(faces_at(a), faces_at(beside_a))
+    assert not same_faces(faces_at(a), faces_at(a, b)) and not same_faces(faces_at(a, b), faces_at(a))
+    assert not same_faces(faces_at(a, b), faces_at(a, a))
 
 
 def test_a_face_in_large_frames_is_cut_where_it_is(tmp_path, detector):

@@ -63,7 +63,8 @@ def test_proposals_are_those_of_each_level_alone(rng, monkeypatch):
     monkeypatch.setattr(face_cascade, "THRESHOLDS", (0.02, 0.7, 0.7))  # noise scores low
     pnet = jax.jit(load_mtcnn().pnet)
     frames = rng.integers(256, size=(2, 48, 64, 3), dtype=np.uint8)
-    scores, boxes = jax.jit(face_cascade.propose, static_argnums=0)(pnet, frames)
+    propose = jax.jit(face_cascade.propose, static_argnums=0)
+    scores, boxes = propose(pnet, frames, np.zeros(2, np.int32))
     shrink = jax.jit(face_cascade.shrink, static_argnums=(1, 2))
     sizes = face_cascade.pyramid(48, 64)
     assert scores.shape == (2, len(sizes), face_cascade.PER_LEVEL)
@@ -80,6 +81,18 @@ def test_proposals_are_those_of_each_level_alone(rng, monkeypatch):
             windows = np.stack([2 * x, 2 * y, 2 * x + 12, 2 * y + 12], -1) + 12 * offsets[b, y, x]
             expected = windows * np.array([64 / w, 48 / h] * 2)
             np.testing.assert_allclose(boxes[b, level, : len(order)], expected, atol=1e-3)
+    part, _ = propose(pnet, frames, np.array([1, face_cascade.NOWHERE], np.int32))  # each frame from a level of its own
+    np.testing.assert_array_equal(part[0], np.where(np.arange(len(sizes))[:, None] < 1, 0, scores[0]))
+    assert not part[1].any()
+
+
+def test_the_first_level_is_the_last_of_windows_up_to_its_part_of_a_face():
+    windows = face_cascade.MIN_FACE / face_cascade.PYRAMID_FACTOR ** np.arange(face_cascade.APART + 1)  # px
+    for level, window in enumerate(windows):
+        side = window / face_cascade.LARGEST_PART
+        assert face_cascade.first_level(1.01 * side) == level
+        assert face_cascade.first_level(0.99 * side) == max(level - 1, 0)
+    assert face_cascade.first_level(0.0) == 0 and face_cascade.first_level(1e6) == face_cascade.APART
 
 
 def test_crop_of_whole_pixels_copies_them_and_is_zero_outside(rng):
