@@ -1,6 +1,7 @@
 """A run's face crops: the data set's own where a clip has them, else cut out of its frames once and kept."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from mer_jax.data.detect import map_with_detector
 from mer_jax.data.faces import FACE_SIZE, crop_clip
 from mer_jax.runtime.files import dump_json, load_json, write_whole
 from mer_jax.runtime.hosts import meet, own_part
+from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, usable
 from mer_jax.runtime.progress import progress
 
 COUNTS, FAILURE = "frames.json", "failure.json"  # beside a clip's crops: how many frames had a face, or why none could
@@ -22,19 +24,22 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
     """Clips with their aligned face crops, detected into `folder` where the data set has none.
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
-    searched says why, and is tried again at the next start; one whose file has changed is searched again.
+    searched says why, and is tried again at the next start; one whose file has changed, or whose crops are damaged, is
+    searched again.
     """
     without = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
     if not without:
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in without}
     part = own_part(without)
-    missing = [clip for clip in part if not is_cut(clip, paths[clip.name], settings)]
-    with progress("faces", len(part), "clip") as bar:
-        bar.update(len(part) - len(missing))
+    with ThreadPoolExecutor() as readers:
+        cut = list(readers.map(lambda clip: is_cut(clip, paths[clip.name], settings), part))
+    missing = [clip for clip, there in zip(part, cut, strict=True) if not there]
+    with progress("faces", len(clips), "clip") as bar:
+        bar.update(len(clips) - len(missing))  # the others bring theirs, or have no media
         for clip, crops in zip(missing, cut_faces(missing, settings), strict=True):
             bar.update(1)
-            keep(clip, crops, paths[clip.name], settings)
+            write_crops(clip, crops, paths[clip.name], settings)
     meet("faces")
     return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
 
@@ -45,7 +50,7 @@ def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[t
     return map_with_detector(job, clips, settings)
 
 
-def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, settings: ExtractionSettings) -> None:
+def write_crops(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, settings: ExtractionSettings) -> None:
     """Writes what `cut_faces` gave for a clip, for all hosts to read."""
     counts = path.with_name(COUNTS)
     if isinstance(crops, Absent):
@@ -56,20 +61,24 @@ def keep(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, setting
     pictures, without_face = crops
     with write_whole(path, mode="wb") as file:
         np.save(file, pictures[..., ::-1], allow_pickle=False)
-    numbers = {"with": len(pictures), "without": without_face}
-    dump_json(counts, numbers | {"of": identity(clip.media), "face_stride": settings.face_stride})
+    numbers = {"with": len(pictures), "without": without_face, "crops": file_digests([path])}
+    keep(counts, numbers | {"of": identity(clip.media), "face_stride": settings.face_stride})
 
 
 def is_cut(clip: Clip, path: Path, settings: ExtractionSettings) -> bool:
-    """Whether the crops are there, of the clip's file as it is now, and searched as the settings say.
+    """Whether the crops are there and whole, of the clip's file as it is now, and searched as the settings say.
 
     Before there was a `face_stride` all frames were searched for all faces, which is right under any.
     """
-    counts = path.with_name(COUNTS)
-    if not counts.exists():
+    about = usable(path.with_name(COUNTS), earlier=True)
+    if about is None:
         return False
-    about = {"face_stride": settings.face_stride} | load_json(counts)
-    return about["of"] == identity(clip.media) and about["face_stride"] == settings.face_stride
+    if about["of"] != identity(clip.media) or about.get("face_stride", settings.face_stride) != settings.face_stride:
+        return False
+    whole = path.exists() and about.get("crops") in (None, file_digests([path]))
+    if not whole:
+        make_again(Damaged(f"{path}: not as it was written"))
+    return whole
 
 
 def with_faces(clip: Clip, path: Path) -> Clip:

@@ -5,9 +5,9 @@ import pytest
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.crops import faces_section, find_faces
-from mer_jax.data.decoding import ExtractionSettings, clip_faces
+from mer_jax.data.decoding import ExtractionSettings, clip_faces, identity
 from mer_jax.data.detect import FaceDetector
-from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.files import dump_json
 from tests.data.media_files import write_video
 from tests.data.test_detect import crop_faces, draw_face
 
@@ -33,20 +33,47 @@ def test_faces_of_clips_are_cut_once_and_counted(tmp_path):
     write_video(tmp_path / "none.mp4", np.stack([draw_face(100, 90)] * 3))  # another clip under the same name
     (changed,) = find_faces([clips[1]], tmp_path / "faces", ExtractionSettings())
     assert len(np.load(changed.faces)) == 3
-    counts = tmp_path / "faces" / "some" / "frames.json"
-    about = load_json(counts)
-    for stride, again in ((0, False), (4, True), (4, False)):  # crops of another stride are cut anew
-        np.save(cut_clips[0].faces, np.zeros((1, 128, 128, 3), np.uint8))
-        find_faces([clips[0]], tmp_path / "faces", ExtractionSettings(face_stride=stride))
-        assert np.load(cut_clips[0].faces).any() == again
-    assert load_json(counts) == about | {"face_stride": 4}
-    del about["face_stride"]
-    dump_json(counts, about)  # cut before there was a stride: right under any
-    find_faces([clips[0]], tmp_path / "faces", ExtractionSettings())
-    assert not np.load(cut_clips[0].faces).any()
     np.save(tmp_path / "own.npy", np.zeros((1, 128, 128, 3), np.uint8))
     brought = Clip("own", "train", media=tmp_path / "some.mp4", faces=tmp_path / "own.npy")
-    both = find_faces(
-        [brought, clips[0]], tmp_path / "faces", ExtractionSettings()
-    )  # one clip's crops are its own affair
+    both = find_faces([brought, clips[0]], tmp_path / "faces", ExtractionSettings())  # its crops are its own affair
     assert both == [brought, cut_clips[0]]
+
+
+@pytest.fixture
+def one_face(tmp_path):
+    """Finds a clip's face, and says whether that meant to cut its crops."""
+    write_video(tmp_path / "a.mp4", np.stack([draw_face(100, 90), draw_face(104, 90)]))
+    path = tmp_path / "faces" / "a" / "a.npy"
+
+    def cut(stride=0):
+        before = path.stat().st_ino if path.exists() else None  # a file that is written whole is another one
+        find_faces(
+            [Clip("a", "train", media=tmp_path / "a.mp4")], tmp_path / "faces", ExtractionSettings(face_stride=stride)
+        )
+        return path.stat().st_ino != before
+
+    assert cut() and not cut()
+    return path, cut
+
+
+def test_crops_of_another_stride_are_cut_anew(one_face):
+    path, cut = one_face
+    assert cut(stride=4) and not cut(stride=4)
+    dump_json(path.with_name("frames.json"), {"with": 2, "without": 0, "of": identity(path.parents[2] / "a.mp4")})
+    assert not cut() and not cut(stride=4)  # cut before there was a stride: right under any
+
+
+@pytest.mark.parametrize("name", ["a.npy", "frames.json"])
+@pytest.mark.parametrize("way", ["cut", "emptied", "flipped", "removed"])
+def test_damaged_crops_are_named_and_cut_again(one_face, capsys, name, way):
+    path, cut = one_face
+    whole = path.read_bytes()
+    damaged = path.with_name(name)
+    content = damaged.read_bytes()
+    flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+    damaged.write_bytes({"cut": content[:-9], "flipped": flipped}.get(way, b""))
+    if way == "removed":
+        damaged.unlink()
+    capsys.readouterr()
+    assert cut() and path.read_bytes() == whole and not cut()
+    assert (f"{damaged}: " in capsys.readouterr().err) == ((way, name) != ("removed", "frames.json"))
