@@ -28,7 +28,7 @@ class FaceDetector:
 
     Key frames are searched for all faces, the others first for faces as large as those of their key frame, which
     leaves most of the work out and finds the same landmarks (see `first_level`). A frame whose faces are not those of
-    the frame before is searched for all.
+    the frame before is searched for all. A smaller face that joins them is not found before the next key frame.
 
     Args:
         stride: every so manyth of the frames that are given together is a key frame; 0: `KEY_STRIDE` on a CPU, else 1.

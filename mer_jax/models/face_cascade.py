@@ -26,7 +26,7 @@ CHUNKS_ON_CPU = 8, 2  # where a step takes as long as it has crops, and the last
 WINDOW, STRIDE = 12, 2  # P-Net's
 APART = 4  # levels that are searched or not one by one: the largest, for the smallest faces; the rest take 1/16 of all
 NOWHERE = APART + 1
-LARGEST_PART = 0.55  # of a face's side, that the first level's windows may have: 4,500 faces were the same without
+LARGEST_PART = 0.55  # of a face's side, for the first level's windows; beyond it landmarks of real faces began to move
 
 Size = tuple[int, int]  # height, width
 Network = Callable[[jax.Array], tuple[jax.Array, ...]]  # one of MTCNN's: pixels -> scores, box offsets, ...

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from mer_jax.data.clips import Clip
 from mer_jax.data.detect import FaceDetector, same_faces
-from mer_jax.data.faces import FACE_SIZE, Faces, align, crop_clip, crop_main_face, fit, unfit
+from mer_jax.data.faces import FACE_SIZE, Faces, MainFace, align, crop_clip, crop_main_face, fit, unfit
 from mer_jax.data.media import Block
 from tests.data.media_files import write_video
 
@@ -155,6 +155,17 @@ def test_between_key_frames_the_same_faces_are_found(detector, stride):
     keyed_crops, keyed_missing = crop_faces(keyed, frames)
     np.testing.assert_array_equal(crops, keyed_crops)
     assert missing == keyed_missing > 2
+
+
+def test_a_cut_to_others_follows_the_rule_of_the_main_face():
+    """Where a large face was there is a small one now, which is the nearer, and the large one is somebody else's."""
+    after = np.concatenate([draw_face(80, 90, 0.3)[:, :160], draw_face(240, 90, 1.3)[:, 160:]], axis=1)
+    fitted, _ = fit(Block.of(np.stack([draw_face(80, 90, 1.3), after])))
+    faces = FaceDetector(16, batch_size=4).find(fitted)
+    main_face = MainFace()
+    centres = [found.landmarks[main_face.choose(found.boxes), 2, 0] for found in faces]
+    np.testing.assert_allclose(centres, 80, atol=5)
+    assert len(faces[1].scores) == 2
 
 
 def test_frames_whose_faces_stay_are_not_searched_for_small_ones(monkeypatch):
