@@ -1,7 +1,7 @@
 """Anyone's folder as a data set: `clips.csv`, media, and perhaps face crops and ready-made features."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mer_jax.data.clip_files import ClipFiles, check_names, located, media_files, media_of_name, no_media
@@ -37,59 +37,86 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     renamed = [name for column, name in columns.items() if name != column and column != "label"]
     rows = read_table(table, ("name", columns["label"], *renamed), columns.values())
     usable_rows = named_rows(table, rows, problems)
-    counts = Counter(row[columns["label"]] for row in rows if row[columns["label"]] not in MISSING)
-    others = rarer_spellings(counts)
-    labels = tuple(sorted(counts.keys() - others.keys()))
-    if len(labels) < 2:
-        raise DataError(f"{table}: column {columns['label']!r} holds {len(labels)} labels; at least 2 are needed")
+    cells = Cells(table, columns, Counter(row[columns["label"]] for row in rows), problems)
+    if len(cells.labels) < 2:
+        count = len(cells.labels)
+        raise DataError(f"{table}: column {columns['label']!r} holds {count} labels; at least 2 are needed")
     for folder in features.values():
         if not (root / "features" / folder).is_dir():
             raise DataError(f"{root / 'features' / folder}: no such folder of ready-made features")
 
     media = media_files(root / "media", problems)
-    clips, truth, lost = [], {}, []
+    clips, truth, lost = [], {}, {}
     for name, (number, row) in usable_rows.items():
-        place = f"{table.name}, row {number}"
-        cells = {column: row.get(header, "") for column, header in columns.items()}
-        for column, cell in cells.items():
-            if cell and cell in (UNSAID if column == "text" else MISSING):
-                problems.append(
-                    Problem(name, "none", None, f"no {column}: a marker of what is missing ({place}: {cell!r})")
-                )
-                cells[column] = ""
-        label = cells["label"]
-        if common := others.get(label):
-            of = f"{place}: {label!r} in {counts[label]} rows, {common!r} in {counts[common]}"
-            problems.append(
-                Problem(name, "none", None, f"one label in two spellings, the rarer is taken as no label ({of})")
-            )
-            label = ""
-        split = cells["split"].lower() or ("train" if label else "unlabeled")
-        if split not in SPLITS:
-            advice = "; write train: folds of it are held out in turn" if split in VALIDATION else ""
-            raise DataError(
-                f"{table}, row {number}: unknown split {cells['split']!r}; expected {', '.join(SPLITS)}{advice}"
-            )
-        if split == "train" and not label:
-            problems.append(Problem(name, "unlabeled", None, "in the train split without a label: taken as unlabeled"))
-            split = "unlabeled"
+        said = cells.of(name, number, row)
+        label, split = said["label"], said["split"]
         if split != "train" and label:
             truth[name] = label
-        path = located(root, cells["file"]) if cells["file"] else media_of_name(media, name)
+        path = located(root, said["file"]) if said["file"] else media_of_name(media, name)
         if path and not path.is_file():
-            lost.append(Problem(name, split, None, f"row without a clip (no file {path})"))
+            lost[name] = Problem(name, split, None, f"row without a clip (no file {path})")
             path = None
-        known, group = label if split == "train" else None, cells["group"] or None
-        clips.append(files.complete(Clip(name, split, path, transcript=cells["text"], label=known, group=group)))
-    warnings = check_names(root / "media", clips, media, table.name)
-    for label, common in others.items():
-        spelt = f"{label!r} ({counts[label]:,} rows) and {common!r} ({counts[common]:,})"
-        warnings.append(f"{spelt} are one label in two spellings: the rarer is taken as no label; write one")
-    if unsure := sorted(label for label in labels if label.lower() in ("none", "unknown")):
-        warnings.append(f"{unsure[0]!r} is taken as a label like any other: leave the cell empty where none is known")
-    if others_there := no_media(root / "media"):
-        problems.append(Problem("media", "none", None, f"files beside the media ({others_there})"))
-    used, named = {clip.media for clip in clips}, {problem.name for problem in lost}
+        known, group = label if split == "train" else None, said["group"] or None
+        clips.append(files.complete(Clip(name, split, path, transcript=said["text"], label=known, group=group)))
+    warnings = [*check_names(root / "media", clips, media, table.name), *cells.warnings()]
+    if beside := no_media(root / "media"):
+        problems.append(Problem("media", "none", None, f"files beside the media ({beside})"))
+    used = {clip.media for clip in clips}
     without = files.problems(clips, (name for name, path in media.items() if path not in used), table.name)
-    problems += lost + [p for p in without if not (p.name in named and p.reason == "row without a clip")]
-    return Dataset(root.resolve().name, labels, tuple(clips), truth, tuple(problems), tuple(warnings))
+    problems += lost.values()
+    problems += [each for each in without if not (each.name in lost and each.reason == "row without a clip")]
+    return Dataset(root.resolve().name, cells.labels, tuple(clips), truth, tuple(problems), tuple(warnings))
+
+
+class Cells:
+    """What the rows of `clips.csv` say, with what is odd about them noted in `problems`.
+
+    counts: what stands in the label's column -> in how many rows.
+    """
+
+    def __init__(self, table: Path, columns: Mapping[str, str], counts: Mapping[str, int], problems: list[Problem]):
+        self.table, self.columns, self.problems = table, columns, problems
+        self.counts = {label: count for label, count in counts.items() if label not in MISSING}
+        self.common = rarer_spellings(self.counts)  # a rarer spelling -> the label
+        self.labels = tuple(sorted(self.counts.keys() - self.common.keys()))
+
+    def of(self, name: str, number: int, row: Mapping[str, str]) -> dict[str, str]:
+        """A row's cells by COLUMNS, "" for what is missing, the split always one of SPLITS.
+
+        Raises:
+            DataError: its split is none.
+        """
+        place = f"{self.table.name}, row {number}"
+        cells = {column: row.get(header, "") for column, header in self.columns.items()}
+        for column, cell in cells.items():
+            if cell and cell in (UNSAID if column == "text" else MISSING):
+                self.note(name, f"no {column}: a marker of what is missing ({place}: {cell!r})")
+                cells[column] = ""
+        if common := self.common.get(cells["label"]):
+            spelt = f"{place}: {self.spelt(cells['label'], common)}"
+            self.note(name, f"one label in two spellings, the rarer is taken as no label ({spelt})")
+            cells["label"] = ""
+        split = cells["split"].lower() or ("train" if cells["label"] else "unlabeled")
+        if split not in SPLITS:
+            advice = "; write train: folds of it are held out in turn" if split in VALIDATION else ""
+            wrong = f"unknown split {cells['split']!r}; expected {', '.join(SPLITS)}{advice}"
+            raise DataError(f"{self.table}, row {number}: {wrong}")
+        if split == "train" and not cells["label"]:
+            self.note(name, "in the train split without a label: taken as unlabeled", split="unlabeled")
+            split = "unlabeled"
+        return cells | {"split": split}
+
+    def note(self, name: str, reason: str, split: str = "none") -> None:
+        self.problems.append(Problem(name, split, None, reason))
+
+    def spelt(self, label: str, common: str) -> str:
+        """Two spellings of one label, and how many rows have them."""
+        return f"{label!r} in {self.counts[label]:,} rows, {common!r} in {self.counts[common]:,} rows"
+
+    def warnings(self) -> Iterator[str]:
+        """What should be known before a score is trusted."""
+        for label, common in self.common.items():
+            yield f"one label in two spellings, the rarer is taken as no label: {self.spelt(label, common)}; write one"
+        for label in self.labels:
+            if label.lower() in ("none", "unknown"):
+                yield f"{label!r} is taken as a label like any other: leave the cell empty where none is known"

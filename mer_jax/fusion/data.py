@@ -115,18 +115,8 @@ def fusion_data(
     usable_features = {modality: x for modality, x in features.items() if x.present[labelled].any()}
     if not usable_features:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
-    embeddings = {modality: x.embeddings for modality, x in usable_features.items()}
-    present = {modality: x.present for modality, x in usable_features.items()}
-    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in embeddings.items()})
-    if standardise != "none":
-        standardiser = Standardiser.fit(*Embeddings(embeddings, present).take(np.append(labelled, unlabelled)))
-    clips = [*dataset.clips, *(dataset.clips[labelled[original]] for original in copy_of)]
-    standardised = standardiser(embeddings)
-    if standardise == "group":
-        standardised = within_groups(standardised, present, [clip.group for clip in clips], len(dataset.clips))
-    everything = Embeddings(standardised, present)
-
-    any_present = np.any(list(present.values()), axis=0)
+    everything, standardiser = standardised(dataset, usable_features, copy_of, standardise)
+    any_present = np.any(list(everything.present.values()), axis=0)
     usable = any_present[labelled]
     copies = len(dataset.clips) + np.arange(len(copy_of))
     usable_copies = any_present[copies] & usable[copy_of]
@@ -158,6 +148,25 @@ def fusion_data(
         ),
     )
     return data, standardiser
+
+
+def standardised(
+    dataset: Dataset, features: Mapping[str, Features], copy_of: np.ndarray, standardise: str
+) -> tuple[Embeddings, Standardiser]:
+    """All clips, then the copies, as fusion sees them; arguments as of `fusion_data`."""
+    labelled, unlabelled, _ = (np.array(dataset.split(split), int) for split in SPLITS)
+    raw = Embeddings(
+        {modality: x.embeddings for modality, x in features.items()},
+        {modality: x.present for modality, x in features.items()},
+    )
+    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in raw.features.items()})
+    if standardise != "none":
+        standardiser = Standardiser.fit(*raw.take(np.append(labelled, unlabelled)))
+    scaled = standardiser(raw.features)
+    if standardise == "group":
+        clips = [*dataset.clips, *(dataset.clips[labelled[original]] for original in copy_of)]
+        scaled = within_groups(scaled, raw.present, [clip.group for clip in clips], len(dataset.clips))
+    return Embeddings(scaled, raw.present), standardiser
 
 
 def clip_axis(x: np.ndarray | jax.Array) -> int:
