@@ -30,6 +30,7 @@ from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings, setting
@@ -70,6 +71,7 @@ def main() -> None:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
+    hold(workdir)
     data_of, num_classes = run_data(settings, workdir)
     folder = workdir / "sweeps" / plan.name
     rows = plan_rows(plan, data_of(settings.fusion.standardise).modalities, settings.seed)

@@ -46,7 +46,7 @@ from mer_jax.tuning.prompts import PromptTuning
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 RESULTS = (
-    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
+    *("config.json", "dataset.json", "folds.csv", "metrics.json", "predictions", "report"),
     *("checkpoints/ensemble.json", "checkpoints/standardiser.safetensors"),
     *(f"checkpoints/{name}{part}" for name in ("ensemble", "prompts") for part in ("", ".files.json")),
 )
