@@ -1,11 +1,15 @@
 """Errors of the command line: one line, and the exit code that says whose they are."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
 from subprocess import PIPE
 
 import pytest
+
+from mer_jax.runtime.cli import system_error
 
 
 def run(*arguments):
@@ -47,3 +51,43 @@ def test_signals_say_that_nothing_is_lost(sign, code, how):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors == f"error: {how}; the same command goes on where this one has ended\n"
+
+
+RAISES = """
+import errno, os
+from mer_jax.runtime import cli
+
+def main():
+    try:
+        raise OSError(errno.{code}, os.strerror(errno.{code}), "runs/a/features.tmp")
+    except OSError as error:
+        {then}
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EROFS", "EFBIG"])
+@pytest.mark.parametrize(
+    "then", ["raise", 'raise ValueError("checkpoint") from error', 'raise ValueError("checkpoint")'], ids=len
+)
+def test_what_the_system_has_against_a_path_is_one_line(code, then):
+    done = subprocess.run([sys.executable, "-c", RAISES.format(code=code, then=then)], capture_output=True, text=True)
+    strerror = os.strerror(getattr(errno, code))
+    rest = "once that is mended, the same command goes on where this one has ended"
+    line = f"error: runs/a/features.tmp: {strerror}; {rest}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_a_library_may_keep_no_more_of_it_than_its_text():
+    text = "RESOURCE_EXHAUSTED: Error writing\n  file: No space left on device [ocdbt]"
+    assert system_error(ValueError(text)) == "file: No space left on device [ocdbt]"
+    assert system_error(ValueError("another")) == ""
+
+
+def test_errors_of_ours_stay_tracebacks():
+    then = 'raise ValueError("a bug") from None'
+    done = subprocess.run(
+        [sys.executable, "-c", RAISES.format(code="ENOSPC", then=then)], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" in done.stderr and "ValueError: a bug" in done.stderr
