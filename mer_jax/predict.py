@@ -26,7 +26,7 @@ from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import printable
-from mer_jax.runtime.inventory import INVENTORY, changes
+from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
@@ -53,9 +53,7 @@ def main() -> None:
     """The command."""
     workdir = Path(WORKDIR.value)
     settings = load_settings(Settings, workdir)
-    if changed := changes(workdir, under="checkpoints"):
-        what = "its run is not finished" if changed == [INVENTORY] else f"{changed[0]} is not as the run wrote it"
-        raise DataError(f"{workdir}: {what}; start the same mer_jax.train command again")
+    require_results(workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")

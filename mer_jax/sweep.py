@@ -21,6 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import run_folds
@@ -28,8 +29,9 @@ from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.metrics import subsets_of
 from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli
-from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
@@ -72,12 +74,15 @@ def main() -> None:
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
     hold(workdir)
+    require_results(workdir)
     data_of, num_classes = run_data(settings, workdir)
     folder = workdir / "sweeps" / plan.name
     rows = plan_rows(plan, data_of(settings.fusion.standardise).modalities, settings.seed)
     entries = sweep(settings, plan, rows, data_of, num_classes, folder)
     if plan.search:
         entries.sort(key=lambda entry: -(entry["cv_waf"] or 0))
+        if entries[0]["cv_waf"] is None:
+            raise DataError(f"{plan.name}: every setting has diverged: {entries[0]['divergence']}")
         (best,) = (row for row in rows if row.name == entries[0]["name"])
         with write_whole(folder / "best.py") as file:
             file.write(as_config(workdir, best.changes, f"the best of {len(rows)} in the sweep {plan.name}"))
@@ -95,7 +100,8 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
-    features = {modality: inputs.features(modality) for modality in settings.data.chosen_modalities}
+    chosen = settings.data.chosen_modalities
+    features = {modality: without_outliers(inputs.features(modality), modality) for modality in chosen}
     data_of = cache(lambda standardise: fusion_data(dataset, features, folds, inputs.copies[1], standardise)[0])
     return data_of, len(dataset.labels)
 
@@ -163,7 +169,7 @@ def sweep(
                 **mean_and_spread("challenge", [float(each.challenge_waf.mean()) for each in trained]),
                 **mean_and_spread("test", [each.test_waf for each in trained]),
                 "paper": list(row.paper),
-                "divergence": next((each.divergence for each in trained if each.divergence), ""),
+                "divergence": next((each.diverged for each in trained if each.diverged), ""),
             }
             if plan.subsets:
                 entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)

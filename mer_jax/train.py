@@ -24,6 +24,7 @@ from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.features.outliers import without_outliers
 from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import fusion_data
@@ -97,7 +98,7 @@ def train(run: Run[Settings]) -> None:
     features: dict[str, Features] = {}
     for modality in modalities:
         with run.stage(modality):
-            features[modality] = inputs.features(modality)
+            features[modality] = without_outliers(inputs.features(modality), modality)
     with run.stage("fusion"):
         trained, sections = fuse(run, inputs, features, folds)
 

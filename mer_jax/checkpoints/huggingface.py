@@ -187,7 +187,10 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
         raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
 
 
-SIZES = re.compile(r"(hidden|intermediate|vocab|image|patch|head|projection|conv)_(size|dim)|num_.*_(layers|heads)")
+SIZES = re.compile(
+    r"(hidden|intermediate|vocab|image|patch|head|projection|conv)_(size|dim)|conv_(kernel|stride)|num_.*_(layers|heads)"
+    r"|num_conv_pos_embedding(s|_groups)|num_key_value_heads"
+)
 """Fields of a config that say how large a network is."""
 SLACK = 2**20  # more than the weights' bytes that such a field may say, and does no harm
 
@@ -205,10 +208,11 @@ def check_sizes(file: Path, fields: Mapping[str, Any]) -> None:
         sizes["num_hidden_layers x hidden_size"] = max(least[0], 0) * max(least[1], 0)
     for name, value in sizes.items():
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, int) and (each < 0 or (weights and each > weights + SLACK)):
-                raise DataError(
-                    f"{file}: {name} is {each:,}, and the weights hold {weights:,} bytes; download it again."
-                )
+            if isinstance(each, int | float) and (
+                each != int(each) or each < 1 or (weights and each > weights + SLACK)
+            ):
+                claim = f"{name} is {each!r}, and the weights hold {weights:,} bytes"
+                raise DataError(f"{file}: {claim}; download it again.")
     for section in fields.values():
         if isinstance(section, dict):
             check_sizes(file, section)
@@ -349,7 +353,8 @@ def _check(
             except ValueError:
                 loaded = []
             if [tensor.shape for tensor in loaded] != expected:
-                wanted = list(rule.transform.save(*(np.zeros(shape, np.bool_) for shape in expected)).shape)
+                parts_of = [np.broadcast_to(np.bool_(0), shape) for shape in expected]
+                wanted = list(rule.transform.save(*parts_of).shape)
                 problems.append(f"misshapen: {name} {list(found[name])}, expected {wanted}")
     if problems:
         raise DataError(f"{folder}: the weights do not fit config.json:\n  " + "\n  ".join(sorted(problems)))

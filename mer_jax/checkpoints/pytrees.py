@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def files_of(folder: Path) -> dict[str, str]:
 def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
     """Saves a pytree of arrays, whole or not at all, over an earlier one; the same one is left as it is."""
     arrays = stored(tree)
+    check_finite(folder, arrays)
     if not arrays:  # which Orbax refuses
         folder.mkdir(parents=True, exist_ok=True)
         return
@@ -69,11 +71,20 @@ def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
     elif read_kept(checksums_of(folder), made_of)["files"] != files_of(folder):
         raise Damaged(f"{folder}: not as it was written")
     try:
-        return restored(ocp.load(folder.resolve(), abstract), like)
+        arrays = ocp.load(folder.resolve(), abstract)
     except Exception as error:  # whatever Orbax and what it stands on make of a file
         raise Damaged(
             f"{folder}: not the checkpoint that was expected ({' '.join(str(error).split())[:200]})"
         ) from error
+    check_finite(folder, arrays)
+    return restored(arrays, like)
+
+
+def check_finite(folder: Path, arrays: Mapping[str, Any]) -> None:
+    """Raises Damaged where a number is none: nothing is to be predicted from it."""
+    for name, leaf in arrays.items():
+        if not np.isfinite(np.asarray(leaf, np.float32)).all():
+            raise Damaged(f"{folder}: {name} holds numbers that are not finite")
 
 
 def remove_trained(folder: Path) -> None:

@@ -29,7 +29,7 @@ from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, chec
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
-from mer_jax.runtime.kept import file_digests, keep
+from mer_jax.runtime.kept import file_digests, keep, usable
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -57,7 +57,8 @@ class Shard:
 
 def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> None:
     """Writes one file of records, whole or not at all, unless it is there."""
-    if shard.path.exists():
+    digest = shard.path.with_suffix(".json")
+    if shard.path.exists() and (usable(digest) or {}).get("digests") == file_digests([shard.path]):
         advance(len(shard.clips))
         return
     job = partial(prepare_clip, settings=shard.settings)
@@ -70,6 +71,7 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
             writer.write(FEATURES.serialize_example(row | record))
             advance(1)
         writer.close()
+    keep(digest, {"digests": file_digests([shard.path])})
 
 
 def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
@@ -123,10 +125,6 @@ class Mer(FileReaderBuilder):
         for name, content in index_of(self.dataset, self.prints).items():
             with write_whole(folder / name) as file:
                 file.write(content)
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
-        sizes = [path.stat().st_size for path in paths]
-        entries = zip((path.name for path in paths), zip(sizes, file_digests(paths), strict=True), strict=True)
-        keep(folder / FILES, {"files": dict(entries)})
 
     def plan(self, split: str) -> list[Shard]:
         """A split's shards. A file's name tells what is in it, so that nothing outdated is taken for finished."""
@@ -160,6 +158,11 @@ class Mer(FileReaderBuilder):
                     shutil.rmtree(version)
         with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
             self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
+        if not (version / FILES).exists():
+            paths = sorted(path for path in version.iterdir() if path.is_file())
+            sizes = [path.stat().st_size for path in paths]
+            entries = zip((path.name for path in paths), zip(sizes, file_digests(paths), strict=True), strict=True)
+            keep(version / FILES, {"files": dict(entries)})
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -73,7 +73,8 @@ def is_cut(clip: Clip, path: Path, settings: ExtractionSettings) -> bool:
     about = usable(path.with_name(COUNTS), earlier=True)
     if about is None:
         return False
-    if about["of"] != identity(clip.media) or about.get("face_stride", settings.face_stride) != settings.face_stride:
+    stride = settings.face_stride
+    if about.get("of") != identity(clip.media) or about.get("face_stride", stride) != stride:
         return False
     whole = path.exists() and about.get("crops") in (None, file_digests([path]))
     if not whole:

@@ -161,7 +161,7 @@ def check_unchanged(dataset: Dataset, workdir: Path) -> None:
     path = workdir / "dataset.json"
     if not (workdir / "config.json").exists():  # no stage is done yet
         keep(path, {"clips": len(dataset.clips), "digest": dataset.digest})
-    elif read_kept(path, earlier=True)["digest"] != dataset.digest:
+    elif read_kept(path, earlier=True).get("digest") != dataset.digest:
         raise DataError(
             f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
             "choose another --workdir, or remove it"

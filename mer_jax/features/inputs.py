@@ -19,7 +19,6 @@ from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
-from mer_jax.features.outliers import without_outliers
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.settings import section, setting
@@ -90,10 +89,8 @@ class Inputs:
         """
         clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:
-            features = load_ready_made(clips, modality, self.workdir, self.settings.extraction)
-        else:
-            features = encode(clips, self.encoder(modality, with_rankings), self.workdir, self.settings.extraction)
-        return without_outliers(features, modality)
+            return load_ready_made(clips, modality, self.workdir, self.settings.extraction)
+        return encode(clips, self.encoder(modality, with_rankings), self.workdir, self.settings.extraction)
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""

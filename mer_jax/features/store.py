@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from mer_jax.features.embeddings import Features, Rows
@@ -58,10 +58,11 @@ class FeatureStore:
                 print(f"  {path}: of an earlier version, without a checksum; taken as it is", file=sys.stderr)
                 return json.loads(metadata["rows"]), digest_of(content.tobytes())
             said = json.loads(metadata["shard"])
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            rows, written = said["rows"], said[KEPT]
+        except Exception as error:  # whatever a damaged header makes of safetensors
             raise Damaged(f"{path}: not a whole shard of features ({error!r})") from error
-        check(path, said.get(KEPT), self.folder.name, said.get("rows"), content.shape, content.tobytes())
-        return said["rows"], said[KEPT]["checksum"]
+        check(path, written, self.folder.name, rows, content.shape, content.tobytes())
+        return rows, written["checksum"]
 
     def _index(self, path: Path, rows: Sequence[tuple[str, str | None]], checksum: str) -> None:
         number, positions = len(self.shards), count()

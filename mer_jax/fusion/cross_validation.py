@@ -43,12 +43,17 @@ class TrainedSetting:
 
     def check(self) -> None:
         """Raises DataError where it, or its twin, has diverged: nothing is to be predicted from it."""
-        if divergence := self.divergence or self.honest.divergence:
+        if divergence := self.diverged:
             rate = float(self.setting.hyperparameters.learning_rate)
             raise DataError(
                 f"the training of fusion has diverged ({self.setting.name}, {divergence}): "
                 f"lower fusion.learning_rate, which is {rate:g}"
             )
+
+    @property
+    def diverged(self) -> str:
+        """Where it or its twin has diverged; empty if neither has."""
+        return self.divergence or self.honest.divergence
 
     @property
     def honest(self) -> "TrainedSetting":
@@ -249,6 +254,8 @@ class CrossValidation:
 
     def waf_given(self, trained: TrainedSetting, modalities: Sequence[str]) -> dict[str, float | None]:
         """Cross-validated and test WAF of a setting when only some modalities are present."""
+        if trained.diverged:
+            return {"cv_waf": None, "test_waf": None}
         folds = self.fold_wafs(self.held_out_given(trained, modalities))
         (test,) = self.fold_logits(trained.members, self.data.test.only(modalities))
         return {"cv_waf": float(folds.mean()), "test_waf": self.test_waf(test.mean(axis=0))}

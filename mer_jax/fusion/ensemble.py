@@ -18,6 +18,7 @@ from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 
 
@@ -139,5 +140,9 @@ class TrainedEnsemble:
         if self.shape.in_groups:
             standardised = within_groups(standardised, present, groups)
         outputs = self.scorer(self.members, standardised, present)
+        if not np.isfinite(outputs.logits).all():
+            raise DataError(
+                "the ensemble gives numbers that are not finite: start the same mer_jax.train command again"
+            )
         count = np.sum(list(present.values()), axis=0)
         return calibrated(outputs.logits.mean(axis=0), count, self.temperatures), outputs.attention.mean(axis=0)

@@ -83,8 +83,13 @@ def reason(error: BaseException) -> str:
     return ", ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
-"""What a disk may have against us: full, too small a quota or limit, not to be written, broken, gone."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # also told from the text of a library's error
+SYSTEM = (
+    *FULL,
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ESTALE),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOLCK),
+)
+"""What the system may have against a path: full, too small a quota or limit, not to be written, broken, gone."""
 
 
 def system_error(error: BaseException | None) -> str:
@@ -99,7 +104,7 @@ def system_error(error: BaseException | None) -> str:
             return f"{error.filename or 'a file'}: {error.strerror}"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     lines = (line.strip() for each in seen for line in str(each).splitlines())
-    return next((line for line in lines if any(os.strerror(number) in line for number in SYSTEM)), "")
+    return next((line for line in lines if any(os.strerror(number) in line for number in FULL)), "")
 
 
 def fail(message: object, exit_code: int) -> NoReturn:

@@ -54,7 +54,7 @@ def load_json(path: Path) -> Any:
     try:
         with open_regular(path) as file:
             return json.loads(file.read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 
 

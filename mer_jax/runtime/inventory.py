@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
 from mer_jax.runtime.kept import KEPT, file_digests, keep, usable
 
@@ -17,8 +18,15 @@ def take_inventory(workdir: Path, results: Iterable[str]) -> None:
     keep(workdir / INVENTORY, {"files": dict(zip(names, file_digests(paths), strict=True))})
 
 
-def changes(workdir: Path, under: str = "") -> list[str]:
-    """Results in a folder of the workdir that are not there, or not as the run wrote them; the inventory if that is so.
+def require_results(workdir: Path) -> None:
+    """Raises DataError where a workdir holds no finished run, or its settings or checkpoints have changed since."""
+    if changed := changes(workdir, ("config.json", "checkpoints")):
+        what = "its run is not finished" if changed == [INVENTORY] else f"{changed[0]} is not as the run wrote it"
+        raise DataError(f"{workdir}: {what}; start the same mer_jax.train command again")
+
+
+def changes(workdir: Path, under: tuple[str, ...] = ("",)) -> list[str]:
+    """Results of these beginnings that are not there, or not as the run wrote them; the inventory if that is so.
 
     A run of an earlier version, which wrote no inventory, is taken as it is.
     """

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 import sys
@@ -14,7 +15,8 @@ import jax
 from mer_jax.runtime.errors import UsageError
 
 HELD: dict[Path, int] = {}  # file descriptors, open for as long as this process lives, and so the locks
-LEFTOVERS = (".*.tmp", "*.orbax-checkpoint-tmp*")  # what a killed process was writing
+LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}\.tmp|.+\.orbax-checkpoint-tmp.*")  # what a killed process was writing
+FOLDERS = ("features", "faces", "self_training", "checkpoints", "report", "predictions", "sweeps")  # of a run
 
 
 def hold(workdir: Path) -> None:
@@ -43,6 +45,6 @@ def hold(workdir: Path) -> None:
     HELD[path] = file
     os.ftruncate(file, 0)
     os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}".encode(), 0)
-    for pattern in LEFTOVERS:
-        for leftover in workdir.rglob(pattern):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    places = [*workdir.glob("*"), *(path for folder in FOLDERS for path in (workdir / folder).rglob("*"))]
+    for leftover in filter(lambda path: LEFTOVER.fullmatch(path.name), places):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)

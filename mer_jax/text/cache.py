@@ -27,6 +27,8 @@ def read_line(line: bytes, identity: Iterable[str]) -> tuple[dict[str, Any], Ans
     ranking, usage = entry.pop("ranking"), Usage(**entry.pop("usage"))
     if ranking is not None and not 0 < len(ranking) == len(set(ranking) & set(whose["labels"])):
         raise ValueError("not a ranking of the labels")
+    if not isinstance(entry["transcript"], str) or any(type(n) is not int or n < 0 for n in vars(usage).values()):
+        raise ValueError("not an answer")
     return whose, Answer(ranking=None if ranking is None else tuple(ranking), usage=usage, **entry)
 
 
@@ -62,7 +64,7 @@ class AnswerCache:
             for line in lines:
                 try:
                     identity, answer = read_line(line, self.identity)
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     damaged += line != b"\n"
                     continue
                 if identity == self.identity:

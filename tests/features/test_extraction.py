@@ -128,13 +128,16 @@ def test_nothing_is_computed_twice(tmp_path, encoder):
 
 
 def test_worker_processes_read_the_same(tmp_path, encoder):
-    extract(CLIPS, encoder, FeatureStore(tmp_path / "threads"), ExtractionSettings(shard_clips=7))
+    extract(CLIPS, encoder, FeatureStore(tmp_path / "threads" / "store"), ExtractionSettings(shard_clips=7))
     decoding = replace(encoder, reader=DecodingReader(str(tmp_path)))
-    extract(CLIPS, decoding, FeatureStore(tmp_path / "processes"), ExtractionSettings(shard_clips=7, workers=2))
+    extract(
+        CLIPS, decoding, FeatureStore(tmp_path / "processes" / "store"), ExtractionSettings(shard_clips=7, workers=2)
+    )
     readers = {path.name for path in tmp_path.glob("*.pid")}
     assert len(readers) == 2 and f"{os.getpid()}.pid" not in readers
     threads, processes = (
-        [path.read_bytes() for path in sorted((tmp_path / folder).iterdir())] for folder in ("threads", "processes")
+        [path.read_bytes() for path in sorted((tmp_path / folder / "store").iterdir())]
+        for folder in ("threads", "processes")
     )
     assert threads == processes and len(threads) == 3
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json
-from mer_jax.runtime.inventory import INVENTORY, changes, take_inventory
+from mer_jax.runtime.inventory import INVENTORY, changes, require_results, take_inventory
 from mer_jax.runtime.kept import keep
 
 FILES = ("metrics.json", "report/index.html", "report/frames/a.png", "checkpoints/ensemble/d/0", "other.txt")
@@ -20,7 +21,7 @@ def workdir(tmp_path):
 
 
 def test_nothing_has_changed(workdir):
-    assert changes(workdir) == changes(workdir, under="report") == []
+    assert changes(workdir) == changes(workdir, ("report",)) == []
     (workdir / "other.txt").unlink()
     (workdir / "sweeps").mkdir()
     assert changes(workdir) == []
@@ -31,14 +32,14 @@ def test_nothing_has_changed(workdir):
 def test_changed_and_missing_results_are_listed(workdir, name, content):
     (workdir / name).unlink() if content is None else (workdir / name).write_bytes(content)
     assert changes(workdir) == [name]
-    assert changes(workdir, under="checkpoints") == [name] * name.startswith("checkpoints")
+    assert changes(workdir, ("checkpoints",)) == [name] * name.startswith("checkpoints")
 
 
 def test_without_its_inventory_a_run_is_not_finished(workdir, capsys):
     (workdir / INVENTORY).write_text("{}")
     assert changes(workdir) == [INVENTORY] and "made again" in capsys.readouterr().err
     (workdir / INVENTORY).unlink()
-    assert changes(workdir) == changes(workdir, under="checkpoints") == [INVENTORY]
+    assert changes(workdir) == changes(workdir, ("checkpoints",)) == [INVENTORY]
     (workdir / "metrics.json").unlink()
     assert changes(workdir) == [INVENTORY]
 
@@ -47,3 +48,15 @@ def test_a_finished_run_of_an_earlier_version_is_taken_as_it_is(workdir):
     (workdir / INVENTORY).unlink()
     dump_json(workdir / "config.json", {"settings": {}})
     assert changes(workdir) == []
+
+
+def test_nothing_is_read_from_a_run_whose_settings_or_checkpoints_have_changed(workdir):
+    take_inventory(workdir, ["config.json", "metrics.json", "checkpoints"])
+    (workdir / "metrics.json").unlink()
+    require_results(workdir)
+    keep(workdir / "config.json", {"settings": {"seed": 7}})
+    with pytest.raises(DataError, match=r"config\.json is not as the run wrote it; start the same"):
+        require_results(workdir)
+    (workdir / INVENTORY).unlink()
+    with pytest.raises(DataError, match="its run is not finished"):
+        require_results(workdir)

@@ -42,11 +42,13 @@ def test_the_same_process_may_ask_again(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
-    half, whole = tmp_path / "a" / ".shard.safetensors.12ab.tmp", tmp_path / "a" / "shard.safetensors"
+    whole = tmp_path / "features" / "speech-1" / "0.safetensors"
+    half, foreign = whole.with_name(".0.safetensors.0123abcd.tmp"), tmp_path / "photos" / ".a.0123abcd.tmp"
     checkpoint = tmp_path / "checkpoints" / "ensemble.orbax-checkpoint-tmp-1"
-    for folder in (whole.parent, checkpoint):
+    for folder in (whole.parent, foreign.parent, checkpoint):
         folder.mkdir(parents=True)
-    for path in (half, whole, checkpoint / "array"):
+    for path in (half, whole, foreign, whole.with_name(".mine.tmp"), checkpoint / "array"):
         path.write_bytes(b"x")
     hold(tmp_path)
     assert whole.exists() and not half.exists() and not checkpoint.exists()
+    assert foreign.exists() and whole.with_name(".mine.tmp").exists()  # not of ours
