@@ -208,9 +208,8 @@ def check_sizes(file: Path, fields: Mapping[str, Any]) -> None:
         sizes["num_hidden_layers x hidden_size"] = max(least[0], 0) * max(least[1], 0)
     for name, value in sizes.items():
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, int | float) and (
-                each != int(each) or each < 1 or (weights and each > weights + SLACK)
-            ):
+            absurd = isinstance(each, int | float) and (each != int(each) or each < 1)
+            if absurd or (weights and isinstance(each, int) and each > weights + SLACK):
                 claim = f"{name} is {each!r}, and the weights hold {weights:,} bytes"
                 raise DataError(f"{file}: {claim}; download it again.")
     for section in fields.values():

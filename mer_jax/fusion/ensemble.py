@@ -141,8 +141,6 @@ class TrainedEnsemble:
             standardised = within_groups(standardised, present, groups)
         outputs = self.scorer(self.members, standardised, present)
         if not np.isfinite(outputs.logits).all():
-            raise DataError(
-                "the ensemble gives numbers that are not finite: start the same mer_jax.train command again"
-            )
+            raise DataError("the ensemble gives numbers that are not finite: train it again in another workdir")
         count = np.sum(list(present.values()), axis=0)
         return calibrated(outputs.logits.mean(axis=0), count, self.temperatures), outputs.attention.mean(axis=0)
