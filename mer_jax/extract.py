@@ -44,8 +44,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     for modality in modalities:
         with run.stage(modality):
             features = inputs.features(modality)
-        shape = " x ".join(map(str, features.embeddings.shape))
-        print(f"{modality}: {shape}, {int(features.present[: len(clips)].sum())} of {len(clips)} clips have it")
+        present, copies = int(features.present[: len(clips)].sum()), len(features.present) - len(clips)
+        also = f"; {copies:,} corrupted copies" if copies else ""
+        width = features.embeddings.shape[-1]
+        print(f"{modality}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
 
 
 if __name__ == "__main__":
