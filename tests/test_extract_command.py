@@ -30,7 +30,7 @@ def test_a_folder_of_transcripts(tmp_path):
     command = [transcripts(tmp_path / "data"), f"--workdir={workdir}"]
     first = extract(*command)
     assert first.returncode == 0, first.stderr
-    assert first.stdout == "text: 3 x 256, 2 of 3 clips have it\n"
+    assert first.stdout == "text: 2 of 3 clips have it, 256 numbers each\n"
     (shard,) = workdir.glob("features/text-*/*.safetensors")
     written = shard.stat().st_mtime_ns
     assert extract(*command).stdout == first.stdout
@@ -53,13 +53,17 @@ def test_training_goes_on_with_extracted_features(tmp_path):
     assert changed.returncode == 1 and "began with other clips" in changed.stderr
 
 
-def test_corrupted_copies_of_labelled_clips_are_extracted_too(tmp_path):
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_corrupted_copies_of_labelled_clips_are_extracted_too(tmp_path, dropped):
     corruptions = "--config.corruptions.training"
-    flags = [f"{corruptions}.{flag}" for flag in ("probability=1", "copies=2", "drop=text", "drop_probability=1")]
+    drop = f"drop_probability={dropped}"
+    flags = [f"{corruptions}.{flag}" for flag in ("probability=1", "copies=2", "drop=text", drop)]
     done = extract(transcripts(tmp_path / "data"), f"--workdir={tmp_path / 'run'}", *flags)
-    assert done.stdout == "text: 9 x 256, 2 of 3 clips have it\n", done.stderr
+    assert done.stdout == "text: 2 of 3 clips have it, 256 numbers each; 6 corrupted copies\n", done.stderr
     (folder,) = tmp_path.glob("run/features/text-*")
-    assert list(FeatureStore(folder).reasons.values()).count("dropped on purpose") == 4  # c has no transcript to drop
+    assert (
+        list(FeatureStore(folder).reasons.values()).count("dropped on purpose") == 4 * dropped
+    )  # c has no transcript to drop
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ def test_two_processes_share_the_work(tmp_path, reserved):
     ]
     ends = [host.communicate() for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], ends
-    assert all(output.endswith("text: 3 x 256, 2 of 3 clips have it\n") for output, _ in ends)
+    assert all(output.endswith("text: 2 of 3 clips have it, 256 numbers each\n") for output, _ in ends)
     (folder,) = workdir.glob("features/text-*")
     store = FeatureStore(folder)
     assert [path.name for path in store.shards] == ["000-000000.safetensors", "001-000000.safetensors"]
