@@ -107,7 +107,7 @@ class PromptTuning:
         keys = [encoder.key(clip) for clip in clips]
         targets = [labels.tolist(), fold_of.tolist()]
         made_of = digest_of(encoder.fingerprint, keys, targets, self.settings, seed, corruption)
-        with progress("EmoVCLIP prompts", len(clips) * self.settings.epochs, "clip") as bar:
+        with progress(f"EmoVCLIP prompts on {len(clips):,} clips", self.settings.epochs, "epoch") as bar:
             folder = self.workdir / "checkpoints"
             state = tune(self.build, batches, self.settings, seed, folder / "tuning", made_of, bar.update)
         save_trained(folder / "prompts", state.prompts)

@@ -190,12 +190,11 @@ def tune(
         folder: of the checkpoints, one per epoch, of which the last is kept. One that is damaged, or made by other
             settings or clips, is named, and training starts anew.
         made_of: names all that the prompts depend on.
-        advance: called with clips done.
+        advance: called with epochs done.
     """
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
     state, start = last_epoch(folder, tuner.init(build), made_of)
-    clips = len(batches.clips)
-    advance(start * clips)
+    advance(start)
     for epoch in range(start, settings.epochs):
         state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
         if (diverged := np.flatnonzero(~np.isfinite(np.asarray(state.loss[:, epoch])))).size:
@@ -203,7 +202,7 @@ def tune(
             raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
         save_trained(folder / str(epoch), state, made_of)
         remove_trained(folder / str(epoch - 1))
-        advance(clips)
+        advance(1)
     return state
 
 
