@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mer_jax.report import figures
 from mer_jax.report.page import render, write_report
 
 SECTIONS = [
@@ -148,3 +149,14 @@ def test_rebuilt_from_metrics_json_to_the_same_bytes(metrics, tmp_path):
     html = (tmp_path / "report" / "index.html").read_bytes()
     assert html == (tmp_path / "again.html").read_bytes()
     assert str(tmp_path).encode() not in html
+
+
+def test_each_chart_is_of_its_own_curves(metrics, monkeypatch):
+    charts = {}
+    monkeypatch.setattr(
+        figures, "fold_chart", lambda folds, title, *best: charts.update({title: folds}) or "<svg></svg>"
+    )
+    render(metrics)
+    for name, curves in (("Fusion", metrics["curves"]["fusion"]), ("EmoVCLIP", metrics["curves"]["tune"])):
+        assert charts[f"{name}: training loss"] == curves["loss"]
+        assert charts[f"{name}: validation WAF, %"] == [[100 * value for value in fold] for fold in curves["waf"]]

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.data import Embeddings, Groups
 from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.report import results
 from mer_jax.report.results import (
     ablation_sections,
     curves_section,
@@ -62,7 +63,7 @@ class Fusion:
         test=Embeddings({}, {"speech": np.array([0, 1, 1], bool), "text": np.ones(3, bool)}),
         test_truth=np.array([0, -1, 1]),
         unlabelled_truth=np.array([1, 0, -1]),
-        groups=Groups(np.arange(5), np.arange(5, 8), np.arange(8, 11)),
+        groups=Groups(np.array(list("ppqrr")), np.arange(5, 8), np.arange(8, 11)),
     )
     attention = np.array([[[1, 0], [0, 1], [3, 0], [0, 0], [0, 0]], [[1, 2], [0, 1], [3, 2], [0, 0], [0, 4]]])
     networks = SimpleNamespace(
@@ -325,3 +326,11 @@ def test_rankings_agree_where_the_true_label_comes_first():
         "failures": [{"name": "e", "split": "test", "modality": None, "reason": "refused"}],
     }
     assert ranking_section(clips, ("x", "y"), Rankings.none(), {}) is None
+
+
+def test_intervals_are_over_groups_within_folds(monkeypatch):
+    seen = []
+    monkeypatch.setattr(results, "waf_interval", lambda labels, logits, *strata: seen.append(strata) or (0.0, 1.0))
+    fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES)
+    groups, folds = seen[0]
+    assert groups.tolist() == list("ppqrr") and folds.tolist() == [0, 0, 1, 1, 1]
