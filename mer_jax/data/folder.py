@@ -19,7 +19,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
 
     A name may carry the suffix of its media file; the clip bears it as the table has it. Without a split, rows with a
     label are `train` and rows without are `unlabeled`. The label set is what the label column holds, sorted. Markers of
-    missing values (see `labels.is_missing`) are as empty, and of one label in two spellings the rarer is none: a problem
+    missing values (`labels.is_missing`) are as empty, and of one label in two spellings the rarer is none: a problem
     says so for each row.
 
     Args:

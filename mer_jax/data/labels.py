@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 # pandas' (`read_csv`, `na_values`), Excel's errors, and what databases and people write; in small letters.
-MARKERS = frozenset(
-    "nan -nan nat na n/a n.a n\\a null nil \\n undefined missing #n/a #na 1.#ind -1.#ind 1.#qnan -1.#qnan "
-    "#value #null #ref #div/0 #num #name 无 無 未知 缺失 缺".split()
-) | {"#n/a n/a", "not available"}
+MARKERS = frozenset((
+    "nan", "-nan", "nat", "na", "n/a", "n.a", "n\\a", "null", "nil", "\\n", "undefined", "missing", "not available",
+    "#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value", "#null", "#ref", "#div/0", "#num",
+    "#name", "无", "無", "未知", "缺失", "缺",
+))  # fmt: skip
 BLANK = re.compile("[-‐-―−._?/*]*")
 # In a transcript only what nobody says is one: there Nan, nil and None are words.
 UNSAID = frozenset(("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A", "N/A", "n/a", "<null>", "(null)", "<none>", "\\N")) | {
