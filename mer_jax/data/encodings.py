@@ -35,7 +35,7 @@ HANGUL = (
     "임호포예결반잘님함심속업본레파직디감처런카못노았군받배매출양표피살든현많른법슬퍼복놀났"
 )
 HAN = frozenset(HANZI + TRADITIONAL)
-KANA = frozenset(map(chr, range(0x3041, 0x30FF)))  # which GB18030 writes as EUC-JP does: of these neither is sure
+KANA = frozenset(map(chr, range(0x3041, 0x30FF)))  # which GB18030 writes as EUC-JP does: they tell neither
 COMMON = {
     "gb18030": HAN | KANA,
     "big5": HAN,
@@ -53,23 +53,28 @@ MARKS = frozenset(
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
     "cp1252 mac_roman cp850": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
-    "cp1250 iso8859_2 cp852": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ äöüß",
+    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț äöüß",
+    "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
-    "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
-    "cp1251 koi8_r cp866 iso8859_5": f"{CYRILLIC}ё {CYRILLIC}ґєії {CYRILLIC}ђјљњћџ",
+    "cp1257 iso8859_4 cp775": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
+    "cp1251 koi8_r cp866 iso8859_5 mac_cyrillic": f"{CYRILLIC}ё {CYRILLIC}ґєії {CYRILLIC}ђјљњћџ",
     "cp1253": "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ",
     "cp1255": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
     "cp1256": "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",
 }
 TELLING = 4  # letters of a word that can tell an alphabet
+MANY = 12  # letters of such words that tell one where the bytes could be pairs
 # Of Greek words the accented ones, which all long words have; of scripts without vowels all letters.
 VOWEL = re.compile("[aeiouyàâæéèêëîïôœùûüäöáíóúãõìòåøýąęěůőăıėįųūāēīаеёиоуыэюяєіїάέήίόύώא-ی]")
 WORD = re.compile(r"[^\W\d_]+")
+GLUED = re.compile("[a-z][^\\W\\d_a-zA-Z]|[^\\W\\d_a-zA-Z][a-z]|[ｦ-ﾟ]")
 SIGNS = "€£©®™°§№•¿¡"  # which stand before or behind words
-QUOTES = "‘’“”„«»‹›–—…·\xa0"
+QUOTES = "‘’“”„«»‹›–—…·؟،؛\xa0"
 ACCENTS = "[άέήίόύώΐΰ]"
 MISPLACED = re.compile(
     rf"[^\W\d_][{SIGNS}]|[{SIGNS[:-2]}][^\W\d_]|[^\W\d_][{QUOTES.replace('’', '')}]+[^\W\d_]"
+    rf"|[^\W\d_]‹|›[^\W\d_]"
+    r"|(?<![\w.,!?…])[«„](?![^«„]*[»“”])|»(?=\w)(?![^»]*«)"  # without its other half
     rf"|[ςךםןףץ][^\W\d_]|{ACCENTS}\w*{ACCENTS}"  # final letters, and a word's one accent
 )
 BYTE_ORDER_MARKS = {
@@ -107,7 +112,7 @@ def decode(raw: bytes) -> tuple[str, str]:
     if len(set(texts.values())) > 1:
         raise UnicodeError(f"not UTF-8, and reads as words in each of {listed(texts)}")
     (encoding, text), *_ = texts.items()
-    if not (encoding in COMMON or is_telling(text)):
+    if not is_sure(raw, encoding, text):
         raise UnicodeError(f"not UTF-8, and too short to tell whether it is {listed(texts)}")
     return text, encoding
 
@@ -117,10 +122,20 @@ def listed(encodings: Iterable[str]) -> str:
     return ", ".join(encodings).upper().replace(" ", ", ").replace(",,", ",")
 
 
-def is_telling(text: str) -> bool:
-    """Whether a word with other than ASCII letters, and not in capitals, is long enough to tell an alphabet."""
-    words = (word for word in WORD.findall(text) if not word.isascii() and not word.isupper())
-    return any(len(word) >= TELLING for word in words)
+def is_telling(text: str, least: int = TELLING) -> bool:
+    """Whether words with other than ASCII letters, not in capitals, are long enough to tell an alphabet."""
+    words = {word for word in WORD.findall(text) if not word.isascii() and not word.isupper()}
+    return sum(len(word) for word in words if len(word) >= TELLING) >= least
+
+
+def is_sure(raw: bytes, encoding: str, text: str) -> bool:
+    """Whether there is enough of a plausible text: what is short may be one by chance in an encoding that it is not in."""
+    if encoding not in COMMON:
+        pairs = any(could_be(decoded(raw, name)) for name in COMMON)
+        return is_telling(text, MANY if pairs else TELLING)
+    neither = KANA if encoding in ("gb18030", "euc_jp") else ()
+    others = [c for c in text if not (c.isascii() or c in MARKS or c in neither)]
+    return not others or is_common(others, COMMON[encoding], least=2 if encoding == "gb18030" else 4)
 
 
 def believed(raw: bytes) -> dict[str, str]:
@@ -146,13 +161,16 @@ def decoded(raw: bytes, encoding: str) -> str:
         return ""
 
 
-def is_common(text: str, common: frozenset[str]) -> bool:
-    """Whether of the characters that are neither ASCII nor marks more than half are among `common`."""
-    characters = [character for character in text if not character.isascii() and character not in MARKS]
-    return (
-        all(map(str.isprintable, characters))
-        and sum(character in common for character in characters) > len(characters) / 2
-    )
+def could_be(text: str) -> bool:
+    """Whether a text in an encoding of pairs of bytes could be one: no character, half a Latin word, stands in another."""
+    return bool(text) and all(map(str.isprintable, text.split())) and not GLUED.search(text)
+
+
+def is_common(text: Iterable[str], common: frozenset[str], least: int = 1) -> bool:
+    """Whether of the characters that are neither ASCII nor marks more than half, and `least`, are among `common`."""
+    characters = [character for character in text if not (character.isascii() or character in MARKS)]
+    count = sum(character in common for character in characters)
+    return all(map(str.isprintable, characters)) and count > len(characters) / 2 and count >= least
 
 
 def is_spelt(text: str, alphabets: list[str]) -> bool:
@@ -165,7 +183,7 @@ def is_spelt(text: str, alphabets: list[str]) -> bool:
         foreign = re.findall(r"[^\x00-\x7f]+", word)
         if word != word.upper() and word[1:] != word[1:].lower():
             return False  # a capital inside
-        if max(map(len, foreign)) > 2 if foreign[0] < "\u0370" else foreign != [word]:
+        if max(map(len, foreign)) > 3 if foreign[0] < "\u0370" else foreign != [word]:
             return False  # not Latin, or two scripts
     words = {word for word in words if len(word) >= TELLING} or words
     return sum(VOWEL.search(word.lower()) is not None for word in words) >= len(words) / 2

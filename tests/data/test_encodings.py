@@ -13,7 +13,7 @@ WRITTEN = {
     "koi8_r": ["Привет, как дела?"],
     "cp866": ["Привет, как дела?"],
     "cp1253": ["Καλημέρα, τι κάνεις;"],
-    "gb18030": ["你", "再见, 朋友", "我今天很高兴", "真的吗?怎么可能!", "妈，您听我说", "你好, é"],
+    "gb18030": ["你好", "再见, 朋友", "我今天很高兴", "真的吗?怎么可能!", "妈，您听我说", "你好, é"],
     "big5": ["我今天很高興，你呢", "真的嗎？怎麼可能！"],
     "cp932": ["今日はとても嬉しいです", "ありがとうございます。", "何ですか？"],
     "cp949": ["오늘은 정말 기분이 좋아요", "안녕하세요", "화가 났어요"],
@@ -47,6 +47,10 @@ def test_short_texts_tell_their_encoding(encoding, text):
         ("gb18030", "今日はとても嬉しいです"),
         ("cp1255", "שלום"),  # in cp1251 Cyrillic by its letters
         ("cp874", "สวัสดีครับ"),  # an encoding that nobody asked for yet
+        ("gb18030", "你"),  # one character
+        ("gb18030", "滚开"),  # in cp949 Korean, of which two characters are too few
+        ("gb18030", "讨厌"),  # in cp1256 Arabic
+        ("euc_jp", "ばか退屈"),  # in GB18030 common but for its kana
         ("cp932", "鰯鯖鱒"),  # no common character
     ],
 )
