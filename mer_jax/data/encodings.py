@@ -7,6 +7,7 @@ in the scripts of thousands of characters, mostly the commonest. Encodings that 
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterable
 
 # The commonest by wordfreq (https://github.com/rspeer/wordfreq), and those of feelings and exclamations.
@@ -52,7 +53,7 @@ MARKS = frozenset(
 
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
-    "cp1252 mac_roman cp850": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
+    "cp1252 mac_roman cp850 cp861": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
     "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț äöüß",
     "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
@@ -77,6 +78,10 @@ MISPLACED = re.compile(
     r"|(?<![\w.,!?…])[«„](?![^«„]*[»“”])|»(?=\w)(?![^»]*«)"  # without its other half
     rf"|[ςךםןףץ][^\W\d_]|{ACCENTS}\w*{ACCENTS}"  # final letters, and a word's one accent
 )
+LETTERS = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).upper()) - {" "}
+SHIFTS = re.compile(rb"[\x0e\x0f\x1b]")
+SEVEN_BIT = {"hz": re.compile(rb"~\{[!-~]{2,}?~\}"), "utf-7": re.compile(rb"\+[A-Za-z0-9+/]{3,}")}
+FEW = 2, 6  # characters of UTF-8 that may be so by chance
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's, with which it begins
@@ -100,8 +105,13 @@ def decode(raw: bytes) -> tuple[str, str]:
             return raw.decode(encoding).removeprefix("\ufeff"), encoding
         except UnicodeDecodeError as error:
             raise UnicodeError(f"{encoding.upper()} but for its byte {error.start}") from error
+    if seven_bit := decoded_seven_bit(raw):
+        return seven_bit
     try:
-        return raw.decode("utf-8"), "utf-8"
+        text = raw.decode("utf-8")
+        if is_by_chance(text, raw):
+            raise UnicodeError("UTF-8 by its bytes, but too short to tell, and its text is no word")
+        return text, "utf-8"
     except UnicodeDecodeError as error:
         shown = [character for character in raw.decode("utf-8", "replace") if not character.isascii()]
         if shown.count("\ufffd") < len(shown) / 2:
@@ -120,6 +130,45 @@ def decode(raw: bytes) -> tuple[str, str]:
 def listed(encodings: Iterable[str]) -> str:
     """The encodings in a line."""
     return ", ".join(encodings).upper().replace(" ", ", ").replace(",,", ",")
+
+
+def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
+    """The text of a file in an encoding that writes other characters as ASCII ones, and the encoding; None of others.
+
+    Raises:
+        UnicodeError: it looks like one, and is none that is known.
+    """
+    if not raw.isascii():
+        return None
+    if SHIFTS.search(raw):
+        for encoding in ("iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr"):
+            if (text := decoded(raw, encoding)) and not SHIFTS.search(text.encode()):
+                return text, encoding
+        raise UnicodeError("in an encoding with escapes (ISO-2022) that is not known")
+    for encoding, pattern in SEVEN_BIT.items():
+        text = decoded(raw, encoding) if pattern.search(raw) else ""
+        if not text.isascii():
+            if any(is_common(text, common) for common in (*COMMON.values(), LETTERS)):
+                return text, encoding
+            if sum(not character.isascii() for character in text) > 2:  # by chance one or two: "pos+neg" is UTF-7
+                raise UnicodeError(f"{encoding.upper()} by its bytes, but its text is no words")
+    return None
+
+
+def is_by_chance(text: str, raw: bytes) -> bool:
+    """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is spelt in none while that is common."""
+    others = [character for character in text if not character.isascii()]
+    pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
+    if not pairs or not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others):
+        return False
+    for word in re.findall(r"(?<![A-Za-z])[^\x00-\x7f]+", text):
+        scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha() and c < "\u0800"}
+        if len(scripts) > 1 or unicodedata.combining(word[0]):
+            return True
+    return not (
+        any(is_common(text, common) for common in COMMON.values())
+        or any(is_spelt(text, alphabets.split()) for alphabets in ALPHABETS.values())
+    ) and any(is_common(pair, COMMON[encoding]) for encoding, pair in pairs.items())
 
 
 def is_telling(text: str, least: int = TELLING) -> bool:

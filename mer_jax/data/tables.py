@@ -41,7 +41,7 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
         text, encoding = decode(path.read_bytes())
     except UnicodeError as error:
         raise DataError(f"{path}: {error}; save it as UTF-8 (in Excel: Save As, CSV UTF-8)") from error
-    if not encoding.startswith("utf"):
+    if not encoding.startswith(("utf-8", "utf-16", "utf-32")):
         print(f"{path}: not UTF-8, read as {encoding}", file=sys.stderr)
     separator, text = separated_by(text.lstrip(INVISIBLE), columns)
     try:

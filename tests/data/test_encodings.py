@@ -59,6 +59,42 @@ def test_what_is_not_sure_is_refused(encoding, text):
         decode(table(text).encode(encoding))
 
 
+@pytest.mark.parametrize("text", ["谢谢", "凭什么", "袁泉", "谭维维"])
+def test_short_gb18030_that_is_utf8_by_chance_is_refused(text):
+    with pytest.raises(UnicodeError, match="UTF-8 by its bytes, but too short"):
+        decode(table(text).encode("gb18030"))
+
+
+@pytest.mark.parametrize("text", ["é", "ơ", "tư", "Ես", "да", "לא", "نه", "𫪠", "😀", "E\u0301", "ʻōlelo", "饕餮", "♥♥", "ъъ é"])
+def test_short_utf8_is_read(text):
+    assert decode(table(text).encode()) == (table(text), "utf-8")
+
+
+SEVEN_BIT = {
+    "hz": "你为什么要这样做？",
+    "utf-7": "déjà 你好",
+    "iso2022_jp": "どうしてそんなことをしたの？",
+    "iso2022_jp_ext": "ｱﾘｶﾞﾄｳ",
+    "iso2022_kr": "왜 그랬어?",
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), SEVEN_BIT.items())
+def test_encodings_that_write_as_if_in_ascii(encoding, text):
+    decoded, named = decode(table(text).encode(encoding))
+    assert decoded == table(text) and named[:3] == encoding[:3]
+
+
+@pytest.mark.parametrize("text", ["1+1=2", "+8613800138000", "pos+neg", "C++ and so on", "~{x~}", "a+bc/d", "~~"])
+def test_what_only_looks_like_them_is_as_it_is(text):
+    assert decode(table(text).encode()) == (table(text), "utf-8")
+
+
+def test_escapes_of_unknown_encodings_are_refused():
+    with pytest.raises(UnicodeError, match="ISO-2022"):
+        decode(table("\x1b[31mred").encode())
+
+
 @pytest.mark.parametrize("spoilt", [slice(None, -4), slice(0, 0)])
 def test_damaged_utf8_is_called_so(spoilt):
     raw = table("我今天很高兴").encode()
