@@ -54,7 +54,8 @@ MARKS = frozenset(
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
     "cp1252 mac_roman cp850 cp861": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
-    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț äöüß",
+    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț"
+    " äöüß",
     "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
     "cp1257 iso8859_4 cp775": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
@@ -156,7 +157,7 @@ def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
 
 
 def is_by_chance(text: str, raw: bytes) -> bool:
-    """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is spelt in none while that is common."""
+    """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is no word where those are common."""
     others = [character for character in text if not character.isascii()]
     pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
     if not pairs or not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others):
@@ -178,7 +179,7 @@ def is_telling(text: str, least: int = TELLING) -> bool:
 
 
 def is_sure(raw: bytes, encoding: str, text: str) -> bool:
-    """Whether there is enough of a plausible text: what is short may be one by chance in an encoding that it is not in."""
+    """Whether there is enough of a plausible text: what is short may be one by chance in another encoding."""
     if encoding not in COMMON:
         pairs = any(could_be(decoded(raw, name)) for name in COMMON)
         return is_telling(text, MANY if pairs else TELLING)
@@ -211,7 +212,7 @@ def decoded(raw: bytes, encoding: str) -> str:
 
 
 def could_be(text: str) -> bool:
-    """Whether a text in an encoding of pairs of bytes could be one: no character, half a Latin word, stands in another."""
+    """Whether a text in an encoding of pairs of bytes could be one: no character of it stands in a Latin word."""
     return bool(text) and all(map(str.isprintable, text.split())) and not GLUED.search(text)
 
 

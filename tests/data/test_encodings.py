@@ -65,7 +65,9 @@ def test_short_gb18030_that_is_utf8_by_chance_is_refused(text):
         decode(table(text).encode("gb18030"))
 
 
-@pytest.mark.parametrize("text", ["é", "ơ", "tư", "Ես", "да", "לא", "نه", "𫪠", "😀", "E\u0301", "ʻōlelo", "饕餮", "♥♥", "ъъ é"])
+@pytest.mark.parametrize(
+    "text", ["é", "ơ", "tư", "Ես", "да", "לא", "نه", "𫪠", "😀", "E\u0301", "ʻōlelo", "饕餮", "♥♥", "ъъ é"]
+)
 def test_short_utf8_is_read(text):
     assert decode(table(text).encode()) == (table(text), "utf-8")
 
