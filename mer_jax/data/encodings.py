@@ -53,9 +53,12 @@ MARKS = frozenset(
 
 CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
-    "cp1252 mac_roman cp850 cp861": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
-    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț"
-    " äöüß",
+    "cp1252 mac_roman cp850 cp861": (
+        "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö"
+    ),
+    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": (
+        "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț äöüß"
+    ),
     "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
     "cp1257 iso8859_4 cp775": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
@@ -83,6 +86,11 @@ LETTERS = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).up
 SHIFTS = re.compile(rb"[\x0e\x0f\x1b]")
 SEVEN_BIT = {"hz": re.compile(rb"~\{[!-~]{2,}?~\}"), "utf-7": re.compile(rb"\+[A-Za-z0-9+/]{3,}")}
 FEW = 2, 6  # characters of UTF-8 that may be so by chance
+OTHER_FILES = {
+    b"PK\3\4": "an Excel workbook (or a zip archive)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "packed by gzip",
+}
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's, with which it begins
@@ -98,9 +106,13 @@ def decode(raw: bytes) -> tuple[str, str]:
     Raises:
         UnicodeError: nothing tells the encoding, or it is not the one that the file says. The message says which.
     """
+    if kind := next((kind for magic, kind in OTHER_FILES.items() if raw.startswith(magic)), ""):
+        raise UnicodeError(f"{kind}, not a csv")
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "")
-    if not encoding and raw.count(0) > len(raw) / 10:  # halves of ASCII characters
-        encoding = "utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le"
+    if not encoding and raw.count(0) > len(raw) / 10:  # halves and quarters of ASCII characters
+        quarters = [raw[place::4].count(0) > len(raw) / 8 for place in range(4)]
+        encoding = ("utf-32-be" if quarters[0] else "utf-32-le") if quarters[1] and quarters[2] else ""
+        encoding = encoding or ("utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le")
     if encoding:
         try:
             return raw.decode(encoding).removeprefix("\ufeff"), encoding

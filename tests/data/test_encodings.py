@@ -1,5 +1,7 @@
 """Tables in the encodings of all the world: the text as it was written, or an error; never other characters."""
 
+import gzip
+
 import pytest
 
 from mer_jax.data.encodings import decode
@@ -23,6 +25,8 @@ WRITTEN = {
     "utf-16-le": ["déjà 你好"],
     "utf-16-be": ["déjà 你好"],
     "utf-32": ["déjà 你好"],
+    "utf-32-le": ["déjà 你好"],
+    "utf-32-be": ["déjà 你好"],
 }
 CASES = [(encoding, text) for encoding, texts in WRITTEN.items() for text in texts]
 
@@ -102,6 +106,19 @@ def test_damaged_utf8_is_called_so(spoilt):
     raw = table("我今天很高兴").encode()
     raw = raw[spoilt] or raw.replace("天".encode(), b"\xe5\xa4")
     with pytest.raises(UnicodeError, match="UTF-8 but for its byte"):
+        decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"PK\3\4\x14\0", "an Excel workbook .*, not a csv"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an Excel workbook, not a csv"),
+        (gzip.compress(b"name,label"), "packed by gzip, not a csv"),
+    ],
+)
+def test_what_is_no_text_is_called_so(raw, said):
+    with pytest.raises(UnicodeError, match=said):
         decode(raw)
 
 
