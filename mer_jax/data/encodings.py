@@ -51,7 +51,6 @@ MARKS = frozenset(
     + "".join(map(chr, range(0xFF10, 0xFF5B)))
 )
 
-CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
     "cp1252 mac_roman cp850 cp861": (
         "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö"
@@ -62,7 +61,10 @@ ALPHABETS = {  # letters beside a to z, of one language each
     "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
     "cp1257 iso8859_4 cp775": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
-    "cp1251 koi8_r cp866 iso8859_5 mac_cyrillic": f"{CYRILLIC}ё {CYRILLIC}ґєії {CYRILLIC}ђјљњћџ",
+    "cp1251 koi8_r cp866 iso8859_5 mac_cyrillic": (
+        "абвгдежзийклмнопрстуфхцчшщъыьэюяё абвгдежзийклмнопрстуфхцчшщьюяґєії "
+        "абвгдежзйклмнопрстуфхцчшыьэюяёіў абвгдежзиклмнопрстуфхцчшђјљњћџ"
+    ),
     "cp1253": "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ",
     "cp1255": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
     "cp1256": "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",
@@ -82,7 +84,7 @@ MISPLACED = re.compile(
     r"|(?<![\w.,!?…])[«„](?![^«„]*[»“”])|»(?=\w)(?![^»]*«)"  # without its other half
     rf"|[ςךםןףץ][^\W\d_]|{ACCENTS}\w*{ACCENTS}"  # final letters, and a word's one accent
 )
-LETTERS = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).upper()) - {" "}
+EVERYDAY = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).upper()).union(*COMMON.values()) - {" "}
 SHIFTS = re.compile(rb"[\x0e\x0f\x1b]")
 SEVEN_BIT = {"hz": re.compile(rb"~\{[!-~]{2,}?~\}"), "utf-7": re.compile(rb"\+[A-Za-z0-9+/]{3,}")}
 FEW = 2, 6  # characters of UTF-8 that may be so by chance
@@ -161,7 +163,7 @@ def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
     for encoding, pattern in SEVEN_BIT.items():
         text = decoded(raw, encoding) if pattern.search(raw) else ""
         if not text.isascii():
-            if any(is_common(text, common) for common in (*COMMON.values(), LETTERS)):
+            if is_common(text, EVERYDAY):
                 return text, encoding
             if sum(not character.isascii() for character in text) > 2:  # by chance one or two: "pos+neg" is UTF-7
                 raise UnicodeError(f"{encoding.upper()} by its bytes, but its text is no words")
@@ -171,8 +173,10 @@ def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
 def is_by_chance(text: str, raw: bytes) -> bool:
     """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is no word where those are common."""
     others = [character for character in text if not character.isascii()]
+    if not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others):
+        return False
     pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
-    if not pairs or not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others):
+    if not pairs:
         return False
     for word in re.findall(r"(?<![A-Za-z])[^\x00-\x7f]+", text):
         scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha() and c < "\u0800"}

@@ -10,8 +10,11 @@ WRITTEN = {
     "cp1252": ["une dépêche arrivée, élève", "das ist schön, ärgerlich", "mañana será otro día, señor"],
     "latin-1": ["ça alors, déjà là"],
     "mac_roman": ["une dépêche arrivée, élève"],
-    "cp1250": ["Dzień dobry, jestem bardzo zły", "příliš žluťoučký kůň"],
+    "cp1250": ["Dzień dobry, jestem bardzo zły", "příliš žluťoučký kůň", "Příště už to nikdy neříkej."],
     "cp1251": ["Привет, как дела?", "Что случилось вчера вечером?"],
+    "mac_cyrillic": ["Почему ты это сделал?"],
+    "cp1254": ["Çok mutluyum, seni gördüğüme sevindim."],
+    "cp1256": ["لماذا فعلت هذا؟ لا أستطيع أن أصدق، هذا فظيع."],
     "koi8_r": ["Привет, как дела?"],
     "cp866": ["Привет, как дела?"],
     "cp1253": ["Καλημέρα, τι κάνεις;"],
@@ -61,6 +64,24 @@ def test_short_texts_tell_their_encoding(encoding, text):
 def test_what_is_not_sure_is_refused(encoding, text):
     with pytest.raises(UnicodeError, match=r"not UTF-8|neither UTF-8 nor GB18030, BIG5"):
         decode(table(text).encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("iso8859_4", "Kodėl tu taip padarei?"),  # in iso8859_2 Czech by its letters
+        ("iso8859_4", "Negaliu patikėti, žmonės čia tokie."),
+        ("iso8859_16", "Mulțumesc, îmi pare rău"),  # in cp1250 with cedillas
+        ("mac_latin2", "Proč jsi to udělal?"),  # in cp1250 with a quote for a letter
+        ("cp775", "Aš labai džiaugiuosi tave matydamas."),
+        ("cp861", "Hvað ertu að gera á morgun?"),
+    ],
+)
+def test_rarer_encodings_are_read_or_refused(encoding, text):
+    try:
+        assert decode(table(text).encode(encoding))[0] == table(text)
+    except UnicodeError as error:
+        assert "in each of" in str(error)
 
 
 @pytest.mark.parametrize("text", ["谢谢", "凭什么", "袁泉", "谭维维"])
