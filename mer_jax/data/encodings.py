@@ -87,7 +87,7 @@ MISPLACED = re.compile(
 EVERYDAY = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).upper()).union(*COMMON.values()) - {" "}
 SHIFTS = re.compile(rb"[\x0e\x0f\x1b]")
 SEVEN_BIT = {"hz": re.compile(rb"~\{[!-~]{2,}?~\}"), "utf-7": re.compile(rb"\+[A-Za-z0-9+/]{3,}")}
-FEW = 2, 6  # characters of UTF-8 that may be so by chance
+FEW = 2, 6  # characters of UTF-8, of two bytes each, that may be so by chance
 OTHER_FILES = {
     b"PK\3\4": "an Excel workbook (or a zip archive)",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -173,19 +173,18 @@ def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
 def is_by_chance(text: str, raw: bytes) -> bool:
     """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is no word where those are common."""
     others = [character for character in text if not character.isascii()]
-    if not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others):
+    if not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others) or max(others) >= "\u0800":
         return False
     pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
     if not pairs:
         return False
-    for word in re.findall(r"(?<![A-Za-z])[^\x00-\x7f]+", text):
-        scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha() and c < "\u0800"}
+    for word in re.findall(r"(?<![A-Za-z]|[^\x00-\x7f])[^\x00-\x7f]+", text):
+        scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha()}
         if len(scripts) > 1 or unicodedata.combining(word[0]):
             return True
-    return not (
-        any(is_common(text, common) for common in COMMON.values())
-        or any(is_spelt(text, alphabets.split()) for alphabets in ALPHABETS.values())
-    ) and any(is_common(pair, COMMON[encoding]) for encoding, pair in pairs.items())
+    if not all(map(str.isalpha, others)) or any(is_spelt(text, each.split()) for each in ALPHABETS.values()):
+        return False
+    return any(is_common(pair, COMMON[encoding]) for encoding, pair in pairs.items())
 
 
 def is_telling(text: str, least: int = TELLING) -> bool:

@@ -91,7 +91,25 @@ def test_short_gb18030_that_is_utf8_by_chance_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["é", "ơ", "tư", "Ես", "да", "לא", "نه", "𫪠", "😀", "E\u0301", "ʻōlelo", "饕餮", "♥♥", "ъъ é"]
+    "text",
+    [
+        "é",
+        "ơ",
+        "tư",
+        "Ես",
+        "да",
+        "לא",
+        "نه",
+        "𫪠",
+        "😀",
+        "E\u0301",
+        "ʻōlelo",
+        "饕餮",
+        "救命",
+        "THE\u0302\u0309",
+        "♥♥",
+        "ъъ é",
+    ],
 )
 def test_short_utf8_is_read(text):
     assert decode(table(text).encode()) == (table(text), "utf-8")
