@@ -18,7 +18,7 @@ from absl import flags
 
 from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located, no_media
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.data.labels import MISSING, UNSAID
+from mer_jax.data.labels import UNSAID, is_missing
 from mer_jax.data.media import Unreadable, opened
 from mer_jax.data.tables import read_table
 from mer_jax.features.inputs import Inputs
@@ -87,7 +87,7 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
         elif entry.suffix.lower() == ".csv":
             for row in read_table(entry, ("file",), ("text", "group")):
                 text, group = row.get("text", ""), row.get("group", "")
-                spoken, known = "" if text in UNSAID else text, None if group in MISSING else group
+                spoken, known = "" if text in UNSAID else text, None if is_missing(group) else group
                 yield File(located(entry.parent, row["file"]), spoken, known)
         elif entry.exists():
             yield File(entry)

@@ -18,10 +18,15 @@ from mer_jax.data.media import read_frames, read_sound
 from mer_jax.runtime.files import open_regular, printable
 from mer_jax.runtime.settings import setting
 
-IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+))  # fmt: skip
 MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
-NUMBERED = re.compile(r"(?<=face)_?(\d+)(?!\d)|(?<=\d)_(\d+)$", re.IGNORECASE)  # frame1_face0, frame0001_0
+SAID = re.compile(r"(?<![a-z])(?:face|person|track|id)[ _.-]*(\d+)", re.IGNORECASE)  # frame-1-face-0, person1_frame1
+COUNTED = re.compile(r"(?<=\d)_(0|[1-9]\d*)$")  # frame0001_0
+COUNTED_NAME = re.compile(r"(?:frame_?)?\d+_\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -144,16 +149,36 @@ def counting_order(path: Path) -> list[tuple[str, int]]:
 
 
 def first_face(paths: list[Path]) -> list[Path]:
-    """Of images whose names number several faces of a frame, those of the first face; else all of them.
+    """Of images whose names number several faces of a frame, each frame's first; else all of them.
 
-    A number of other names than OpenFace's is a face's where there are at least as many frames as faces, and fewer than
-    images: clip1_0001, clip1_0002, ... and face_0001, face_0002, ... are frames of one face.
+    A number is a face's in OpenFace's names, behind a word that says so, and where a name is nothing but a frame's
+    number and another that counts from 0 (frame0001_0, 0001_0; not 00_05, a time). But for OpenFace's there must be at
+    least as many frames as faces, and fewer than images: clip1_0001, clip1_0002, ... and face_0001, face_0002, ... are
+    frames of one face.
     """
-    if faces := {path: int(match[1]) for path in paths if (match := OPENFACE.search(path.stem))}:
-        return [path for path in paths if faces.get(path) == min(faces.values())]
-    matches = {path: match for path in paths if (match := NUMBERED.search(path.stem))}
-    faces = {path: int(match[1] or match[2]) for path, match in matches.items()}
-    frames = {match.string[: match.start()] + match.string[match.end() :] for match in matches.values()}
-    if len(matches) < len(paths) or not len(set(faces.values())) <= len(frames) < len(paths):
-        return paths
-    return [path for path in paths if faces[path] == min(faces.values())]
+    if numbered := numbered_by(OPENFACE, paths):
+        return firsts(numbered)
+    for pattern, names in ((SAID, None), (COUNTED, COUNTED_NAME)):
+        numbered = numbered_by(pattern, paths) if names is None or all(names.fullmatch(p.stem) for p in paths) else {}
+        faces, frames = {face for _, face in numbered.values()}, {frame for frame, _ in numbered.values()}
+        counts = names is None or faces == set(range(len(faces)))
+        if len(numbered) == len(paths) and counts and len(faces) <= len(frames) < len(paths):
+            return firsts(numbered)
+    return paths
+
+
+def numbered_by(pattern: re.Pattern[str], paths: list[Path]) -> dict[Path, tuple[str, int]]:
+    """Image -> its frame, which is the rest of its name, and its face's number, for those that have one."""
+    matches = {path: match for path in paths if (match := pattern.search(path.stem))}
+    return {
+        path: (match.string[: match.start()] + match.string[match.end() :], int(match[1]))
+        for path, match in matches.items()
+    }
+
+
+def firsts(numbered: dict[Path, tuple[str, int]]) -> list[Path]:
+    """Each frame's image with the least number."""
+    least: dict[str, int] = {}
+    for frame, face in numbered.values():
+        least[frame] = min(face, least.get(frame, face))
+    return [path for path, (frame, face) in numbered.items() if face == least[frame]]

@@ -7,6 +7,7 @@ in the scripts of thousands of characters, mostly the commonest. Encodings that 
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterable
 
 # The commonest by wordfreq (https://github.com/rspeer/wordfreq), and those of feelings and exclamations.
@@ -35,7 +36,7 @@ HANGUL = (
     "임호포예결반잘님함심속업본레파직디감처런카못노았군받배매출양표피살든현많른법슬퍼복놀났"
 )
 HAN = frozenset(HANZI + TRADITIONAL)
-KANA = frozenset(map(chr, range(0x3041, 0x30FF)))  # which GB18030 writes as EUC-JP does: of these neither is sure
+KANA = frozenset(map(chr, range(0x3041, 0x30FF)))  # which GB18030 writes as EUC-JP does: they tell neither
 COMMON = {
     "gb18030": HAN | KANA,
     "big5": HAN,
@@ -50,28 +51,48 @@ MARKS = frozenset(
     + "".join(map(chr, range(0xFF10, 0xFF5B)))
 )
 
-CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 ALPHABETS = {  # letters beside a to z, of one language each
-    "cp1252 mac_roman cp850": "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö",
-    "cp1250 iso8859_2 cp852": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ äöüß",
+    "cp1252 mac_roman cp850 cp861": (
+        "àâæçéèêëîïôœùûü äöüß áéíñóúü àáâãçéêíóôõú àèéìòù åäöé æøåéèêóòô áèéëíïóöü áðéíóúýþæö"
+    ),
+    "cp1250 iso8859_2 cp852 mac_latin2 iso8859_16": (
+        "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľňóôšťúýž áéíóöőúüű čćđšž ăâîşţ ăâîșț äöüß"
+    ),
+    "iso8859_3": "ĉĝĥĵŝŭ ċġħż",
     "cp1254": "âçğıîöşüû",
-    "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
-    "cp1251 koi8_r cp866 iso8859_5": f"{CYRILLIC}ё {CYRILLIC}ґєії {CYRILLIC}ђјљњћџ",
+    "cp1257 iso8859_4 cp775": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
+    "cp1251 koi8_r cp866 iso8859_5 mac_cyrillic": (
+        "абвгдежзийклмнопрстуфхцчшщъыьэюяё абвгдежзийклмнопрстуфхцчшщьюяґєії "
+        "абвгдежзйклмнопрстуфхцчшыьэюяёіў абвгдежзиклмнопрстуфхцчшђјљњћџ"
+    ),
     "cp1253": "αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ",
     "cp1255": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
     "cp1256": "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",
 }
 TELLING = 4  # letters of a word that can tell an alphabet
+MANY = 12  # letters of such words that tell one where the bytes could be pairs
 # Of Greek words the accented ones, which all long words have; of scripts without vowels all letters.
 VOWEL = re.compile("[aeiouyàâæéèêëîïôœùûüäöáíóúãõìòåøýąęěůőăıėįųūāēīаеёиоуыэюяєіїάέήίόύώא-ی]")
 WORD = re.compile(r"[^\W\d_]+")
+GLUED = re.compile("[a-z][^\\W\\d_a-zA-Z]|[^\\W\\d_a-zA-Z][a-z]|[ｦ-ﾟ]")
 SIGNS = "€£©®™°§№•¿¡"  # which stand before or behind words
-QUOTES = "‘’“”„«»‹›–—…·\xa0"
+QUOTES = "‘’“”„«»‹›–—…·؟،؛\xa0"
 ACCENTS = "[άέήίόύώΐΰ]"
 MISPLACED = re.compile(
     rf"[^\W\d_][{SIGNS}]|[{SIGNS[:-2]}][^\W\d_]|[^\W\d_][{QUOTES.replace('’', '')}]+[^\W\d_]"
+    rf"|[^\W\d_]‹|›[^\W\d_]"
+    r"|(?<![\w.,!?…])[«„](?![^«„]*[»“”])|»(?=\w)(?![^»]*«)"  # without its other half
     rf"|[ςךםןףץ][^\W\d_]|{ACCENTS}\w*{ACCENTS}"  # final letters, and a word's one accent
 )
+EVERYDAY = frozenset("".join(ALPHABETS.values()) + "".join(ALPHABETS.values()).upper()).union(*COMMON.values()) - {" "}
+SHIFTS = re.compile(rb"[\x0e\x0f\x1b]")
+SEVEN_BIT = {"hz": re.compile(rb"~\{[!-~]{2,}?~\}"), "utf-7": re.compile(rb"\+[A-Za-z0-9+/]{3,}")}
+FEW = 2, 6  # characters of UTF-8, of two bytes each, that may be so by chance
+OTHER_FILES = {
+    b"PK\3\4": "an Excel workbook (or a zip archive)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "packed by gzip",
+}
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's, with which it begins
@@ -87,16 +108,25 @@ def decode(raw: bytes) -> tuple[str, str]:
     Raises:
         UnicodeError: nothing tells the encoding, or it is not the one that the file says. The message says which.
     """
+    if kind := next((kind for magic, kind in OTHER_FILES.items() if raw.startswith(magic)), ""):
+        raise UnicodeError(f"{kind}, not a csv")
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "")
-    if not encoding and raw.count(0) > len(raw) / 10:  # halves of ASCII characters
-        encoding = "utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le"
+    if not encoding and raw.count(0) > len(raw) / 10:  # halves and quarters of ASCII characters
+        quarters = [raw[place::4].count(0) > len(raw) / 8 for place in range(4)]
+        encoding = ("utf-32-be" if quarters[0] else "utf-32-le") if quarters[1] and quarters[2] else ""
+        encoding = encoding or ("utf-16-be" if raw[::2].count(0) > raw[1::2].count(0) else "utf-16-le")
     if encoding:
         try:
             return raw.decode(encoding).removeprefix("\ufeff"), encoding
         except UnicodeDecodeError as error:
             raise UnicodeError(f"{encoding.upper()} but for its byte {error.start}") from error
+    if seven_bit := decoded_seven_bit(raw):
+        return seven_bit
     try:
-        return raw.decode("utf-8"), "utf-8"
+        text = raw.decode("utf-8")
+        if is_by_chance(text, raw):
+            raise UnicodeError("UTF-8 by its bytes, but too short to tell, and its text is no word")
+        return text, "utf-8"
     except UnicodeDecodeError as error:
         shown = [character for character in raw.decode("utf-8", "replace") if not character.isascii()]
         if shown.count("\ufffd") < len(shown) / 2:
@@ -107,7 +137,7 @@ def decode(raw: bytes) -> tuple[str, str]:
     if len(set(texts.values())) > 1:
         raise UnicodeError(f"not UTF-8, and reads as words in each of {listed(texts)}")
     (encoding, text), *_ = texts.items()
-    if not (encoding in COMMON or is_telling(text)):
+    if not is_sure(raw, encoding, text):
         raise UnicodeError(f"not UTF-8, and too short to tell whether it is {listed(texts)}")
     return text, encoding
 
@@ -117,10 +147,60 @@ def listed(encodings: Iterable[str]) -> str:
     return ", ".join(encodings).upper().replace(" ", ", ").replace(",,", ",")
 
 
-def is_telling(text: str) -> bool:
-    """Whether a word with other than ASCII letters, and not in capitals, is long enough to tell an alphabet."""
-    words = (word for word in WORD.findall(text) if not word.isascii() and not word.isupper())
-    return any(len(word) >= TELLING for word in words)
+def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
+    """The text of a file in an encoding that writes other characters as ASCII ones, and the encoding; None of others.
+
+    Raises:
+        UnicodeError: it looks like one, and is none that is known.
+    """
+    if not raw.isascii():
+        return None
+    if SHIFTS.search(raw):
+        for encoding in ("iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr"):
+            if (text := decoded(raw, encoding)) and not SHIFTS.search(text.encode()):
+                return text, encoding
+        raise UnicodeError("in an encoding with escapes (ISO-2022) that is not known")
+    for encoding, pattern in SEVEN_BIT.items():
+        text = decoded(raw, encoding) if pattern.search(raw) else ""
+        if not text.isascii():
+            if is_common(text, EVERYDAY):
+                return text, encoding
+            if sum(not character.isascii() for character in text) > 2:  # by chance one or two: "pos+neg" is UTF-7
+                raise UnicodeError(f"{encoding.upper()} by its bytes, but its text is no words")
+    return None
+
+
+def is_by_chance(text: str, raw: bytes) -> bool:
+    """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is no word where those are common."""
+    others = [character for character in text if not character.isascii()]
+    if not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others) or max(others) >= "\u0800":
+        return False
+    pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
+    if not pairs:
+        return False
+    for word in re.findall(r"(?<![A-Za-z]|[^\x00-\x7f])[^\x00-\x7f]+", text):
+        scripts = {unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha()}
+        if len(scripts) > 1 or unicodedata.combining(word[0]):
+            return True
+    if not all(map(str.isalpha, others)) or any(is_spelt(text, each.split()) for each in ALPHABETS.values()):
+        return False
+    return any(is_common(pair, COMMON[encoding]) for encoding, pair in pairs.items())
+
+
+def is_telling(text: str, least: int = TELLING) -> bool:
+    """Whether words with other than ASCII letters, not in capitals, are long enough to tell an alphabet."""
+    words = {word for word in WORD.findall(text) if not word.isascii() and not word.isupper()}
+    return sum(len(word) for word in words if len(word) >= TELLING) >= least
+
+
+def is_sure(raw: bytes, encoding: str, text: str) -> bool:
+    """Whether there is enough of a plausible text: what is short may be one by chance in another encoding."""
+    if encoding not in COMMON:
+        pairs = any(could_be(decoded(raw, name)) for name in COMMON)
+        return is_telling(text, MANY if pairs else TELLING)
+    neither = KANA if encoding in ("gb18030", "euc_jp") else ()
+    others = [c for c in text if not (c.isascii() or c in MARKS or c in neither)]
+    return not others or is_common(others, COMMON[encoding], least=2 if encoding == "gb18030" else 4)
 
 
 def believed(raw: bytes) -> dict[str, str]:
@@ -146,13 +226,16 @@ def decoded(raw: bytes, encoding: str) -> str:
         return ""
 
 
-def is_common(text: str, common: frozenset[str]) -> bool:
-    """Whether of the characters that are neither ASCII nor marks more than half are among `common`."""
-    characters = [character for character in text if not character.isascii() and character not in MARKS]
-    return (
-        all(map(str.isprintable, characters))
-        and sum(character in common for character in characters) > len(characters) / 2
-    )
+def could_be(text: str) -> bool:
+    """Whether a text in an encoding of pairs of bytes could be one: no character of it stands in a Latin word."""
+    return bool(text) and all(map(str.isprintable, text.split())) and not GLUED.search(text)
+
+
+def is_common(text: Iterable[str], common: frozenset[str], least: int = 1) -> bool:
+    """Whether of the characters that are neither ASCII nor marks more than half, and `least`, are among `common`."""
+    characters = [character for character in text if not (character.isascii() or character in MARKS)]
+    count = sum(character in common for character in characters)
+    return all(map(str.isprintable, characters)) and count > len(characters) / 2 and count >= least
 
 
 def is_spelt(text: str, alphabets: list[str]) -> bool:
@@ -165,7 +248,7 @@ def is_spelt(text: str, alphabets: list[str]) -> bool:
         foreign = re.findall(r"[^\x00-\x7f]+", word)
         if word != word.upper() and word[1:] != word[1:].lower():
             return False  # a capital inside
-        if max(map(len, foreign)) > 2 if foreign[0] < "\u0370" else foreign != [word]:
+        if max(map(len, foreign)) > 3 if foreign[0] < "\u0370" else foreign != [word]:
             return False  # not Latin, or two scripts
     words = {word for word in words if len(word) >= TELLING} or words
     return sum(VOWEL.search(word.lower()) is not None for word in words) >= len(words) / 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mer_jax.data.clip_files import ClipFiles, check_names, located, media_files, media_of_name, no_media
 from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
-from mer_jax.data.labels import MISSING, UNSAID, rarer_spellings
+from mer_jax.data.labels import UNSAID, is_missing, rarer_spellings
 from mer_jax.data.tables import named_rows, read_table
 from mer_jax.runtime.errors import DataError
 
@@ -19,7 +19,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
 
     A name may carry the suffix of its media file; the clip bears it as the table has it. Without a split, rows with a
     label are `train` and rows without are `unlabeled`. The label set is what the label column holds, sorted. Markers of
-    missing values (see `labels.MISSING`) are as empty, and of one label in two spellings the rarer is none: a problem
+    missing values (`labels.is_missing`) are as empty, and of one label in two spellings the rarer is none: a problem
     says so for each row.
 
     Args:
@@ -76,7 +76,7 @@ class Cells:
 
     def __init__(self, table: Path, columns: Mapping[str, str], counts: Mapping[str, int], problems: list[Problem]):
         self.table, self.columns, self.problems = table, columns, problems
-        self.counts = {label: count for label, count in counts.items() if label not in MISSING}
+        self.counts = {label: count for label, count in counts.items() if not is_missing(label)}
         self.common = rarer_spellings(self.counts)  # a rarer spelling -> the label
         self.labels = tuple(sorted(self.counts.keys() - self.common.keys()))
 
@@ -89,7 +89,7 @@ class Cells:
         place = f"{self.table.name}, row {number}"
         cells = {column: row.get(header, "") for column, header in self.columns.items()}
         for column, cell in cells.items():
-            if cell and cell in (UNSAID if column == "text" else MISSING):
+            if cell and (cell in UNSAID if column == "text" else is_missing(cell)):
                 self.note(name, f"no {column}: a marker of what is missing ({place}: {cell!r})")
                 cells[column] = ""
         if common := self.common.get(cells["label"]):

@@ -5,12 +5,29 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 
-# pandas' (`read_csv`, `na_values`), and dashes and question marks. "none" in small letters is a class.
-MISSING = frozenset((
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null", "-", "--", "–", "—", "?", "??",
+# pandas' (`read_csv`, `na_values`), Excel's errors, and what databases and people write; in small letters.
+MARKERS = frozenset((
+    "nan", "-nan", "nat", "na", "n/a", "n.a", "n\\a", "null", "nil", "\\n", "undefined", "missing", "not available",
+    "#n/a", "#n/a n/a", "#na", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value", "#null", "#ref", "#div/0", "#num",
+    "#name", "无", "無", "未知", "缺失", "缺",
 ))  # fmt: skip
-UNSAID = frozenset(("nan", "NaN", "<NA>", "#N/A"))  # of these, what nobody says: missing transcripts
+BLANK = re.compile("[-‐-―−._?/*]*")
+# In a transcript only what nobody says is one: there Nan, nil and None are words.
+UNSAID = frozenset(("nan", "NaN", "NAN", "NaT", "<NA>", "#N/A", "N/A", "n/a", "<null>", "(null)", "<none>", "\\N")) | {
+    f"#{error}" for error in ("VALUE!", "NULL!", "REF!", "DIV/0!", "NUM!", "NAME?")
+}
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell is empty or a marker of what is missing, in any case and width, and with marks and quotes.
+
+    "none" is a class, but as Python writes it, None, or in brackets.
+    """
+    shown = unicodedata.normalize("NFKC", cell)
+    bare = shown.strip(" .,;:!?\"'`‘’“”")
+    word = bare.strip("<>()[]{}")
+    none = word.casefold() == "none" and (word == "None" or word != bare)
+    return none or word.casefold() in MARKERS or BLANK.fullmatch(shown.strip("\"'")) is not None
 
 
 def spelling_key(label: str) -> str:

@@ -41,9 +41,9 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
         text, encoding = decode(path.read_bytes())
     except UnicodeError as error:
         raise DataError(f"{path}: {error}; save it as UTF-8 (in Excel: Save As, CSV UTF-8)") from error
-    if not encoding.startswith("utf"):
+    if not encoding.startswith(("utf-8", "utf-16", "utf-32")):
         print(f"{path}: not UTF-8, read as {encoding}", file=sys.stderr)
-    separator, text = separated_by(text.lstrip(INVISIBLE), columns)
+    separator, text = separated_by(text.lstrip(INVISIBLE).rstrip("\r\n\x1a"), columns)  # with DOS's end of files
     try:
         parsed = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
         lines = [[shown(cell.strip(BLANK)) for cell in row] for row in parsed]
@@ -99,8 +99,8 @@ def named_rows(
 ) -> dict[str, tuple[int, dict[str, str]]]:
     """Name of a clip -> number and cells of the first usable row that has it in its `name` column.
 
-    Rows whose name is empty, doubled (see `key_of`) or cannot name a file, and rows whose `column` is not among
-    `allowed` where that is given, are left out and noted in `problems`.
+    Rows that hold a NUL, or whose name is empty, doubled (see `key_of`) or cannot name a file, and rows whose `column`
+    is not among `allowed` where that is given, are left out and noted in `problems`.
 
     Raises:
         DataError: no row is left of those there are.
@@ -114,6 +114,8 @@ def named_rows(
             reason = f"empty name ({place})"
         elif not is_usable(name):
             reason = f"the name cannot be a file's ({place})"
+        elif "\0" in "".join(row.values()):
+            reason = f"a cell holds the byte 0, which no text does: the row is damaged ({place})"
         elif (first := names.get(key_of(name))) is not None:
             same = column and ("the same" if row[column] == usable[first][1][column] else "another")
             spelt = f", as {first!a}" if first != name else ""

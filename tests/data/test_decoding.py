@@ -60,6 +60,15 @@ def image_folder(folder, names):
         (["face_0001.png", "face_0002.png"], [1, 2]),
         (["clip1_0001.png", "clip1_0002.png", "clip1_0003.png"], [1, 2, 3]),
         (["s1_001.png", "s1_002.png", "s1_003.png", "s2_001.png", "s2_002.png", "s2_003.png"], [1, 2, 3, 4, 5, 6]),
+        (["frame-01-face-0.png", "frame-01-face-1.png", "frame-02-face-0.png", "frame-02-face-1.png"], [1, 3]),
+        (["1.face 0.png", "1.face 1.png", "2.face 0.png"], [1, 3]),
+        (["person1_frame1.png", "person1_frame2.png", "person2_frame1.png", "person2_frame2.png"], [1, 2]),
+        (["track_0_frame_1.png", "track_0_frame_2.png", "track_1_frame_1.png", "track_1_frame_2.png"], [1, 2]),
+        (["1_0.png", "2_1.png", "3_0.png", "3_1.png"], [1, 2, 3]),  # a frame's only crop
+        (["frame_00_00.png", "frame_00_01.png", "frame_01_00.png", "frame_01_01.png"], [1, 2, 3, 4]),  # times
+        (["0_0.png", "0_500.png", "1_0.png", "1_500.png"], [1, 2, 3, 4]),
+        (["vid1_1.png", "vid1_2.png", "vid2_1.png", "vid2_2.png"], [1, 2, 3, 4]),
+        (["a.jfif", "b.JPE", "c.gif", "d.ppm", "e.jp2", "f.avif"], [1, 2, 3, 4, 5, 6]),
         (["frame_10.png", "frame_2.png", "frame_1.png"], [3, 2, 1]),
         (["a.JPEG", "b.webp", "c.JPG", "d.tif", "e.bmp"], [1, 2, 3, 4, 5]),
         (["frame_det_00_000001.bmp", "frame_det_01_000001.bmp", "mean.png"], [1]),

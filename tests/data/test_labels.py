@@ -2,13 +2,22 @@
 
 import pytest
 
-from mer_jax.data.labels import MISSING, UNSAID, rarer_spellings, spelling_key
+from mer_jax.data.labels import UNSAID, is_missing, rarer_spellings, spelling_key
 
 
 def test_markers():
-    assert {"", "nan", "NaN", "None", "NA", "N/A", "null", "NULL", "<NA>", "-", "?"} <= MISSING
-    assert not {"none", "neutral", "0", "-1", "unknown"} & MISSING
-    assert UNSAID < MISSING and "None" not in UNSAID  # which people say
+    for cells in (
+        "nan NaN NAN None NA Na N/A N.A. n.a. null Null NaT nil undefined missing #VALUE! #NULL! #REF! #DIV/0! #NUM!",
+        r"(null) <null> <none> \N - -- – — − ― ? ?? . ... … _ / 无 未知 缺失 缺 ＮａＮ Ｎ／Ａ － ？ 'nan' NaN. None.",
+    ):
+        assert [cell for cell in ["", "#N/A N/A", *cells.split()] if not is_missing(cell)] == []
+    labels = "none NONE neutral 0 -1 −1 unknown ! + nano nine n 无奈 (happy) NaNa"
+    assert [label for label in labels.split() if is_missing(label)] == []
+
+
+def test_what_nobody_says():
+    assert all(map(is_missing, UNSAID))
+    assert not UNSAID & {"None", "Nan", "nil", "null", "na", "..."}  # which people say
 
 
 @pytest.mark.parametrize("other", ["Happy", "HAPPY", "happy.", "ｈａｐｐｙ", "happy\u3000", "hap\u200bpy", "'happy'"])

@@ -64,6 +64,15 @@ def test_rows_that_cannot_be_used_are_noted_and_left_out(tmp_path):
     ]
 
 
+def test_a_row_with_a_nul_costs_itself(tmp_path):
+    path, problems = tmp_path / "labels.csv", []
+    path.write_bytes(b"name,label\na,ha\0ppy\nb,sad\n")
+    assert read_mapping(path, "label", problems) == {"b": "sad"}
+    assert [problem.reason for problem in problems] == [
+        "a cell holds the byte 0, which no text does: the row is damaged (labels.csv, row 2)"
+    ]
+
+
 def test_names_that_stand_twice(tmp_path):
     path = tmp_path / "names.csv"
     path.write_text("name,chinese\na,hi\nb,x\na,hi\nb,y\n", "utf-8")
@@ -97,9 +106,9 @@ def test_names_must_be_names_of_files(tmp_path):
 def test_text_of_any_encoding_is_stripped_but_not_changed(tmp_path):
     """A BOM belongs to the file and not to the first column; GB18030 is tried where it is not UTF-8."""
     path = tmp_path / "t.csv"
-    for raw in (b"\xef\xbb\xbf name ,x\n a , \xe4\xbd\xa0 \n", b"name,x\na,\xc4\xe3\n"):
+    for raw in (b"\xef\xbb\xbf name ,x\n a , \xe4\xbd\xa0\xe5\xa5\xbd \n", b"name,x\na,\xc4\xe3\xba\xc3\n"):
         path.write_bytes(raw)
-        assert read_table(path, ("name", "x")) == [{"name": "a", "x": "你"}]
+        assert read_table(path, ("name", "x")) == [{"name": "a", "x": "你好"}]
 
 
 def test_an_encoding_that_is_told_is_said(tmp_path, capsys):
@@ -122,6 +131,7 @@ def test_an_encoding_that_is_told_is_said(tmp_path, capsys):
         ('name, label\na, "x, y"\n', ("name",), {"name": "a", "label": "x, y"}),
         ("\ufeff\ufeffname,\ufefflabel\na\u200b,\xa0x\n", ("name", "label"), {"name": "a", "label": "x"}),
         (",name,label,\n0,a,x,\n", ("name", "label"), {"": "", "name": "a", "label": "x"}),
+        ("name,label\r\na,x\r\n\x1a", ("name", "label"), {"name": "a", "label": "x"}),  # DOS's end of a file
     ],
 )
 def test_separators_and_what_other_programs_leave(tmp_path, content, columns, row):
@@ -173,14 +183,15 @@ def test_a_label_in_another_spelling_is_called_so(tmp_path):
     assert "'Happy' is another spelling of 'happy'; expected one of happy, sad" in problems[0].reason
 
 
-CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1)
+CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x0e\x0f\x1a\x1b"), min_size=1)
 ODD_CELLS = st.builds("{}{}".format, st.sampled_from(["=", "+", "-", "@", "'", "'=", '"', ",", ";", "\n", ""]), CELLS)
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.tuples(ODD_CELLS, CELLS), min_size=1, max_size=5))
 def test_what_is_written_is_read_back(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("t") / "t.csv"
+    """But for what tells other encodings (shifts, and a few odd characters alone: the first row says UTF-8)."""
+    path, rows = tmp_path_factory.mktemp("t") / "t.csv", [("utf-8", "déjà, привет, 世界"), *rows]
     stripped = [tuple(cell.strip(BLANK) or "a" for cell in row) for row in rows]
     path.write_text(csv_text(("name", "label"), stripped), "utf-8", newline="")
     assert [tuple(row.values()) for row in read_table(path, ("name", "label"))] == stripped
