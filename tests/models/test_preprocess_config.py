@@ -4,11 +4,13 @@ import json
 
 import jax
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mer_jax.models.preprocess import OPENAI, clip_pixels, resize_and_crop_weights
+from mer_jax.features.readers import frame_chunk
+from mer_jax.models.preprocess import OPENAI, clip_pixels
 from mer_jax.models.preprocess_config import image_preprocessing, normalises_sound
 from mer_jax.runtime.errors import DataError
 
@@ -29,7 +31,7 @@ def test_a_folder_that_says_nothing_or_what_openai_says_has_openais(tmp_path):
     assert image_preprocessing(write(tmp_path, {}), 224) == OPENAI
 
 
-@pytest.mark.parametrize("shape", [(112, 112), (41, 67), (60, 90), (20, 33)])
+@pytest.mark.parametrize("shape", [(112, 112), (41, 67), (60, 90), (20, 33), (200, 50)])
 @pytest.mark.parametrize(
     "config",
     [
@@ -50,16 +52,18 @@ def test_a_folder_that_says_nothing_or_what_openai_says_has_openais(tmp_path):
 def test_equals_the_clip_image_processor(tmp_path, config, shape):
     """Bytes are Pillow's; a crop wider than what was resized is black at its rim.
 
-    Ours resizes the width before the height always, as Pillow did before 13. Pillow 13 turns that round for some
-    shapes, tall ones most of all, which moves bytes by rounding; no order fits both.
+    Pillow before 13 resizes the width before the height always, which moves bytes of tall frames by rounding.
     """
     config = CROP | config
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     processor = CLIPImageProcessorPil(**config)
     expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
     preprocessing = image_preprocessing(write(tmp_path, config), SIDE)
-    rows, columns = resize_and_crop_weights(*shape, SIDE, preprocessing)
-    pixels = jax.jit(clip_pixels, static_argnums=3)(image[None, None], rows[None], columns[None], preprocessing)[0, 0]
+    if preprocessing.vertical_first(*shape, SIDE) and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow 13's order")
+    chunk = frame_chunk(image[None], SIDE, preprocessing)
+    arrays = (array[None] for array in (chunk.data, *chunk.side))
+    pixels = jax.jit(clip_pixels, static_argnames="preprocessing")(*arrays, preprocessing=preprocessing)[0, 0]
     np.testing.assert_allclose(pixels, expected, rtol=1e-6, atol=1e-5)
 
 
