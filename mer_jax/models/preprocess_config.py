@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from mer_jax.models.preprocess import FILTERS, OPENAI, Preprocessing
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_json
+from mer_jax.runtime.files import load_object
 
 IMAGE_CLASSES = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
 IMAGE_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")  # frames are RGB
@@ -22,9 +22,7 @@ class Fields:
         self.values: Mapping[str, Any] | None = None
         for path in (folder / "processor_config.json", folder / "preprocessor_config.json"):
             if self.values is None and path.is_file():
-                content = load_json(path)
-                if not isinstance(content, dict):
-                    raise DataError(f"{path}: not a JSON object; download it again.")
+                content = load_object(path)
                 nested = next((content[section] for section in sections if content.get(section)), None)
                 self.file = path
                 self.values = content if path.name == "preprocessor_config.json" else nested
