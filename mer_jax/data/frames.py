@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -47,7 +47,7 @@ class Block:
         frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
         resizer = VideoReformatter()
         for target, picture in zip(frames, self.pictures, strict=True):
-            turn = picture.opaque or Turn()
+            turn = cast(Turn, picture.opaque or Turn())
             # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
             planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
             size = turn.size(width, height)
@@ -105,9 +105,9 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
         scale = min(1, LONGEST_SIDE / max(first.width, first.height))
         width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
-        frames = chain([first], frames)
+        frames, turn = chain([first], frames), cast(Turn, first.opaque)
         while pictures := list(islice(frames, size)):
-            yield Block(pictures, *first.opaque.size(width, height))
+            yield Block(pictures, *turn.size(width, height))
 
 
 def turned(pairs: Pairs) -> Pairs:

@@ -41,8 +41,8 @@ def write_strips(
     strips = []
     for prompt_set, clip in zip(prompts, clips, strict=True):
         (chunk,) = reader.chunks(reader.read(clip))
-        arrays = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
-        shift = moved(prompt_set, clip_pixels(*arrays, preprocessing=reader.preprocessing)[0])
+        data, *side = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
+        shift = moved(prompt_set, clip_pixels(data, *side, preprocessing=reader.preprocessing)[0])
         *weights, transposed = chunk.side
         seen = [np.flatnonzero(axis.any(0)) for axis in weights]  # rows and columns that CLIP sees
         frames = chunk.data[:, seen[0]][:, :, seen[1]]
