@@ -41,12 +41,11 @@ def write_strips(
     strips = []
     for prompt_set, clip in zip(prompts, clips, strict=True):
         (chunk,) = reader.chunks(reader.read(clip))
-        data, *side = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
-        shift = moved(prompt_set, clip_pixels(data, *side, preprocessing=reader.preprocessing)[0])
-        *weights, transposed = chunk.side
-        seen = [np.flatnonzero(axis.any(0)) for axis in weights]  # rows and columns that CLIP sees
+        data, rows, columns, transposed = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
+        shift = moved(prompt_set, clip_pixels(data, rows, columns, transposed, reader.preprocessing)[0])
+        seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side[:2]]  # rows and columns that CLIP sees
         frames = chunk.data[:, seen[0]][:, :, seen[1]]
-        strip = Image.fromarray(np.concatenate(list(frames.swapaxes(1, 2) if transposed else frames), axis=1))
+        strip = Image.fromarray(np.concatenate(list(frames.swapaxes(1, 2) if chunk.side[2] else frames), axis=1))
         strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))
         with write_whole(folder / f"{clip.name}.jpg", mode="wb") as file:
             strip.save(file, format="JPEG", quality=80)
