@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -20,13 +20,14 @@ MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any s
 LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
 
 Choose = Callable[[int], np.ndarray]
+Pairs = Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]]  # see `decoded_packets`
 
 
 @dataclass(frozen=True)
 class Block:
     """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for."""
 
-    pictures: Sequence[av.VideoFrame]  # as the decoder gave them
+    pictures: Sequence[av.VideoFrame]  # as the decoder gave them; `opaque`: their Turn (see `turned`)
     width: int  # of `frames`: the clip's first picture's, upright, no longer than LONGEST_SIDE
     height: int
 
@@ -46,7 +47,7 @@ class Block:
         frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
         resizer = VideoReformatter()
         for target, picture in zip(frames, self.pictures, strict=True):
-            turn = Turn.of(picture)
+            turn = cast(Turn, picture.opaque or Turn())
             # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
             planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
             size = turn.size(width, height)
@@ -65,10 +66,11 @@ class Turn(NamedTuple):
     flipped_y: bool = False
 
     @classmethod
-    def of(cls, picture: av.VideoFrame) -> "Turn":
+    def of(cls, picture: av.VideoFrame, before: "Turn") -> "Turn":
+        """That of a picture; where it does not say, that of the one before."""
         data: Any = picture.side_data.get("DISPLAYMATRIX")
         if data is None:
-            return cls()
+            return before
         # x, y -> a x + c y, b x + d y
         a, b, _, c, d, *_ = struct.unpack("9i", data)
         transposed = abs(b) + abs(c) > abs(a) + abs(d)
@@ -96,27 +98,31 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
     numbers = choose_frames(times, choose) if choose else np.arange(len(times))
     with opened(path) as container:
         pairs = decoded_packets(container, best_stream(container, "video"))
-        frames = chosen(pairs, numbers, stamps)
+        frames = chosen(turned(pairs), numbers, stamps)
         if (first := next(frames, None)) is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
         scale = min(1, LONGEST_SIDE / max(first.width, first.height))
         width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
-        frames = chain([first], frames)
+        frames, turn = chain([first], frames), cast(Turn, first.opaque)
         while pictures := list(islice(frames, size)):
-            yield Block(pictures, *Turn.of(first).size(width, height))
+            yield Block(pictures, *turn.size(width, height))
 
 
-def chosen(
-    pairs: Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]],
-    numbers: np.ndarray,
-    stamps: np.ndarray | None,
-) -> Iterator[av.VideoFrame]:
+def turned(pairs: Pairs) -> Pairs:
+    """Every frame with its Turn as `opaque`: a bitstream may say it at its first frame, or at key frames, for all."""
+    turn = Turn()
+    for packet, frames in pairs:
+        for frame in frames or ():
+            frame.opaque = turn = Turn.of(frame, turn)
+        yield packet, frames
+
+
+def chosen(pairs: Pairs, numbers: np.ndarray, stamps: np.ndarray | None) -> Iterator[av.VideoFrame]:
     """The frames with these sorted `numbers`; for each that is not decoded, the nearest that is.
 
     Args:
-        pairs: see `decoded_packets`.
         stamps: see `Timing`.
     """
     pending = deque(numbers.tolist())

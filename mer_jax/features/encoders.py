@@ -196,9 +196,9 @@ def embed_text(
 
 
 def resized(program: Callable[..., Any], preprocessing: Preprocessing) -> Embed:
-    """Takes frames uint8 and the weights that resize them to a program that takes pixels."""
+    """Takes frames uint8 and what resizes them (see `frame_chunk`) to a program that takes pixels."""
     resize = jax.jit(partial(clip_pixels, preprocessing=preprocessing))
-    return lambda frames, lengths, rows, columns: program(resize(frames, rows, columns), lengths)
+    return lambda frames, lengths, *side: program(resize(frames, *side), lengths)
 
 
 def speech_encoder(settings: SpeechSettings) -> Encoder:

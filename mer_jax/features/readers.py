@@ -119,12 +119,15 @@ class VideoReader(MediaReader):
 
 
 def frame_chunk(frames: np.ndarray, image_size: int, preprocessing: Preprocessing = OPENAI) -> Chunk:
-    """Pads frames [T, H, W, 3] to the next of SIDES and adds the weights that resize and crop them."""
+    """Pads frames [T, H, W, 3] to the next of SIDES and adds what resizes and crops them (see `clip_pixels`)."""
     _, height, width, _ = frames.shape
     rows, columns = resize_and_crop_weights(height, width, image_size, preprocessing)
+    if transposed := preprocessing.vertical_first(height, width, image_size):
+        frames, rows, columns, height, width = frames.swapaxes(1, 2), columns, rows, width, height
     down, right = next_side(height) - height, next_side(width) - width
     padded = np.pad(frames, ((0, 0), (0, down), (0, right), (0, 0)))
-    return Chunk(padded, (np.pad(rows, ((0, 0), (0, down))), np.pad(columns, ((0, 0), (0, right)))))
+    weights = np.pad(rows, ((0, 0), (0, down))), np.pad(columns, ((0, 0), (0, right)))
+    return Chunk(padded, (*weights, np.bool_(transposed)))
 
 
 def next_side(side: int) -> int:

@@ -183,7 +183,8 @@ class Baichuan(nnx.Module):
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
         make = partial(cls, config, lm_head=lm_head)
-        return load_pretrained(make, rules(config), folder, dtype, mesh, ("transformer.",))
+        prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
+        return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""

@@ -5,7 +5,10 @@ from transformers import HubertConfig
 from mer_jax.checkpoints.huggingface import CONV, Rule, linear, norm
 
 # Training heads, and the embedding that stood for masked frames in pretraining.
-IGNORED = "masked_spec_embed lm_head.* quantizer.* project_hid.* project_q.* projector.* classifier.* layer_weights"
+IGNORED = (
+    "masked_spec_embed lm_head.* quantizer.* project_hid.* project_q.* projector.* classifier.* layer_weights "
+    "final_proj.* label_embs_concat"
+)
 
 
 def rules(config: HubertConfig) -> list[Rule]:

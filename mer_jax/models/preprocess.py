@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 BITS = 22  # of a weight behind the point, in Pillow
 
@@ -80,6 +80,11 @@ class Preprocessing:
         resized = {short: edge, long: int(edge * long / short)}
         return resized[height], resized[width]
 
+    def vertical_first(self, height: int, width: int, side: int) -> bool:
+        """Whether Pillow, since 13, resizes the height before the width, which rounds some bytes otherwise."""
+        rows, columns = self.resized(height, width, side)
+        return height > rows and height - rows > 2 * (width - columns)
+
 
 OPENAI = Preprocessing()
 MEAN, STD = np.array(OPENAI.mean, np.float32), np.array(OPENAI.std, np.float32)
@@ -122,21 +127,27 @@ def clip_pixels(
     frames: UInt8[Array | np.ndarray, "B T H W 3"],
     rows: Float[Array | np.ndarray, "B size H"],
     columns: Float[Array | np.ndarray, "B size W"],
+    transposed: Bool[Array | np.ndarray, "*B"] | bool = False,
     preprocessing: Preprocessing = OPENAI,
 ) -> Float[Array, "B T size size 3"]:
     """Frames -> pixels as CLIP wants them, float32. rows, columns: weights, zero beside frames padded to H x W.
+
+    transposed: clips whose frames lie on their side, with the weights of both axes swapped: since the width goes first
+    here, so are those resized whose height goes first in Pillow. Their pixels are upright.
 
     One frame of each clip at a time is widened to float32, so that large frames do not multiply by their number.
     Time is the axis to go along: the batch is split over devices, which would send each other their clips.
     """
 
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
+    transposed = jnp.reshape(transposed, (-1, 1, 1, 1))
     row_parts, column_parts = (exact_parts(jnp.asarray(weights)) for weights in (rows, columns))
 
     def one_moment(frames: UInt8[Array, "B H W 3"]) -> Float[Array, "B Y X 3"]:
         x = as_bytes(jnp.einsum("BHWC,PBXW->PBHXC", frames.astype(jnp.float32), column_parts))
         x = as_bytes(jnp.einsum("BHXC,PBYH->PBYXC", x, row_parts))
-        return (x / preprocessing.scale - mean) / std
+        x = (x / preprocessing.scale - mean) / std
+        return jnp.where(transposed, x.swapaxes(1, 2), x)
 
     return jax.lax.map(one_moment, frames.swapaxes(0, 1)).swapaxes(0, 1)
 

@@ -8,30 +8,27 @@ from typing import Any, NoReturn
 
 from mer_jax.models.preprocess import FILTERS, OPENAI, Preprocessing
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_json
+from mer_jax.runtime.files import load_object
 
 IMAGE_CLASSES = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
 IMAGE_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")  # frames are RGB
 
 
 class Fields:
-    """The fields of a folder's preprocessing; those that are null or lacking have transformers' defaults."""
+    """The fields of a folder's preprocessing; those that are lacking have transformers' defaults, and null is false."""
 
     def __init__(self, folder: Path, *sections: str):
         """sections: of `processor_config.json`, which goes before `preprocessor_config.json`."""
         self.values: Mapping[str, Any] | None = None
         for path in (folder / "processor_config.json", folder / "preprocessor_config.json"):
             if self.values is None and path.is_file():
-                content = load_json(path)
-                if not isinstance(content, dict):
-                    raise DataError(f"{path}: not a JSON object; download it again.")
+                content = load_object(path)
                 nested = next((content[section] for section in sections if content.get(section)), None)
                 self.file = path
                 self.values = content if path.name == "preprocessor_config.json" else nested
 
-    def get(self, name: str, default: Any) -> Any:
-        value = (self.values or {}).get(name)
-        return default if value is None else value
+    def get(self, name: str, default: Any = None) -> Any:
+        return (self.values or {}).get(name, default)
 
     def refuse(self, name: str, expected: str, advice: str = "use another checkpoint") -> NoReturn:
         value = (self.values or {}).get(name)
@@ -48,12 +45,12 @@ def image_preprocessing(folder: Path, side: int) -> Preprocessing:
     if fields.values is None:
         return OPENAI
     for name in ("image_processor_type", "feature_extractor_type"):
-        if fields.get(name, IMAGE_CLASSES[0]) not in IMAGE_CLASSES:
+        if fields.get(name) not in (None, *IMAGE_CLASSES):
             fields.refuse(name, "CLIPImageProcessor")
     for name, value in fields.values.items():
         if name.startswith(("do_", "use_square_size")) and name not in IMAGE_STEPS and value:
             fields.refuse(name, "false")
-    resize, crop, rescale, normalise, _ = (fields.get(name, True) for name in IMAGE_STEPS)
+    resize, crop, rescale, normalise, _ = (bool(fields.get(name, True)) for name in IMAGE_STEPS)
     size = _size(fields, "size", {"shortest_edge": 224}) if resize else None
     if crop:
         if _size(fields, "crop_size", {"height": 224, "width": 224}) not in (side, (side, side)):
@@ -63,7 +60,7 @@ def image_preprocessing(folder: Path, side: int) -> Preprocessing:
     elif size != (side, side):
         fields.refuse("size", f"a height and a width of {side} px, since do_center_crop is false")
     resample = fields.get("resample", OPENAI.resample)
-    if resize and resample not in FILTERS:
+    if resize and not (isinstance(resample, int) and resample in FILTERS):
         fields.refuse("resample", f"one of {', '.join(map(str, FILTERS))} (Pillow's filters)")
     factor = fields.get("rescale_factor", 1 / 255) if rescale else 1.0
     if not isinstance(factor, int | float) or not 0 < factor < math.inf:
@@ -85,11 +82,11 @@ def normalises_sound(folder: Path, rate: int) -> bool:
     fields = Fields(folder, "feature_extractor", "audio_processor")
     if fields.values is None:
         return True
-    if fields.get("feature_extractor_type", "Wav2Vec2FeatureExtractor") != "Wav2Vec2FeatureExtractor":
+    if fields.get("feature_extractor_type") not in (None, "Wav2Vec2FeatureExtractor"):
         fields.refuse("feature_extractor_type", "Wav2Vec2FeatureExtractor")
-    if fields.get("feature_size", 1) != 1:
+    if fields.get("feature_size") not in (None, 1):
         fields.refuse("feature_size", "1")
-    if fields.get("sampling_rate", 16_000) != rate:
+    if fields.get("sampling_rate", 16_000) not in (None, rate):
         fields.refuse("sampling_rate", f"{rate}", "set encoders.speech.sample_rate to the checkpoint's")
     return bool(fields.get("do_normalize", True))
 
@@ -105,7 +102,7 @@ def _size(fields: Fields, name: str, default: Any) -> tuple[int, int] | int:
         case [int(height), int(width)]:
             return height, width
         case int(edge) if edge > 0:
-            return edge
+            return (edge, edge) if fields.get("default_to_square") else edge
     fields.refuse(name, "a shortest_edge, or a height and a width" if name == "size" else "a height and a width")
 
 

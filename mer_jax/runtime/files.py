@@ -58,6 +58,14 @@ def load_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 
 
+def load_object(path: Path) -> dict[str, Any]:
+    """Content of a JSON file of a checkpoint; DataError when it is no object."""
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a JSON object; download it again.")
+    return content
+
+
 def dump_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all. Numbers that are not finite, which JSON has no words for, are null."""
     with write_whole(path) as file:

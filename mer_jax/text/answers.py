@@ -6,10 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 # What reasoning models enclose their thoughts in: <think>, <thinking>, [THINK], <seed:think>, ...
 TAG = re.compile(r"[<\[◁](/?)(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning|reflection)[>\]▷]", re.IGNORECASE)
+# Any other: <plan>, [/X], <|START_THINKING|>, <unused94>, ... What ends such a part, or is a token of its own, parts.
+MARKER = re.compile(r"(?:[<◁]|&lt;)[|｜]?\s*/?\s*[^\W\d][^<>{}\n]{0,80}?(?:[>▷]|&gt;)|\[/?[^\W\d]\w*\]")
+PART = re.compile(r"(?:[<◁]|&lt;)\s*/|\[/|<[|｜]|<.*[|｜]>|<unused")
 CHANNEL = re.compile(r"<\|channel\|>final.*?<\|message\|>", re.DOTALL)  # what gpt-oss puts before its last word
 FULL_WIDTH = str.maketrans("｛｝［］：，“”", '{}[]:,""')
 
@@ -78,16 +82,21 @@ def schema(labels: Sequence[str]) -> dict[str, Any]:
 def parse(reply: str, labels: Sequence[str], whole: bool = True) -> tuple[str, ...]:
     """The ranking of a reply `{"ranking": [...]}`, with every label exactly once.
 
-    Thoughts are passed over; prose or a Markdown fence may enclose it, the list may stand alone, labels may be written
-    in another case or with blanks and marks around them. Of several rankings all must be the same.
+    Thoughts are passed over, and of parts between markers the last that holds a list of labels counts; prose or a
+    Markdown fence may enclose it, the list may stand alone, labels may be written in another case, as numbers, or with
+    blanks and marks around them. Of several rankings all must be the same.
 
     whole: False of a reply that the server cut short, whose last thoughts may hold a draft.
 
     Raises Unusable for anything else.
     """
-    values = [value for text in _last_words(reply, whole) for value in _written_values(text)]
-    lists = [value for value in values if isinstance(value, list)]
-    candidates = [entry for value in values if isinstance(value, dict) for entry in _rankings(value)] or lists
+    for text in _parts("\n".join(_last_words(reply, whole)), whole):
+        values = _written_values(text)
+        lists = [value for value in values if isinstance(value, list)]
+        named = [entry for value in values if isinstance(value, dict) for entry in _rankings(value)]
+        if named or any(isinstance(_spelled(entry, labels), str) for value in lists for entry in value):
+            break
+    candidates = named or lists
     if not candidates:
         raise Unusable("reply holds no list of labels" if values else "reply is not JSON")
     rankings, reasons = [], []
@@ -121,6 +130,15 @@ def _last_words(reply: str, whole: bool) -> list[str]:
     return [*spoken, reply[start:]] if whole or not depth else spoken
 
 
+def _parts(text: str, whole: bool) -> list[str]:
+    """What stands between markers, the last first, and then all of it: a marker may stand within a JSON string."""
+    markers = list(MARKER.finditer(text))
+    if markers and not whole and not re.search("/|end", markers[-1][0], re.IGNORECASE):
+        text = text[: markers.pop().start()]  # thoughts, for all that is known
+    ends = [marker.end() for marker in markers if PART.match(marker[0])]
+    return [*(text[start:end] for start, end in reversed(list(pairwise([0, *ends, len(text)])))), text]
+
+
 def _written_values(text: str) -> list[Any]:
     """JSON objects and lists in a text, or what is meant for such, in Python's quotes or Chinese marks."""
     values, decoder, position = [], json.JSONDecoder(), 0
@@ -134,10 +152,12 @@ def _written_values(text: str) -> list[Any]:
             break
     if any(isinstance(value, dict) for value in values):
         return values
-    for match in re.finditer(r"\{[^{}]*\}", text.translate(FULL_WIDTH)):
+    text = text.translate(FULL_WIDTH)
+    unescaped = text.replace("\\n", "\n").replace('\\"', '"')  # JSON in a string of JSON
+    for match in chain(*(re.finditer(r"\{[^{}]*\}|\[[^\[\]{}]*\]", meant) for meant in (text, unescaped))):
         try:
             values.append(ast.literal_eval(match[0]))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
     return values
 
@@ -154,7 +174,8 @@ def _rankings(value: Any) -> Iterator[Any]:
 
 def _ranking(value: Any, labels: Sequence[str]) -> tuple[str, ...]:
     """The labels that a list names, which must be all of them."""
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+    value = [_spelled(entry, labels) for entry in value] if isinstance(value, list) else [None]
+    if not all(isinstance(entry, str) for entry in value):
         raise Unusable("reply holds no list of labels")
     alike: dict[str, list[str]] = {}
     for label in labels:
@@ -170,6 +191,13 @@ def _ranking(value: Any, labels: Sequence[str]) -> tuple[str, ...]:
     if len(ranking) < len(labels):
         raise Unusable("reply lacks a label")
     return tuple(ranking)
+
+
+def _spelled(entry: Any, labels: Sequence[str]) -> Any:
+    """A number as the label that it is, if there is such a label."""
+    if isinstance(entry, bool) or not isinstance(entry, int | float):
+        return entry
+    return next((label for label in (str(entry), f"{entry:g}") if label in labels), entry)
 
 
 def _bare(label: str) -> str:

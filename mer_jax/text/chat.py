@@ -25,7 +25,7 @@ from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
 from mer_jax.text.rankings import ChatSettings
 from mer_jax.text.templates import ask, repair
 from mer_jax.text.transport import Bounded
-from mer_jax.text.wording import CONTENT, LENGTH, Wording
+from mer_jax.text.wording import CONTENT, LENGTH, Wording, is_refusal
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds
@@ -48,6 +48,11 @@ class Cut(Exception):
 
 class Stated(Exception):
     """An error that the server states in an answer that is called good. The message is the reason."""
+
+    def __init__(self, body: Any):
+        super().__init__(f"the server answers an error ({str(body)[:200]})")
+        self.body = body
+        self.status_code = body.get("code") or body.get("status") if isinstance(body, dict) else None
 
 
 class ChatAnnotator:
@@ -228,8 +233,10 @@ class Session:
         while True:
             try:
                 completion = await self.request(messages, wording, usage)
-            except openai.APIStatusError as error:
-                if error.status_code not in (400, 422):
+                if isinstance(completion, dict) and completion.get("error"):
+                    raise Stated(completion["error"])
+            except (openai.APIStatusError, Stated) as error:
+                if not is_refusal(error.status_code, said(error)):
                     raise
                 if CONTENT.search(said(error)):
                     raise Refused(self.redact(describe(error))) from None
@@ -245,8 +252,6 @@ class Session:
                 else:
                     raise
                 continue
-            if isinstance(completion, dict) and completion.get("error"):
-                raise Stated(f"the server answers an error ({str(completion['error'])[:200]})")
             if not self.is_cut(choice := completion["choices"][0]):
                 self.answered, self.failures = True, 0
                 if shared:
@@ -298,8 +303,7 @@ class Session:
             )
             billed = most
             completion = json.loads(response.content)
-            if stated := completion.get("usage"):
-                billed = Usage(0, *(max(0, int(stated[f"{kind}_tokens"])) for kind in ("prompt", "completion")))
+            billed = stated_usage(completion.get("usage"), most)
             return completion
         finally:
             self.reserved -= cost(most)
@@ -331,12 +335,23 @@ def written(choice: Mapping[str, Any]) -> str:
     return content or message.get("refusal") or thoughts
 
 
-def said(error: openai.APIStatusError) -> str:
+def stated_usage(stated: Any, most: Usage) -> Usage:
+    """The tokens that a server says it bills; the `most` that it can, of either kind that it does not say."""
+
+    def tokens(kind: str, most: int) -> int:
+        with suppress(LookupError, TypeError, ValueError, OverflowError):
+            return max(0, int(stated[f"{kind}_tokens"]))
+        return most
+
+    return Usage(0, tokens("prompt", most.input_tokens), tokens("completion", most.output_tokens))
+
+
+def said(error: openai.APIStatusError | Stated) -> str:
     """All that the server says of an error, in lower case."""
     return json.dumps(error.body, ensure_ascii=False).lower()
 
 
-def describe(error: openai.APIStatusError) -> str:
+def describe(error: openai.APIStatusError | Stated) -> str:
     """The status and, from a JSON answer, the message or what stands in its place."""
     body = error.body
     message = body.get("message") or body.get("detail") if isinstance(body, dict) else None

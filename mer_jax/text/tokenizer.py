@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPTokenizer
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_json
+from mer_jax.runtime.files import load_object
 
 
 class Tokenizer:
@@ -67,6 +67,7 @@ def clip_tokenizer(folder: Path) -> Callable[[list[str]], Mapping[str, Any]]:
     if not (folder / "tokenizer.json").exists():  # older folders, of the vocabulary and its merges alone
         if not (folder / "vocab.json").exists():
             raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
+        _settings(folder)  # transformers has no word for a broken one
         return CLIPTokenizer.from_pretrained(folder)
     pipeline = read_pipeline(folder)
     check_vocabulary(folder, 1 + max(pipeline.get_vocab().values(), default=-1))
@@ -100,13 +101,14 @@ def check_vocabulary(folder: Path, entries: int) -> None:
 def _settings(folder: Path) -> dict[str, Any]:
     """What `tokenizer_config.json`, and in older folders `special_tokens_map.json`, say."""
     files = [folder / "special_tokens_map.json", folder / "tokenizer_config.json"]
-    return dict(ChainMap(*(load_json(file) for file in reversed(files) if file.exists())))
+    return dict(ChainMap(*(load_object(file) for file in reversed(files) if file.exists())))
 
 
 def _prefix(folder: Path, pipeline: tokenizers.Tokenizer) -> list[int]:
     """The BOS that a folder names, if its pipeline or its config puts it before a text; once, if both do."""
     settings = _settings(folder)
     bos = settings.get("bos_token")
-    number = pipeline.token_to_id(bos["content"] if isinstance(bos, dict) else bos) if bos else None
+    bos = bos.get("content") if isinstance(bos, dict) else bos
+    number = pipeline.token_to_id(bos) if isinstance(bos, str) else None
     adds_bos = settings.get("add_bos_token") or pipeline.encode("a").ids[:1] == [number]
     return [number] if adds_bos and number is not None else []

@@ -1,7 +1,7 @@
 """How a request is put, as far as a server takes it: what it refuses is said in another way, or left out.
 
 Servers word such refusals differently (OpenAI, Azure, vLLM, OpenRouter, ...): by `param`, by `code`, or in the message
-alone, as status 400 or 422.
+alone, as status 400 or 422, or another that says nothing (a router's 404, a 500), but names the field.
 """
 
 import re
@@ -21,7 +21,14 @@ ASKED = {  # how a refusal speaks of each field
     "system": re.compile(r"messages\[0\]|messages\.0|system.{0,20}(role|message|prompt)|role.{0,20}system|developer"),
 }
 
+FIELDS = ("limit", "temperature", "response_format")  # whose words speak of nothing else
 GUESSES = ("response_format", "limit", "temperature", "system")  # what a server most likely lacks, first
+
+
+def is_refusal(status: Any, said: str) -> bool:
+    """Whether an error is the request's fault, as its status says, or for a field that it names."""
+    named = any(ASKED[name].search(said) for name in FIELDS)
+    return str(status) in ("400", "422") or (str(status) in ("404", "500", "501") and named)
 
 
 @dataclass(frozen=True)

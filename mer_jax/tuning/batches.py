@@ -76,9 +76,9 @@ class FoldBatches:
         for positions in grid:
             read = [next(contents) if position >= 0 else Absent("padding") for position in positions.reshape(-1)]
             chunks = [None if isinstance(content, Absent) else content[0] for content in read]
-            data, mask, rows, columns = stack_chunks(chunks, self.reader.num_frames, self.reader.image_size)
+            data, mask, *side = stack_chunks(chunks, self.reader.num_frames, self.reader.image_size)
             real = np.array([chunk is not None for chunk in chunks]).reshape(positions.shape)
-            pixels = self.resize(data, rows, columns)
+            pixels = self.resize(data, *side)
             yield Batch(
                 pixels.reshape(*positions.shape, *pixels.shape[1:]),
                 jnp.asarray(mask.reshape(*positions.shape, -1)),
@@ -88,7 +88,7 @@ class FoldBatches:
 
 
 def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int, size: int) -> tuple[np.ndarray, ...]:
-    """Frames uint8 [B, T, H, W, 3], mask [B, T], resize weights [B, S, H] and [B, S, W]; zeros for None.
+    """Frames uint8 [B, T, H, W, 3], mask [B, T], resize weights [B, S, H], [B, S, W], transposed [B]; zeros for None.
 
     size: S, the side of the images that the network takes.
     """
@@ -97,10 +97,11 @@ def stack_chunks(chunks: Sequence[Chunk | None], num_frames: int, size: int) -> 
     data = np.zeros((len(chunks), num_frames, height, width, 3), np.uint8)
     mask = np.zeros((len(chunks), num_frames), bool)
     rows, columns = (np.zeros((len(chunks), size, side), np.float32) for side in (height, width))
+    transposed = np.zeros(len(chunks), bool)
     for i, chunk in enumerate(chunks):
         if chunk is not None:
             frames, down, right, _ = chunk.data.shape
             data[i, :frames, :down, :right] = chunk.data
             mask[i, :frames] = True
-            rows[i, :, :down], columns[i, :, :right] = chunk.side
-    return data, mask, rows, columns
+            rows[i, :, :down], columns[i, :, :right], transposed[i] = chunk.side
+    return data, mask, rows, columns, transposed

@@ -41,10 +41,11 @@ def write_strips(
     strips = []
     for prompt_set, clip in zip(prompts, clips, strict=True):
         (chunk,) = reader.chunks(reader.read(clip))
-        frames, rows, columns = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
-        shift = moved(prompt_set, clip_pixels(frames, rows, columns, reader.preprocessing)[0])
-        seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side]  # rows and columns that CLIP sees
-        strip = Image.fromarray(np.concatenate(list(chunk.data[:, seen[0]][:, :, seen[1]]), axis=1))
+        data, rows, columns, transposed = (jnp.asarray(array[None]) for array in (chunk.data, *chunk.side))
+        shift = moved(prompt_set, clip_pixels(data, rows, columns, transposed, reader.preprocessing)[0])
+        seen = [np.flatnonzero(weights.any(0)) for weights in chunk.side[:2]]  # rows and columns that CLIP sees
+        frames = chunk.data[:, seen[0]][:, :, seen[1]]
+        strip = Image.fromarray(np.concatenate(list(frames.swapaxes(1, 2) if chunk.side[2] else frames), axis=1))
         strip = strip.resize((round(strip.width * HEIGHT / strip.height), HEIGHT))
         with write_whole(folder / f"{clip.name}.jpg", mode="wb") as file:
             strip.save(file, format="JPEG", quality=80)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from PIL import Image
 
@@ -102,6 +103,28 @@ def test_other_angles_are_taken_for_the_nearest_right_one(tmp_path, degrees, mir
     write_turned(tmp_path / "v.mp4", frames, cosine, sine, -mirror * sine, mirror * cosine)
     write_turned(tmp_path / "right.mp4", frames, *nearest)
     np.testing.assert_array_equal(read_frames(tmp_path / "v.mp4"), read_frames(tmp_path / "right.mp4"))
+
+
+def test_what_the_first_frame_says_of_its_display_is_so_for_all(tmp_path):
+    """H.264 says it in its own bits, at the first key frame, and players keep to it."""
+    frames = random_frames(6, 64, 96)
+    write_video(tmp_path / "plain.mp4", frames)
+    with av.open(str(tmp_path / "plain.mp4")) as plain, av.open(str(tmp_path / "v.mp4"), "w") as turned:
+        stream = turned.add_stream_from_template(plain.streams.video[0])
+        said = BitStreamFilterContext(
+            "h264_metadata=display_orientation=insert:rotate=90", plain.streams.video[0], stream
+        )
+        for packet in plain.demux(video=0):
+            for filtered in said.filter(packet if packet.dts is not None else None):
+                filtered.stream = stream
+                turned.mux(filtered)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        has_matrix = [frame.side_data.get("DISPLAYMATRIX") is not None for frame in container.decode(video=0)]
+    assert has_matrix == [True] + [False] * 5
+    expected = np.rot90(read_frames(tmp_path / "plain.mp4"), axes=(1, 2))
+    np.testing.assert_array_equal(read_frames(tmp_path / "v.mp4"), expected)
+    (last,) = read_frames(tmp_path / "v.mp4", lambda count: np.array([count - 1]))
+    np.testing.assert_array_equal(last, expected[-1])
 
 
 @pytest.mark.parametrize(("size", "shrunk"), [((2160, 4096), (1012, 1920)), ((2400, 64), (1920, 51))])

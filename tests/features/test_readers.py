@@ -10,6 +10,8 @@ from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.corruptions import DROPPED, Corruption
 from mer_jax.data.decoding import ExtractionSettings, identity
 from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, VideoReader, frame_chunk, next_side, read_all
+from mer_jax.models.preprocess import clip_pixels, resize_and_crop_weights
+from mer_jax.tuning.batches import stack_chunks
 from tests.data.media_files import tone
 from tests.data.test_sound import write_tracks
 
@@ -90,9 +92,23 @@ def test_the_middle_of_a_frame_is_kept_and_its_padding_has_no_weight():
     assert chunk.data.shape == (2, 128, 160, 3)
     np.testing.assert_array_equal(chunk.data[:, :100, :140], frames)
     assert not chunk.data[:, 100:].any() and not chunk.data[:, :, 140:].any()
-    rows, columns = chunk.side
+    rows, columns, transposed = chunk.side
+    assert not transposed
     np.testing.assert_allclose(rows, np.eye(100, 128), atol=1e-6)
     np.testing.assert_allclose(columns, np.eye(100, 160, 20), atol=1e-6)
+
+
+def test_a_frame_whose_height_pillow_resizes_first_lies_on_its_side_and_its_pixels_are_upright():
+    frames = np.random.default_rng(0).integers(100, 150, (1, 300, 90, 3), np.uint8)
+    tall, square = frame_chunk(frames, 64), frame_chunk(frames[:, 100:190], 64)
+    assert tall.data.shape == (1, 128, 384, 3) and tall.side[2] and not square.side[2]
+    data, _, *side = stack_chunks([tall, square], 1, 64)  # of one batch
+    pixels = clip_pixels(data, *side)
+    each = frames[None], frames[None, :, 100:190]
+    weights = [[axis[None] for axis in resize_and_crop_weights(height, 90, 64)] for height in (300, 90)]
+    upright, beside = (clip_pixels(data, *axes) for data, axes in zip(each, weights, strict=True))
+    np.testing.assert_allclose(pixels[0], upright[0], atol=0.03)  # by one, for the order
+    np.testing.assert_array_equal(pixels[1], beside[0])
 
 
 def test_frames_are_padded_to_few_sizes():

@@ -325,6 +325,20 @@ def test_a_tied_embedding_may_be_stored_as_the_head_alone(tmp_path):
     tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
     renamed = {f"transformer.{name}".replace("transformer.lm_head", "lm_head"): t for name, t in tensors.items()}
-    for names in (tensors, renamed):
+    inside = {f"model.{name}".replace("model.model.", "model."): t for name, t in tensors.items()}  # the head as well
+    for names in (tensors, renamed, inside):
         safetensors.numpy.save_file(names, tmp_path / "model.safetensors")
         np.testing.assert_array_equal(Baichuan.from_pretrained(tmp_path).embedding[...], model.embedding[...])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["language_model.", "model.language_model.", "base_model.model.", "base_model.model.model."]
+)
+def test_a_language_model_within_another_is_read(tmp_path, prefix):
+    config = LlamaConfig(**SMALL)
+    config.save_pretrained(tmp_path)
+    model = Baichuan(config, rngs=nnx.Rngs(0))
+    model.save_pretrained(tmp_path)
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    safetensors.numpy.save_file({prefix + name: t for name, t in tensors.items()}, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(Baichuan.from_pretrained(tmp_path).embedding[...], model.embedding[...])

@@ -4,11 +4,13 @@ import json
 
 import jax
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mer_jax.models.preprocess import OPENAI, clip_pixels, resize_and_crop_weights
+from mer_jax.features.readers import frame_chunk
+from mer_jax.models.preprocess import OPENAI, clip_pixels
 from mer_jax.models.preprocess_config import image_preprocessing, normalises_sound
 from mer_jax.runtime.errors import DataError
 
@@ -29,7 +31,7 @@ def test_a_folder_that_says_nothing_or_what_openai_says_has_openais(tmp_path):
     assert image_preprocessing(write(tmp_path, {}), 224) == OPENAI
 
 
-@pytest.mark.parametrize("shape", [(112, 112), (41, 67), (60, 90), (20, 33)])
+@pytest.mark.parametrize("shape", [(112, 112), (41, 67), (60, 90), (20, 33), (200, 50)])
 @pytest.mark.parametrize(
     "config",
     [
@@ -37,10 +39,12 @@ def test_a_folder_that_says_nothing_or_what_openai_says_has_openais(tmp_path):
         {"image_mean": 0.5, "image_std": 0.5},
         *({"resample": number} for number in (1, 2, 4, 5)),
         {"size": 40},
+        {"size": 40, "default_to_square": True},
         {"size": {"shortest_edge": 24}},
         {"size": {"height": 40, "width": 36}, "resample": 2},
         {"size": [SIDE, SIDE], "do_center_crop": False},
         {"do_resize": False},
+        *({f"do_{step}": None} for step in ("resize", "rescale", "normalize")),
         {"do_normalize": False, "crop_size": SIDE},
         {"do_rescale": False},
         {"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]},
@@ -50,16 +54,19 @@ def test_a_folder_that_says_nothing_or_what_openai_says_has_openais(tmp_path):
 def test_equals_the_clip_image_processor(tmp_path, config, shape):
     """Bytes are Pillow's; a crop wider than what was resized is black at its rim.
 
-    Ours resizes the width before the height always, as Pillow did before 13. Pillow 13 turns that round for some
-    shapes, tall ones most of all, which moves bytes by rounding; no order fits both.
+    Pillow before 13 resizes the width before the height always, which moves bytes of tall frames by rounding.
     """
     config = CROP | config
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    processor = CLIPImageProcessorPil(**config)
+    write(tmp_path, config)
+    processor = CLIPImageProcessorPil.from_pretrained(tmp_path)
     expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
-    preprocessing = image_preprocessing(write(tmp_path, config), SIDE)
-    rows, columns = resize_and_crop_weights(*shape, SIDE, preprocessing)
-    pixels = jax.jit(clip_pixels, static_argnums=3)(image[None, None], rows[None], columns[None], preprocessing)[0, 0]
+    preprocessing = image_preprocessing(tmp_path, SIDE)
+    if preprocessing.vertical_first(*shape, SIDE) and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow 13's order")
+    chunk = frame_chunk(image[None], SIDE, preprocessing)
+    arrays = (array[None] for array in (chunk.data, *chunk.side))
+    pixels = jax.jit(clip_pixels, static_argnames="preprocessing")(*arrays, preprocessing=preprocessing)[0, 0]
     np.testing.assert_allclose(pixels, expected, rtol=1e-6, atol=1e-5)
 
 
@@ -75,7 +82,13 @@ def test_the_nested_config_of_newer_folders_goes_first(tmp_path):
     ("config", "message"),
     [
         ({"crop_size": {"height": 48, "width": 48}}, r"crop_size is \{'height': 48, 'width': 48\}; expected 32 x 32"),
-        ({"crop_size": None}, "crop_size is None; expected 32 x 32"),  # transformers' default: 224
+        ({"crop_size": None}, "crop_size is None; expected a height and a width"),
+        ({"size": None}, "size is None; expected a shortest_edge"),
+        ({"resample": None}, "resample is None; expected one of"),
+        ({"resample": 3.0}, "resample is 3.0; expected one of"),  # which transformers takes for bilinear
+        ({"image_mean": None, "image_std": None}, "image_mean is None; expected three numbers"),
+        ({"rescale_factor": None}, "rescale_factor is None; expected a number above 0"),
+        ({"do_center_crop": None}, "size is .*; expected a height and a width of 32 px"),
         ({"do_center_crop": False}, "size is .*; expected a height and a width of 32 px"),
         ({"do_center_crop": False, "do_resize": False}, "do_resize is False"),
         ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "size is"),
@@ -97,6 +110,7 @@ def test_sound(tmp_path):
     assert normalises_sound(tmp_path, 8_000)
     assert normalises_sound(write(tmp_path, {"padding_value": 1.0, "return_attention_mask": False}), 16_000)
     assert not normalises_sound(write(tmp_path, {"do_normalize": False}), 16_000)
+    assert not normalises_sound(write(tmp_path, {"do_normalize": None, "sampling_rate": None}), 16_000)
     write(tmp_path, {"feature_extractor": {"do_normalize": True}}, "processor_config.json")
     assert normalises_sound(tmp_path, 16_000)
 

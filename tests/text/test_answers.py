@@ -1,6 +1,7 @@
 """From a model's reply to a ranking."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -60,10 +61,48 @@ def test_anything_else_is_not(reply, reason):
         '<thinking>without an end, so {"ranking": ["sad", "happy", "angry"]}',
         '[THINK]{"ranking": []}[/THINK]{"ranking": ["sad", "happy", "angry"]}',
         '<|channel|>analysis<|message|>{}<|end|><|channel|>final<|message|>{"ranking": ["sad", "happy", "angry"]}',
+        "['sad', 'happy', 'angry']",
+        "{'why': 'a\\nb', 'ranking': ['sad', 'happy', 'angry']}",
+        json.dumps(json.dumps({"ranking": ["sad", "happy", "angry"]}, indent=1)),
+        '{\\"ranking\\": [\\"sad\\", \\"happy\\", \\"angry\\"]}',
+        '<answer>{"ranking": ["sad", "happy", "angry"]}</answer> As [1] says.',
+        '{"why": "<b>x</b>", "ranking": ["sad", "happy", "angry"], "more": "</i>"}',
     ],
 )
 def test_a_ranking_is_found_among_thoughts_and_prose(reply):
     assert parse(reply, LABELS) == ("sad", "happy", "angry")
+
+
+MARKERS = [
+    "<plan> </plan>",
+    '<think type="x"> </think>',
+    "<cot> </cot>",
+    "<思考> </思考>",
+    "[PLAN] [/PLAN]",
+    "&lt;cot&gt; &lt;/cot&gt;",
+]
+TOKENS = ["<|begin_of_thought|> <|end_of_thought|>", "<｜begin▁of▁thinking｜> <｜end▁of▁thinking｜>", "<|x> <x|>"]
+
+
+@pytest.mark.parametrize("markers", [*MARKERS, *TOKENS, "◁plan▷ ◁/plan▷", "<unused94> <unused95>"])
+def test_a_draft_between_markers_of_any_kind_is_not_the_last_word(markers):
+    draft, answer = '{"ranking": ["happy", "sad", "angry"]}', '{"ranking": ["sad", "happy", "angry"]}'
+    start, end = re.split(" (?=[<[◁&])", markers)
+    assert parse(f"{start}{draft}? no.{end}{answer}", LABELS) == ("sad", "happy", "angry")
+    assert parse(f"{start}{draft}{end}<answer>{answer}</answer>", LABELS) == ("sad", "happy", "angry")
+    with pytest.raises(Unusable, match="lacks"):
+        parse(f'{start}{draft}{end}["sad"]', LABELS)
+    with pytest.raises(Unusable, match="several"):
+        parse(f"{start}no{end}{draft}{answer}", LABELS)
+    with pytest.raises(Unusable, match="not JSON"):
+        parse(f"{start}{draft}, but", LABELS, whole=False)
+
+
+def test_labels_that_are_numbers_may_be_json_numbers():
+    assert parse('{"ranking": [-1, 0.0, 1]}', ("1", "-1", "0")) == ("-1", "0", "1")
+    assert parse("[0.5, 1]", ("1", "0.5")) == ("0.5", "1")
+    with pytest.raises(Unusable, match="no list"):
+        parse('{"ranking": [true, 2]}', ("1", "2"))
 
 
 def test_a_draft_in_thoughts_that_were_cut_short_is_none():

@@ -13,7 +13,7 @@ import pytest
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
-from mer_jax.text.chat import ChatAnnotator, retry_after
+from mer_jax.text.chat import ChatAnnotator, retry_after, stated_usage
 from mer_jax.text.rankings import ChatSettings, rank_all
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
@@ -200,6 +200,22 @@ def test_cost_is_per_million_tokens(serve):
     assert annotator.cost(Usage(7, 0, 500_000)) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(
+    ("stated", "billed"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": "4"}, (3, 4)),
+        ({"prompt_tokens": None, "completion_tokens": 4}, (100, 4)),
+        ({"total_tokens": 5}, (100, 200)),
+        (None, (100, 200)),
+        ([7], (100, 200)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": -1}, (100, 0)),
+    ],
+)
+def test_what_a_server_does_not_bill_is_counted_at_its_most(stated, billed):
+    usage = stated_usage(stated, Usage(0, 100, 200))
+    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (0, *billed)
+
+
 def test_a_dry_run_asks_nothing(serve, tmp_path, capsys):
     server, annotator = serve()
     rankings = rank_all(texts(9), LABELS, annotator, tmp_path, dry_run=True)
@@ -304,9 +320,19 @@ def strict(body):
     return (422, {"detail": [{"loc": ["body", name], "type": "extra_forbidden"} for name in extra]}) if extra else None
 
 
+def under_other_statuses(body):
+    """Routers and old servers; the last with status 200."""
+    if "response_format" in body:
+        return 404, {"error": {"message": "No endpoints found that support response_format"}}
+    if "temperature" in body:
+        return 501, {"error": {"message": "temperature is not implemented"}}
+    return (200, {"error": {"message": "max_tokens unsupported", "code": 400}}) if "max_tokens" in body else None
+
+
 @pytest.mark.parametrize(
     ("refuses", "said"),
     [
+        (under_other_statuses, "max_tokens is called max_completion_tokens, no temperature, no response_format"),
         (reasoning, "max_tokens is called max_completion_tokens, no temperature"),
         (without_system, "no system message"),
         (bare, "no limit of tokens, no temperature, no response_format"),

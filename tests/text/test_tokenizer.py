@@ -130,6 +130,14 @@ def test_more_entries_than_the_embedding_has_rows_are_refused(tmp_path):
     assert Tokenizer(tmp_path).vocab_size == 258
 
 
+@pytest.mark.parametrize("content", ["[]", "7", '"x"', "null"])
+def test_a_config_that_is_no_object_is_one_line(tmp_path, content):
+    byte_level(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(content, "utf-8")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: not a JSON object; download it again"):
+        Tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
 def test_a_broken_tokenizer_is_one_line(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\n", "utf-8")

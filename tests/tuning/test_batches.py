@@ -77,13 +77,17 @@ def test_the_reader_of_a_clip_is_by_its_position():
 
 def test_clips_of_several_sizes_are_stacked_in_a_corner():
     small, wide = (
-        Chunk(np.full((2, *size, 3), level, np.uint8), (np.full((5, size[0]), 0.5), np.full((5, size[1]), 0.25)))
+        Chunk(
+            np.full((2, *size, 3), level, np.uint8),
+            (np.full((5, size[0]), 0.5), np.full((5, size[1]), 0.25), size[0] > 3),
+        )
         for level, size in ((1, (4, 2)), (2, (3, 6)))
     )
-    data, mask, rows, columns = stack_chunks([small, None, wide], 3, 5)
+    data, mask, rows, columns, transposed = stack_chunks([small, None, wide], 3, 5)
     assert data.shape == (3, 3, 4, 6, 3)
     assert (data[0, :2, :4, :2] == 1).all() and (data[2, :2, :3, :6] == 2).all()
     assert data.sum() == small.data.sum() + wide.data.sum()
     np.testing.assert_array_equal(mask, [[True, True, False], [False] * 3, [True, True, False]])
+    assert transposed.tolist() == [True, False, False]
     np.testing.assert_array_equal(rows.sum((1, 2)), [5 * 4 * 0.5, 0, 5 * 3 * 0.5])
     np.testing.assert_array_equal(columns.sum((1, 2)), [5 * 2 * 0.25, 0, 5 * 6 * 0.25])
