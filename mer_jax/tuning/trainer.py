@@ -197,8 +197,10 @@ def tune(
     advance(start)
     for epoch in range(start, settings.epochs):
         state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
-        if (diverged := np.flatnonzero(~np.isfinite(np.asarray(state.loss[:, epoch])))).size:
-            where = f"set {diverged[0] + 1}, epoch {epoch + 1}"
+        numbers = [np.asarray(x, np.float32) for x in (state.loss[:, epoch], *jax.tree.leaves(state.prompts))]
+        finite = np.all([np.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in numbers], axis=0)  # [R]
+        if not finite.all():
+            where = f"set {np.argmin(finite) + 1}, epoch {epoch + 1}"
             raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
         save_trained(folder / str(epoch), state, made_of)
         remove_trained(folder / str(epoch - 1))
