@@ -25,6 +25,8 @@ OPTIONS = {
     "format_whitelist": ",".join(sorted(av.formats_available - REFUSED_FORMATS)),
     "pattern_type": "none",  # %03d.png is one picture's name
 }
+# Of titles in a file; from version 19 on PyAV replaces what is no UTF-8 by itself.
+ANY_ENCODING: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews, which are no video
 
 Part = TypeVar("Part")  # of a stream: packets or blocks
@@ -42,8 +44,8 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """
     try:
         open_regular(path).close()
-        try:  # names in a file may be in any encoding
-            container = av.open(f"file:{os.path.abspath(path)}", options=OPTIONS, metadata_errors="replace")
+        try:
+            container = av.open(f"file:{os.path.abspath(path)}", options=OPTIONS, **ANY_ENCODING)
         except av.ArgumentError as error:
             raise Unreadable("cannot decode: no media, or a playlist, subtitles or text") from error
         with container:
