@@ -6,16 +6,14 @@ Peer: an extraction that is not killed. Equal work: the same clips of the bundle
 the bundled encoders; the two stores must be equal bit for bit.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
-from safetensors import safe_open
 
-from benchmarks.starting import start
+from benchmarks.starting import shards, start
 from benchmarks.timing import show
 
 CLIPS = flags.DEFINE_integer("clips", 2000, "Clips of the sample, all splits together.")
@@ -31,16 +29,6 @@ def extract(workdir: Path, log: Path, kill_after: float = np.inf) -> dict[str, f
     command += [f"--config.data.{split}={third}" for split in ("labelled", "unlabelled")]
     command += [f"--config.data.test={CLIPS.value - 2 * third}", f"--config.extraction.shard_clips={SHARD_CLIPS.value}"]
     return start(command, log, kill_after)
-
-
-def shards(workdir: Path) -> dict[str, tuple[bytes, list[str | None]]]:
-    """Of every shard its embeddings and why rows have none; keys name times of files that each workdir writes anew."""
-    contents = {}
-    for path in (workdir / "features").rglob("*.safetensors"):
-        with safe_open(path, "np") as shard:
-            reasons = [reason for _, reason in json.loads(shard.metadata()["rows"])]
-            contents[f"{path.parent.name}/{path.name}"] = (shard.get_tensor("embeddings").tobytes(), reasons)
-    return contents
 
 
 def main(_: list[str]) -> None:

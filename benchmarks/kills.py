@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import app, flags
 
+from benchmarks.starting import shards
 from benchmarks.timing import show
 from mer_jax.runtime.kept import digest_of, file_digests
 
@@ -122,6 +123,8 @@ def results(folder: Path) -> dict[str, str]:
     paths = [path for path in paths if "checkpoints" not in path.parts or path.suffix in (".json", ".safetensors")]
     paths = [path for path in paths if not {"ensemble", "prompts", "tuning"} & {*path.relative_to(folder).parts[:-1]}]
     digests = {str(path.relative_to(folder)): digest for path, digest in zip(paths, file_digests(paths), strict=True)}
+    for name, content in shards(folder).items():  # keys name times of files that each folder writes anew
+        digests[f"features/{name}"] = digest_of(*content)
     if (metrics := folder / "metrics.json").exists():
         content = json.loads(metrics.read_text("utf-8"))
         digests["metrics.json"] = digest_of(

@@ -1,5 +1,6 @@
 """Starts of our commands as processes of their own, which may be killed at any moment."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
 from benchmarks.memory import halves, status
 
@@ -39,3 +41,13 @@ def start(command: Sequence[str], log: Path, kill_after: float = np.inf) -> dict
     if process.returncode and not killed:
         raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
     return {"seconds": round(time.perf_counter() - began, 1), **halves(resident)}
+
+
+def shards(workdir: Path) -> dict[str, tuple[bytes, list[str | None]]]:
+    """Of every shard its embeddings and why rows have none; keys name times of files that each workdir writes anew."""
+    contents = {}
+    for path in (workdir / "features").rglob("*.safetensors"):
+        with safe_open(path, "np") as shard:
+            reasons = [reason for _, reason in json.loads(shard.metadata()["shard"])["rows"]]
+            contents[f"{path.parent.name}/{path.name}"] = (shard.get_tensor("embeddings").tobytes(), reasons)
+    return contents
