@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from benchmarks.kills import CONFIG, Ending, results, start
+from benchmarks.kills import CONFIG, SEED, Ending, results, start
 from benchmarks.timing import show
 
 TRIALS = flags.DEFINE_integer("trials", 200, "Damaged files, over both runs and all ways.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the files and bits.")
 
 WAYS = ("cut", "emptied", "flipped", "replaced")
 # What a run that is killed in its last rounds has not written yet.
