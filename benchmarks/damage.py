@@ -46,7 +46,9 @@ def damage(path: Path, way: str, other: Path, rng: np.random.Generator) -> None:
 
 def outcome(ending: Ending, output: str, name: str, same: bool) -> str:
     """A trial's outcome in words. output: all that the second start printed. same: whether its results are."""
-    named = name in output or any(f"/{part}" in output for part in Path(name).parts if part not in ("checkpoints",))
+    parts = Path(name).parts
+    checkpoint = [str(Path(*parts[:depth])) for depth in (2, 3) if parts[0] == "checkpoints"]  # one is named as a whole
+    named = any(f"/{path}" in output for path in (name, *checkpoint))
     if "Traceback" in output:
         return "traceback"
     if ending.code:

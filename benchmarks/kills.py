@@ -26,7 +26,7 @@ from absl import app, flags
 
 from benchmarks.starting import shards
 from benchmarks.timing import show
-from mer_jax.runtime.kept import digest_of, file_digests
+from mer_jax.runtime.kept import digest_of, digests_in
 
 INTERRUPTIONS = flags.DEFINE_integer("interruptions", 50, "Over all commands.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments and kinds.")
@@ -119,10 +119,10 @@ def left_behind() -> int:
 
 def results(folder: Path) -> dict[str, str]:
     """What a command left: a digest of each file but clocks and Orbax' own, whose arrays the predictions tell of."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in VOLATILE]
+    paths = [path for path in folder.rglob("*") if path.name not in VOLATILE]
     paths = [path for path in paths if "checkpoints" not in path.parts or path.suffix in (".json", ".safetensors")]
     paths = [path for path in paths if not {"ensemble", "prompts", "tuning"} & {*path.relative_to(folder).parts[:-1]}]
-    digests = {str(path.relative_to(folder)): digest for path, digest in zip(paths, file_digests(paths), strict=True)}
+    digests = digests_in(folder, paths)
     for name, content in shards(folder).items():  # keys name times of files that each folder writes anew
         digests[f"features/{name}"] = digest_of(*content)
     if (metrics := folder / "metrics.json").exists():
@@ -143,7 +143,7 @@ def interrupt(
     rows = []
     for _ in range(count):
         kind = str(rng.choice(list(KINDS)))
-        moment, most_bytes = float(rng.uniform(0.2, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 19))
+        moment, most_bytes = float(rng.uniform(0.0, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 19))
         ending = start(arguments(command, folder, finished), kind, moment, most_bytes)
         done = ending.code == 0  # before its moment had come
         good = done or (ending.code == CODES[kind] and len(ending.errors) <= MOST_LINES[kind])

@@ -325,21 +325,21 @@ def _check(
             f"{folder}: {len(quantised)} tensors ({quantised[0]}, ...) are quantised, which is not supported: use the "
             "checkpoint that they were made from."
         )
-    found = {tensor.name: tensor.shape for tensor in needed}
+    stored_shapes = {tensor.name: tensor.shape for tensor in needed}
     parts: dict[str, list[bool]] = defaultdict(list)  # of each part, which of its tensors are there
     for names in {slot.names for slot in slots.values()}:
-        parts[names[0].partition(".")[0]].append(not found.keys().isdisjoint(names))
+        parts[names[0].partition(".")[0]].append(not stored_shapes.keys().isdisjoint(names))
     lacking = sorted(part for part, there in parts.items() if len(there) > 9 and not any(there))
-    if lacking and found.keys() & slots.keys():
+    if lacking and stored_shapes.keys() & slots.keys():
         raise DataError(
             f"{folder}: its weights hold no {' and no '.join(lacking)}, which config.json promises: use the whole "
             "checkpoint, not one of a single part."
         )
-    problems = [f"unexpected: {name} {list(shape)}" for name, shape in found.items() if name not in slots]
+    problems = [f"unexpected: {name} {list(shape)}" for name, shape in stored_shapes.items() if name not in slots]
     times = Counter(tensor.name for tensor in needed)
     problems += [f"there {count} times: {name}" for name, count in times.items() if count > 1]
     for names, rule, layer in dict.fromkeys(slots.values()):
-        present = [name for name in names if name in found]
+        present = [name for name in names if name in stored_shapes]
         if not present:
             problems.append(f"missing: {' or '.join(names)}")
         if len(present) > 1:
@@ -348,12 +348,12 @@ def _check(
         for name in present:
             try:
                 # A tensor of the right shape that takes no memory.
-                loaded = rule.transform.load(np.broadcast_to(np.float32(0), found[name]))
+                loaded = rule.transform.load(np.broadcast_to(np.float32(0), stored_shapes[name]))
             except ValueError:
                 loaded = []
             if [tensor.shape for tensor in loaded] != expected:
                 parts_of = [np.broadcast_to(np.bool_(0), shape) for shape in expected]
                 wanted = list(rule.transform.save(*parts_of).shape)
-                problems.append(f"misshapen: {name} {list(found[name])}, expected {wanted}")
+                problems.append(f"misshapen: {name} {list(stored_shapes[name])}, expected {wanted}")
     if problems:
         raise DataError(f"{folder}: the weights do not fit config.json:\n  " + "\n  ".join(sorted(problems)))

@@ -12,7 +12,7 @@ from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, file_digests, keep, read_kept
+from mer_jax.runtime.kept import Damaged, digests_in, keep, read_kept
 
 
 def stored(tree: Any) -> dict[str, Any]:
@@ -30,13 +30,6 @@ def checksums_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.files.json")
 
 
-def files_of(folder: Path) -> dict[str, str]:
-    """Name -> digest of each file of a checkpoint."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    return dict(zip(names, file_digests(paths), strict=True))
-
-
 def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
     """Saves a pytree of arrays, whole or not at all, over an earlier one; the same one is left as it is."""
     arrays = stored(tree)
@@ -52,7 +45,7 @@ def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
         except DataError:
             remove_trained(folder)
     ocp.save(folder.resolve(), arrays, overwrite=True)
-    keep(checksums_of(folder), {"files": files_of(folder)}, made_of)
+    keep(checksums_of(folder), {"files": digests_in(folder)}, made_of)
 
 
 def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
@@ -68,7 +61,7 @@ def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
         return like
     if not checksums_of(folder).exists():
         print(f"  {folder}: without checksums, as of an earlier version; taken as it is", file=sys.stderr)
-    elif read_kept(checksums_of(folder), made_of)["files"] != files_of(folder):
+    elif read_kept(checksums_of(folder), made_of)["files"] != digests_in(folder):
         raise Damaged(f"{folder}: not as it was written")
     try:
         arrays = ocp.load(folder.resolve(), abstract)

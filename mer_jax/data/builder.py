@@ -29,7 +29,7 @@ from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, chec
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
-from mer_jax.runtime.kept import file_digests, keep, usable
+from mer_jax.runtime.kept import digests_in, file_digests, keep, usable
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -159,10 +159,10 @@ class Mer(FileReaderBuilder):
         with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
             self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         if not (version / FILES).exists():
-            paths = sorted(path for path in version.iterdir() if path.is_file())
-            sizes = [path.stat().st_size for path in paths]
-            entries = zip((path.name for path in paths), zip(sizes, file_digests(paths), strict=True), strict=True)
-            keep(version / FILES, {"files": dict(entries)})
+            digests = digests_in(version)
+            keep(
+                version / FILES, {"files": {name: ((version / name).stat().st_size, d) for name, d in digests.items()}}
+            )
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mer_jax.features.embeddings import Features, Rows
 
-TIMES = 1e4  # the others' size; encoders stay within 10
+TIMES = 1e4  # the size of the clip in the middle; those of the sample stay within 3
 _BATCH = 1024  # clips that are read at once
 
 

@@ -38,7 +38,7 @@ class FeatureStore:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards: list[Path] = []
-        self.marks: list[str] = []  # the checksum of each shard
+        self.checksums: list[str] = []  # of each shard
         self.where: dict[str, tuple[int, int]] = {}  # key -> shard, row of its tensor (-1: absent)
         self.reasons: dict[str, str] = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -67,7 +67,7 @@ class FeatureStore:
     def _index(self, path: Path, rows: Sequence[tuple[str, str | None]], checksum: str) -> None:
         number, positions = len(self.shards), count()
         self.shards.append(path)
-        self.marks.append(checksum)
+        self.checksums.append(checksum)
         self.where |= {key: (number, next(positions) if reason is None else -1) for key, reason in rows}
         self.reasons |= {key: reason for key, reason in rows if reason is not None}
 
@@ -110,7 +110,7 @@ class FeatureStore:
         """`rows` with the reasons of those that are absent."""
         embeddings, present = self.rows(keys)
         reasons = {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]}
-        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, self.marks))
+        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, self.checksums))
 
     def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""

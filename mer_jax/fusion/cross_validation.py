@@ -128,10 +128,10 @@ class CrossValidation:
         size = data.num_folds * self.networks.seeds
         best = jnp.repeat(jnp.array([setting.best_epoch for setting in settings]), size)
         blind = Members(fitted.final.params, trials.fold, trials.sees)
-        kept = jax.tree.map(
+        params = jax.tree.map(
             lambda x, y: jnp.where(best.reshape(-1, *[1] * (x.ndim - 1)), x, y), fitted.best.params, blind.params
         )
-        members = blind._replace(params=kept)
+        members = blind._replace(params=params)
         unlabelled, test = self.fold_logits(members, data.unlabelled), self.fold_logits(members, data.test)
         trained: dict[str, TrainedSetting] = {}
         for i, setting in reversed(list(enumerate(settings))):  # twins stand behind

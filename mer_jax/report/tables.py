@@ -44,11 +44,11 @@ def problem_groups(problems: list[Problem]) -> list[ProblemGroup]:
     groups: dict[tuple[str, str | None], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for problem in problems:
         groups[problem["reason"], problem["modality"]][problem["split"]].append(problem["name"])
-    found = [
+    merged = [
         ProblemGroup(reason, modality, sum(map(len, names.values())), dict(names))
         for (reason, modality), names in groups.items()
     ]
-    return sorted(found, key=lambda group: -group.clips)
+    return sorted(merged, key=lambda group: -group.clips)
 
 
 def table_1(metrics: Metrics) -> dict[str, list[Comparison]]:

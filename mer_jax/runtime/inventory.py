@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
-from mer_jax.runtime.kept import KEPT, file_digests, keep, usable
+from mer_jax.runtime.kept import KEPT, changed_in, digests_in, keep, usable
 
 INVENTORY = "inventory.json"
 
@@ -13,9 +13,8 @@ INVENTORY = "inventory.json"
 def take_inventory(workdir: Path, results: Iterable[str]) -> None:
     """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there."""
     places = [workdir / name for name in results]
-    paths = sorted(path for place in places for path in (place, *place.rglob("*")) if path.is_file())
-    names = [path.relative_to(workdir).as_posix() for path in paths]
-    keep(workdir / INVENTORY, {"files": dict(zip(names, file_digests(paths), strict=True))})
+    paths = (path for place in places for path in (place, *place.rglob("*")))
+    keep(workdir / INVENTORY, {"files": digests_in(workdir, paths)})
 
 
 def require_results(workdir: Path) -> None:
@@ -35,7 +34,4 @@ def changes(workdir: Path, under: tuple[str, ...] = ("",)) -> list[str]:
     inventory = usable(workdir / INVENTORY)
     if inventory is None:
         return [INVENTORY]
-    files = {name: digest for name, digest in inventory["files"].items() if name.startswith(under)}
-    there = [name for name in files if (workdir / name).is_file()]
-    digests = dict(zip(there, file_digests(workdir / name for name in there), strict=True))
-    return [name for name, digest in files.items() if digests.get(name) != digest]
+    return changed_in(workdir, {name: d for name, d in inventory["files"].items() if name.startswith(under)})

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,7 @@ from mer_jax.runtime.files import dump_json, finite, load_json
 FORMAT = 1  # of kept files; a reader of another one refuses
 KEPT = "_kept"  # the key that a kept JSON object has beside its content
 
-Digest = Callable[..., Any]
-blake2b: Digest = partial(hashlib.blake2b, digest_size=8)
+blake2b: Callable[..., Any] = partial(hashlib.blake2b, digest_size=8)
 
 
 class Damaged(DataError):
@@ -41,6 +40,19 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
 
     with ThreadPoolExecutor() as readers:  # hashing leaves Python's lock
         return list(readers.map(digest, paths))
+
+
+def digests_in(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
+    """Name below the folder -> digest of its content, for those of the paths that are files, or for all files in it."""
+    files = sorted(path for path in (folder.rglob("*") if paths is None else paths) if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return dict(zip(names, file_digests(files), strict=True))
+
+
+def changed_in(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """The names that are not there any more, or of other content than that of these digests."""
+    there = digests_in(folder, (folder / name for name in digests))
+    return [name for name, digest in digests.items() if there.get(name) != digest]
 
 
 def mark(made_of: str, *content: Any) -> dict[str, Any]:

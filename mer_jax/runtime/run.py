@@ -68,7 +68,8 @@ class Run(Generic[Settings]):
         if not self.path.exists():
             settings = as_dict(self.settings)
             keep(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
-        keep(self.workdir / "timing.json", self.timing | seconds | self.timing)
+        earlier = self.timing
+        keep(self.workdir / "timing.json", earlier | seconds | earlier)
 
 
 def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:

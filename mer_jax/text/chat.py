@@ -179,8 +179,8 @@ class Session:
             except Refused as refused:
                 return Answer(transcript, None, str(refused), self.redact(reply), usage)
             except Failed as failed:
-                kept = self.redact(reply)
-                return Answer(transcript, None, str(failed), kept, usage, final=False) if usage.requests else None
+                unfinished = Answer(transcript, None, str(failed), self.redact(reply), usage, final=False)
+                return unfinished if usage.requests else None
         return Answer(transcript, None, reason, self.redact(reply), usage)
 
     async def complete(self, messages: Sequence[Mapping[str, str]], usage: Usage) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class Session:
                 except Cut as cut:
                     reason = str(cut)
                     break
-                except (ValueError, LookupError, TypeError, AttributeError):
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     reason = "the server's answer is not a chat completion"
             if stated > LONGEST_WAIT:
                 reason = f"{reason}; the server asks to wait for {stated:.0f} s"

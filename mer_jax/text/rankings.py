@@ -129,10 +129,10 @@ def rank_all(
                 for answer in annotator.rank(wanting, labels, cache.spent):
                     cache.append(answer)
                     bar.update(1)
-        found = {text: cache.answers[text] for text in wanted if text in cache.answers}
+        answers = {text: cache.answers[text] for text in wanted if text in cache.answers}
     not_asked = annotator.stopped or "not asked yet"
-    ranked = {text: answer.ranking for text, answer in found.items() if answer.ranking}
-    failures = {text: found[text].reason if text in found else not_asked for text in wanted if text not in ranked}
+    ranked = {text: answer.ranking for text, answer in answers.items() if answer.ranking}
+    failures = {text: answers[text].reason if text in answers else not_asked for text in wanted if text not in ranked}
     return Rankings(who, ranked, failures)
 
 

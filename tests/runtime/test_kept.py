@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_jax.runtime.kept import FORMAT, KEPT, Damaged, check, digest_of, file_digests, keep, mark, read_kept, usable
+from mer_jax.runtime.kept import (
+    FORMAT,
+    KEPT,
+    Damaged,
+    changed_in,
+    check,
+    digest_of,
+    digests_in,
+    file_digests,
+    keep,
+    mark,
+    read_kept,
+    usable,
+)
 
 CONTENT = {"labels": [0, 1, 2], "waf": 0.5, "name": "中文"}
 
@@ -90,3 +103,16 @@ def test_digests_tell_parts_apart(tmp_path):
         (tmp_path / name).write_text(name)
     assert file_digests([tmp_path / "a", tmp_path / "a"])[0] == file_digests([tmp_path / "b", tmp_path / "a"])[1]
     assert len(set(file_digests([tmp_path / "a", tmp_path / "b"]))) == 2
+
+
+def test_files_of_a_folder_and_those_that_have_changed(tmp_path):
+    for name in ("a", "deep/b", "deep/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    digests = digests_in(tmp_path)
+    assert list(digests) == ["a", "deep/b", "deep/c"] and changed_in(tmp_path, digests) == []
+    assert list(digests_in(tmp_path, [tmp_path / "a", tmp_path / "none", tmp_path / "deep"])) == ["a"]
+    (tmp_path / "a").write_text("other")
+    (tmp_path / "deep" / "c").unlink()
+    (tmp_path / "deep" / "new").touch()
+    assert changed_in(tmp_path, digests) == ["a", "deep/c"]

@@ -23,7 +23,7 @@ from typing import Any
 from mer_jax.data.sample.clip import write_clip
 from mer_jax.data.sample.plan import ClipPlan, SampleSpec, draw_cast, draw_plans
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, usable
+from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, make_again, usable
 
 STAMP = "sample.json"
 FILES = "files.json"  # the checksums of all others
@@ -37,10 +37,7 @@ def is_written(root: Path, spec: SampleSpec) -> bool:
     if read_stamp(root) != make_stamp(spec):
         return False
     checksums = (usable(root / FILES) or {}).get("files", {})
-    there = [name for name in checksums if (root / name).is_file()]
-    digests = dict(zip(there, file_digests(root / name for name in there), strict=True))
-    changed = [name for name, checksum in checksums.items() if digests.get(name) != checksum]
-    if changed:
+    if changed := changed_in(root, checksums):
         make_again(Damaged(f"{root}: {len(changed):,} files are not as they were written, {changed[0]} first"))
     return bool(checksums) and not changed
 
@@ -87,9 +84,8 @@ def fill(partial: Path, spec: SampleSpec, advance: Callable[[int], object]) -> N
     (partial / STAMP).write_text(json.dumps(make_stamp(spec), indent=2) + "\n", encoding="utf-8")
     write_tables(partial, draw_plans(spec))
     run_workers(partial, min(os.cpu_count() or 1, MOST_WORKERS), advance)
-    paths = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != LOCK)
-    names = [path.relative_to(partial).as_posix() for path in paths]
-    keep(partial / FILES, {"files": dict(zip(names, file_digests(paths), strict=True))})
+    files = (path for path in partial.rglob("*") if path.name != LOCK)
+    keep(partial / FILES, {"files": digests_in(partial, files)})
 
 
 def make_stamp(spec: SampleSpec) -> dict[str, Any]:
