@@ -3,6 +3,7 @@
 Nothing here imports JAX, so that worker processes start fast (mer_jax/data/workers.py).
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
-from mer_jax.runtime.files import open_regular, printable
+from mer_jax.runtime.files import of_the_system, open_regular, printable
 from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = frozenset((
@@ -48,11 +49,11 @@ def time_limit(clip: Clip, seconds: float) -> float:
 
 
 def identity(path: Path | None) -> str:
-    """Names a file's content cheaply: name, size and time of the last change."""
+    """Names a file's content cheaply: name, size and time of the last change; and whether it may not be read."""
     if path is None or not path.exists():
         return "none"
     stat = path.stat()
-    return f"{printable(path.name)}|{stat.st_size}|{stat.st_mtime_ns}"
+    return f"{printable(path.name)}|{stat.st_size}|{stat.st_mtime_ns}" + "|no access" * (not os.access(path, os.R_OK))
 
 
 def media_of(clip: Clip) -> Path:
@@ -105,6 +106,8 @@ def mapped_array(path: Path) -> np.ndarray:
             raise ValueError(f"it holds {array.dtype}, expected real numbers")
         return array
     except Exception as error:  # numpy's header parser raises almost anything
+        if of_the_system(error):
+            raise
         raise Absent(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
 
 
@@ -130,7 +133,7 @@ def read_images(folder: Path) -> np.ndarray:
     try:
         images, total = [], 0
         for path in first_face(sorted(paths, key=counting_order)):
-            with open_regular(path) as file, Image.open(file) as image:
+            with open_regular(path, MOST_BYTES) as file, Image.open(file) as image:  # some formats are read whole
                 total += 3 * image.width * image.height
                 if total > MOST_BYTES:
                     raise ValueError(f"more than {MOST_BYTES / 2**30:.0f} GiB of them")
@@ -140,6 +143,8 @@ def read_images(folder: Path) -> np.ndarray:
         size, _ = Counter(image.size for image in images).most_common(1)[0]
         return with_face(np.stack([np.asarray(i if i.size == size else i.resize(size)) for i in images]))
     except Exception as error:  # Pillow's decoders raise more than OSError
+        if of_the_system(error):
+            raise
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
 
 

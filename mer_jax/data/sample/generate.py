@@ -23,7 +23,8 @@ from typing import Any
 from mer_jax.data.sample.clip import write_clip
 from mer_jax.data.sample.plan import ClipPlan, SampleSpec, draw_cast, draw_plans
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, make_again, usable
+from mer_jax.runtime.files import load_json
+from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, listed_files, make_again, usable
 
 STAMP = "sample.json"
 FILES = "files.json"  # the checksums of all others
@@ -36,7 +37,7 @@ def is_written(root: Path, spec: SampleSpec) -> bool:
     """Whether `root` holds a whole sample of this spec by this generator; a line says where it is damaged."""
     if read_stamp(root) != make_stamp(spec):
         return False
-    checksums = (usable(root / FILES) or {}).get("files", {})
+    checksums = usable(root / FILES, parse=listed_files) or {}
     if changed := changed_in(root, checksums):
         make_again(Damaged(f"{root}: {len(changed):,} files are not as they were written, {changed[0]} first"))
     return bool(checksums) and not changed
@@ -99,8 +100,8 @@ def make_stamp(spec: SampleSpec) -> dict[str, Any]:
 def read_stamp(root: Path) -> dict[str, Any] | None:
     """The stamp of the sample in `root`, None if there is none."""
     try:
-        return json.loads((root / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_json(root / STAMP)
+    except DataError:
         return None
 
 
