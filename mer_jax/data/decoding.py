@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.kept_crops import check_crops
 from mer_jax.data.media import read_frames, read_sound
 from mer_jax.runtime.files import of_the_system, open_regular, printable
 from mer_jax.runtime.settings import setting
@@ -24,6 +26,7 @@ IMAGE_SUFFIXES = frozenset((
     ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
+ONE_AT_A_TIME = Lock()  # Python's parser, by which numpy reads headers, fails at random where threads share it (3.11)
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
 SAID = re.compile(r"(?<![a-z])(?:face|person|track|id)[ _.-]*(\d+)", re.IGNORECASE)  # frame-1-face-0, person1_frame1
 COUNTED = re.compile(r"(?<=\d)_(0|[1-9]\d*)$")  # frame0001_0
@@ -87,6 +90,8 @@ def clip_faces(clip: Clip) -> np.ndarray:
     elif clip.faces.is_dir():
         crops = read_images(clip.faces)
     else:
+        if clip.cut:
+            check_crops(clip.faces)
         crops = with_face(np.array(mapped_crops(clip.faces))[..., ::-1])  # RGB
     if not len(crops):
         raise Absent("no face")
@@ -99,7 +104,8 @@ def mapped_array(path: Path) -> np.ndarray:
         with open_regular(path) as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
                 raise ValueError("not a .npy array")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with ONE_AT_A_TIME:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.nbytes > MOST_BYTES:
             raise ValueError(f"it holds {array.nbytes / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}")
         if array.dtype.kind not in "biuf":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
@@ -20,7 +21,9 @@ from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.ready_made import load_ready_made
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
+from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
 
@@ -66,7 +69,7 @@ class Inputs:
         """The data set's clips, with face crops where these are encoded."""
         if "image" not in self.settings.encoded:
             return list(self.dataset.clips)
-        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
+        return self.find_faces()
 
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
@@ -90,7 +93,20 @@ class Inputs:
         clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:
             return load_ready_made(clips, modality, self.workdir, self.settings.extraction)
-        return encode(clips, self.encoder(modality, with_rankings), self.workdir, self.settings.extraction)
+        encoder = self.encoder(modality, with_rankings)
+        try:
+            return encode(clips, encoder, self.workdir, self.settings.extraction)
+        except Damaged as reason:  # crops, which are compared with what they were when they are read
+            if jax.process_count() > 1:
+                raise DataError(f"{reason}; remove it, and start the same command again") from reason
+            make_again(reason)
+        self.clips = self.find_faces(thorough=True)
+        self.__dict__.pop("copies", None)
+        return encode([*self.clips, *self.copies[0]], encoder, self.workdir, self.settings.extraction)
+
+    def find_faces(self, thorough: bool = False) -> list[Clip]:
+        """The data set's clips with the run's own crops; see `find_faces`."""
+        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough)
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""

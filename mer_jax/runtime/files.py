@@ -76,7 +76,8 @@ def load_json(path: Path) -> Any:
         with open_regular(path, MOST_BYTES) as file:
             return json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as JSON ({reason})") from error
 
 
 def load_object(path: Path) -> dict[str, Any]:

@@ -4,16 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import changed_in, digests_in, has_checksum, keep, listed_files, usable
+from mer_jax.runtime.kept import changed_in, digests_under, has_checksum, keep, listed_files, usable
 
 INVENTORY = "inventory.json"
 
 
 def take_inventory(workdir: Path, results: Iterable[str]) -> None:
     """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there."""
-    places = [workdir / name for name in results]
-    paths = (path for place in places for path in (place, *place.rglob("*")))
-    keep(workdir / INVENTORY, {"files": digests_in(workdir, paths)})
+    keep(workdir / INVENTORY, {"files": digests_under(workdir, results)})
 
 
 def require_results(workdir: Path) -> None:

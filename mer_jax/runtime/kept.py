@@ -50,6 +50,12 @@ def digests_in(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, s
     return dict(zip(names, file_digests(files), strict=True))
 
 
+def digests_under(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """`digests_in` a folder of some of its files and all that is in some of its folders, those that there are."""
+    places = [folder / name for name in names]
+    return digests_in(folder, (path for place in places for path in (place, *place.rglob("*"))))
+
+
 def listed_files(content: Mapping[str, Any]) -> dict[str, str]:
     """The `digests_in` a folder that a kept object has under "files"."""
     return {**content["files"]}
