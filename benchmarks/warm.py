@@ -16,6 +16,8 @@ from pathlib import Path
 
 from absl import flags
 
+from mer_jax.runtime import cli
+
 
 class Warm:
     """A process for the starts of one command."""
@@ -37,7 +39,6 @@ class Warm:
 
 def run(command: Sequence[str]) -> int:
     """Runs a command in this process; its exit code."""
-    before = set(flags.FLAGS)
     sys.argv = list(command)
     try:
         runpy.run_module(command[0], run_name="__main__")
@@ -48,8 +49,9 @@ def run(command: Sequence[str]) -> int:
         return 1
     finally:
         flags.FLAGS.unparse_flags()
-        for name in set(flags.FLAGS) - before:
-            delattr(flags.FLAGS, name)
+        for name in list(flags.FLAGS):  # which the next command may define as well
+            if name.startswith("config") or flags.FLAGS.find_module_defining_flag(name) in (command[0], cli.__name__):
+                delattr(flags.FLAGS, name)
     return 0
 
 
@@ -58,9 +60,12 @@ def main() -> None:
     for line in sys.stdin:
         command, log, environment = json.loads(line)
         os.environ.update(environment)
-        with open(log, "w", encoding="utf-8", errors="backslashreplace") as file:
-            with redirect_stderr(file), redirect_stdout(file):
-                code = run(command)
+        with (
+            open(log, "w", encoding="utf-8", errors="backslashreplace") as file,
+            redirect_stderr(file),
+            redirect_stdout(file),
+        ):
+            code = run(command)
         print(code, flush=True)
 
 

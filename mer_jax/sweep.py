@@ -159,7 +159,8 @@ def sweep(
         fusion = CrossValidation(data, networks, settings.seed, everything, self_training)
         # What is done counts only for the same data and settings.
         digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
-        rounds, path = folder / f"rounds-{digest}", folder / f"rounds-{digest}" / "rows.json"
+        rounds = folder / f"rounds-{digest}"
+        path = rounds / "rows.json"
         papers = {row.name: row.paper for row in alike_rows}
         made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
         if (saved := usable(path, made, parse=partial(read_entries, names=list(papers)))) is not None:

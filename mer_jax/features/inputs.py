@@ -69,13 +69,18 @@ class Inputs:
         """The data set's clips, with face crops where these are encoded."""
         if "image" not in self.settings.encoded:
             return list(self.dataset.clips)
-        return self.find_faces()
+        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
 
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
         """Corrupted copies of labelled clips, to train on beside them, and their originals [K] among these."""
         labelled_clips = [self.clips[i] for i in self.dataset.split("train")]
         return corrupted_copies(labelled_clips, self.settings.corruptions.training, self.settings.seed)
+
+    @property
+    def everything(self) -> list[Clip]:
+        """The clips, then the copies."""
+        return [*self.clips, *self.copies[0]]
 
     @cached_property
     def rankings(self) -> Rankings:
@@ -90,23 +95,18 @@ class Inputs:
 
         modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
-        clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:
-            return load_ready_made(clips, modality, self.workdir, self.settings.extraction)
+            return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
         encoder = self.encoder(modality, with_rankings)
         try:
-            return encode(clips, encoder, self.workdir, self.settings.extraction)
+            return encode(self.everything, encoder, self.workdir, self.settings.extraction)
         except Damaged as reason:  # crops, which are compared with what they were when they are read
             if jax.process_count() > 1:
                 raise DataError(f"{reason}; remove it, and start the same command again") from reason
             make_again(reason)
-        self.clips = self.find_faces(thorough=True)
-        self.__dict__.pop("copies", None)
-        return encode([*self.clips, *self.copies[0]], encoder, self.workdir, self.settings.extraction)
-
-    def find_faces(self, thorough: bool = False) -> list[Clip]:
-        """The data set's clips with the run's own crops; see `find_faces`."""
-        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough)
+        self.clips = find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.__dict__.pop("copies", None)  # of those before
+        return encode(self.everything, encoder, self.workdir, self.settings.extraction)
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""
