@@ -36,6 +36,7 @@ TINY = [
     "--config.cv.folds=2",
     "--config.extraction.shard_clips=16",
 ]
+RIGHT = ("named, and made again", "refused in one line", "same results, not read")
 WAYS = ("cut", "emptied", "flipped", "replaced")
 # What a run that is killed in its last round has not written yet.
 LAST = (
@@ -43,8 +44,7 @@ LAST = (
     *(f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json")),
     "checkpoints/standardiser.safetensors",
 )
-CLOCKS = ("timing", "peak_memory_gib")  # in metrics.json
-FILES_A_TRIAL_MAY_NAME = r"{}(: | is not | first|\b.*\bis not as it was written)"
+CLOCKS = ("timing", "peak_memory_gib", "environment")  # in metrics.json
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case:
         """Kind of file -> names below `whole`."""
         kinds = defaultdict(list)
         for path in sorted((self.whole / self.under).rglob("*")):
-            if path.is_file() and path.name != ".lock":
+            if path.is_file() and path.name != ".lock" and path.stat().st_size:
                 kinds[kind_of(path.relative_to(self.whole))].append(path.relative_to(self.whole))
         return kinds
 
@@ -101,9 +101,9 @@ def outcome(code: int, output: str, name: Path, same: bool) -> str:
     """A trial's outcome in words. output: all that the start printed. same: whether its results are."""
     names = [name.as_posix(), name.name]
     names += [Path(*name.parts[:depth]).as_posix() for depth in (2, 3) if name.parts[0] == "checkpoints"]  # as a whole
+    names += ["holds a run with other settings"] * (name.name == "config.json")
     names += [f"of its {split} split" for split in re.findall(r"-(\w+)\.array_record", name.name)]  # its record
-    named = any(re.search(FILES_A_TRIAL_MAY_NAME.format(re.escape(each)), output) for each in names[:-1])
-    named = named or bool(re.search(re.escape(names[-1]) + r"(: | is | cannot | first)", output))
+    named = any(re.search(re.escape(each) + r"(: | is not | cannot | first| \()", output) for each in names)
     if "Traceback" in output:
         return "traceback"
     if code:
@@ -186,18 +186,23 @@ def cases(trials: Trials) -> list[Case]:
     scratch, config = trials.scratch, ["--config=configs/semi.py", *CLIPS, *TINY]
     caches = [scratch / "cache", scratch / "other-cache"]
     runs = [scratch / "run", scratch / "other-run"]
+    swept = [scratch / "swept", scratch / "other-swept"]
     sets = [scratch / "set", scratch / "other-set"]
     sweep = ["mer_jax.sweep", "--config=configs/table2.py", "--config.seeds=1"]
     for i, (cache, run, prepared) in enumerate(zip(caches, runs, sets, strict=True)):
         own = [*config, *[f"--config.data.test={8 + 2 * i}"]]
         trials.start(["mer_jax.train", *own, f"--config.seed={i}", f"--workdir={run}"], MER_JAX_CACHE=str(cache))
-        trials.start([*sweep, f"--workdir={run}"])
+        shutil.copytree(run, swept[i])
+        trials.start([*sweep, f"--workdir={swept[i]}"])
         trials.start(["mer_jax.prepare", *own, "--config.prepare.shard_clips=8", f"--output={prepared}"])
     next(caches[1].glob("sample-*")).rename(caches[1] / next(caches[0].glob("sample-*")).name)
-    half = scratch / "half"
+    half, half_swept = scratch / "half", scratch / "half-swept"
     shutil.copytree(runs[0], half)
     for late in (half / name for name in LAST):
         shutil.rmtree(late) if late.is_dir() else late.unlink()
+    shutil.copytree(swept[0], half_swept)
+    for late in (*half_swept.glob("sweeps/*/r*/rows.json"), *half_swept.glob("sweeps/*/results.*")):
+        late.unlink()
     version = next(sets[0].glob("mer/*/*")).relative_to(sets[0])
     own_cache = {"MER_JAX_CACHE": str(caches[0])}
 
@@ -221,7 +226,8 @@ def cases(trials: Trials) -> list[Case]:
     return [
         Case("finished run", 64, runs[0], runs[1], "", train, True),
         Case("half-way run", 56, half, runs[1], "", train, True),
-        Case("sweeps", 24, runs[0], runs[1], "sweeps", sweep_again, True),
+        Case("sweep", 10, swept[0], swept[1], "sweeps", sweep_again, True),
+        Case("half-way sweep", 12, half_swept, swept[1], "sweeps", sweep_again, True),
         Case("prepared set", 24, sets[0], sets[1], str(version), extract_prepared, False),
         Case("prepared set, train", 4, sets[0], sets[1], str(version), train_prepared, False),
         Case("sample", 16, caches[0], caches[1], next(caches[0].glob("sample-*")).name, extract, False),

@@ -61,7 +61,7 @@ ENSEMBLE = tuple(
     f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
 )
 RESULTS = (
-    *("config.json", "dataset.json", "folds.csv", "metrics.json", "predictions", "report"),
+    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
     *ENSEMBLE,
     *("checkpoints/prompts", "checkpoints/prompts.files.json"),
 )

@@ -33,6 +33,8 @@ MOST_WORKERS = 16
 def is_written(root: Path, spec: SampleSpec) -> bool:
     """Whether `root` holds a whole sample of this spec by this generator; a line says where it is damaged."""
     if read_stamp(root) != make_stamp(spec):
+        if root.exists():
+            make_again(Damaged(f"{root / STAMP}: not of this sample and generator"))
         return False
     checksums = usable(root / FILES, parse=listed_files) or {}
     if changed := changed_in(root, checksums):
