@@ -8,7 +8,6 @@ which group (speaker, dialogue) a file belongs to: what the group's other files 
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import printable
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.run import load_settings
+from mer_jax.runtime.scratch import scratch_folder
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -108,8 +108,8 @@ def predict(
         for i, file in enumerate(files)
     )
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs = Inputs(Dataset("input", labels, clips, {}), settings, Path(scratch), prompts.trained_encoder)
+    with scratch_folder("mer_jax-predict-") as scratch:
+        inputs = Inputs(Dataset("input", labels, clips, {}), settings, scratch, prompts.trained_encoder)
         features = {modality: inputs.features(modality) for modality in ensemble.shape.dims}
         present = {modality: x.present for modality, x in features.items()}
         embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's

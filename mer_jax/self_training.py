@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -177,7 +178,7 @@ def self_train(
     pseudo: dict[str, list[PseudoLabels]] = {}
     for number in range(1, settings.rounds + 1):
         path, made = folder / f"round-{number:02d}.json", digest_of(made_of, number)
-        if (saved := usable(path, made)) is None:
+        if (saved := usable(path, made, parse=partial(checked_round, names=names))) is None:
             trained = train(pseudo, number)
             entries = {name: choose(pseudo.get(name), candidates(trained[name]), settings) for name in names}
             keep(path, {name: scores_of(trained[name]) | entries[name] for name in names}, made)
@@ -188,6 +189,17 @@ def self_train(
     final = train(pseudo, settings.rounds + 1)
     advance(1)
     return rounds, final
+
+
+def checked_round(saved: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A round as it was saved, or any of the errors of content that is none."""
+    for entry in (saved[name] for name in names):
+        for each in (*entry["added"], *entry["pseudo"]):
+            PseudoLabels.from_json(each)
+        np.array([entry["cv_waf"], entry["challenge_waf"]], float)
+        np.array(entry["shortfall"], int)
+        float(entry["test_waf"] or 0)
+    return saved
 
 
 def scores_of(trained: Trained) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, write_whole
 from mer_jax.runtime.inventory import require_results
+from mer_jax.runtime.kept import digest_of, keep, usable
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
@@ -156,11 +157,18 @@ def sweep(
         ]
         networks = Networks(data.dims, num_classes, shared)
         fusion = CrossValidation(data, networks, settings.seed, everything, self_training)
+        # What is done counts only for the same data and settings.
+        digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
+        rounds = folder / f"rounds-{digest}"
+        path = rounds / "rows.json"
+        papers = {row.name: row.paper for row in alike_rows}
+        made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
+        if (saved := usable(path, made, parse=partial(read_entries, names=list(papers)))) is not None:
+            entries |= saved
+            continue
         title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"
         with progress(title if len(title) < 80 else f"{title[:76]} ...", self_training.rounds + 1, "round") as bar:
-            # Rounds go on where they ended only for the same settings.
-            digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
-            _, final = fusion.self_train(folder / f"rounds-{digest}", bar.update)
+            _, final = fusion.self_train(rounds, bar.update)
         for row in alike_rows:
             trained = [final[f"{row.name}, seed {seed}"] for seed in range(plan.seeds)]
             entries[row.name] = {
@@ -173,7 +181,16 @@ def sweep(
             }
             if plan.subsets:
                 entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)
+        keep(path, {"rows": [entries[row.name] for row in alike_rows]}, made)
     return [entries[row.name] for row in rows]
+
+
+def read_entries(saved: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of one program by their names, as they were kept when it was done."""
+    rows = {row["name"]: row for row in saved["rows"]}
+    scores = [f"{kind}_{score}" for kind in ("cv", "challenge", "test") for score in ("waf", "std")]
+    _ = [float(rows[name][score] or 0) for name in names for score in scores]
+    return {name: rows[name] for name in names}
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> tuple[FusionSettings, SelfTrainingSettings]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -26,16 +26,27 @@ from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.standardise import Standardiser
-from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
-from mer_jax.fusion.data import fusion_data
+from mer_jax.fusion.cross_validation import CrossValidation, Networks
+from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
-from mer_jax.fusion.trials import run_table
+from mer_jax.fusion.trials import Table, run_table
 from mer_jax.report import headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.inventory import changes, take_inventory
+from mer_jax.runtime.kept import (
+    Damaged,
+    changed_in,
+    digest_of,
+    digests_under,
+    keep,
+    listed_files,
+    make_again,
+    read_kept,
+    usable,
+)
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
@@ -46,10 +57,13 @@ from mer_jax.tuning.prompts import PromptTuning
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+ENSEMBLE = tuple(
+    f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
+)
 RESULTS = (
-    *("config.json", "dataset.json", "folds.csv", "metrics.json", "predictions", "report"),
-    *("checkpoints/ensemble.json", "checkpoints/standardiser.safetensors"),
-    *(f"checkpoints/{name}{part}" for name in ("ensemble", "prompts") for part in ("", ".files.json")),
+    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
+    *ENSEMBLE,
+    *("checkpoints/prompts", "checkpoints/prompts.files.json"),
 )
 
 
@@ -100,14 +114,14 @@ def train(run: Run[Settings]) -> None:
         with run.stage(modality):
             features[modality] = without_outliers(inputs.features(modality), modality)
     with run.stage("fusion"):
-        trained, sections = fuse(run, inputs, features, folds)
+        sections = fuse(run, inputs, features, folds)
 
     with run.stage("report"):
         video = tuned() if "video" in settings.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,
-            "curves": results.curves_section(trained, video.curves if video else None),
+            "curves": sections["curves"] | {"tune": video.curves if video else None},
             "video": video.scores if video else None,
             "ranking": ranked,
             "faces": faces_section(clips),
@@ -121,28 +135,80 @@ def train(run: Run[Settings]) -> None:
     take_inventory(workdir, RESULTS)
 
 
-def fuse(
-    run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds
-) -> tuple[TrainedSetting, dict[str, Any]]:
-    """Trains the table of settings through all rounds: the run's own, whose ensemble is kept, and the metrics."""
-    settings, dataset = run.settings, inputs.dataset
+def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> dict[str, Any]:
+    """Trains the fusion heads unless that is done, and writes the predictions.
+
+    Returns:
+        Their sections of the metrics.
+    """
+    settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
     standardise = settings.fusion.standardise
     data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise)
     for modality in features:
         if modality not in data.modalities:
             print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
-    self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
     table = run_table(settings.fusion, settings.ablations, data.modalities)
+    bare = None
+    single_text = any(setting.name == "text" for setting in table.singles)
+    if single_text and inputs.rankings.ranked and settings.ablations.without_ranking:
+        bare_features = {**features, "text": inputs.features("text", with_rankings=False)}
+        bare, _ = fusion_data(dataset, bare_features, folds, copy_of, standardise)
+
+    path = workdir / "fusion.json"
+    made = digest_of(
+        *(data.digest, bare and bare.digest, dataset.name, dataset.labels, dataset.warnings, settings.flattering),
+        *(settings.seed, settings.fusion, settings.ablations, settings.self_training),
+    )
+    fused = usable(path, made, parse=Fused.from_json)
+    if fused and (changed := changed_in(workdir, fused.files)):
+        make_again(Damaged(f"{workdir / changed[0]}: not as it was written"))
+        fused = None
+    if fused is None:
+        keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
+        fused = read_kept(path, made, parse=Fused.from_json)
+    write_candidates(dataset, fused.probs, workdir / "predictions")
+    return fused.sections
+
+
+class Fused(NamedTuple):
+    """What the fusion stage has come to, in `fusion.json`."""
+
+    sections: dict[str, Any]  # of the metrics
+    probs: dict[str, np.ndarray]  # [N, C], calibrated, of the clips of a split
+    files: dict[str, str]  # the ensemble's, and their digests
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "Fused":
+        probs = {split: np.array(rows, np.float64) for split, rows in saved["probs"].items()}
+        return cls({**saved["sections"]}, probs, listed_files(saved))
+
+
+def train_fusion(
+    run: Run[Settings],
+    inputs: Inputs,
+    folds: Folds,
+    table: Table,
+    data: FusionData,
+    standardiser: Standardiser,
+    bare: FusionData | None,
+) -> dict[str, Any]:
+    """Trains the table of settings through all rounds, and keeps the ensemble of the run's own.
+
+    bare: the data with text that no ranking is joined to; None where that is not asked for.
+
+    Returns:
+        What `Fused` is read from.
+    """
+    settings, dataset = run.settings, inputs.dataset
+    self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
     networks = Networks(data.dims, len(dataset.labels), settings.fusion)
     fusion = CrossValidation(data, networks, settings.seed, [table.run, *table.ablations], self_training)
 
     singles = fusion.train(table.singles) if table.singles else {}
     bare_text = None
-    if "text" in singles and inputs.rankings.ranked and settings.ablations.without_ranking:
-        bare = {**features, "text": inputs.features("text", with_rankings=False)}
-        bare_data, _ = fusion_data(dataset, bare, folds, copy_of, standardise)
-        bare_fusion = CrossValidation(bare_data, networks, settings.seed, [table.run, *table.ablations], self_training)
+    if bare:
+        bare_fusion = CrossValidation(bare, networks, settings.seed, [table.run, *table.ablations], self_training)
         bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
         rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, needed=table.run.name)
@@ -156,19 +222,20 @@ def fuse(
         data.num_folds,
         settings.fusion.seeds,
         temperatures.tolist(),
-        standardise == "group" and any(clip.group for clip in dataset.clips),
+        settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
-    write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
     fused["cv"] |= cautions(settings, dataset, folds, standardiser, np.unique(predicted))
     sections = {
         **fused,
+        "curves": results.curves_section(trained, None),
         "ablations": results.ablation_sections(rounds, final),
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
-    return trained, sections
+    probs = {split: each.tolist() for split, each in fusion.predictions(trained, temperatures).items()}
+    return {"sections": sections, "probs": probs, "files": digests_under(run.workdir, ENSEMBLE)}
 
 
 def cautions(

@@ -210,3 +210,25 @@ def test_a_row_that_diverges_is_marked_and_the_others_go_on(settings, data, tmp_
     wild, tame = sweep(settings, SweepSettings("t", seeds=2), rows, lambda standardise: data, 2, tmp_path)
     assert wild["cv_waf"] is wild["test_waf"] is None and tame["cv_waf"] > 0.8 and not tame["divergence"]
     assert "| wild (diverged: fold 1, epoch 1: the loss is not finite) | – |" in markdown([wild, tame])
+
+
+def test_rows_that_are_done_are_not_trained_again(settings, data, tmp_path, monkeypatch, capsys):
+    """Two programs; the rows of one are damaged."""
+    rows = [Row("wide", ("speech",), {}, ("1", "2")), Row("narrow", ("speech",), {"hidden": 4})]
+    plan, trained = SweepSettings("t", subsets=True), []
+    entries = sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path)
+    self_train = module.CrossValidation.self_train
+    monkeypatch.setattr(
+        module.CrossValidation,
+        "self_train",
+        lambda self, *rest: trained.append(self.settings) or self_train(self, *rest),
+    )
+    assert sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries and not trained
+    damaged, _ = sorted(tmp_path.glob("rounds-*/rows.json"))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    capsys.readouterr()
+    assert sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
+    assert len(trained) == 1 and f"{damaged}: " in capsys.readouterr().err
+    changed = replace(data, digest="other features")
+    sweep(settings, plan, rows, lambda standardise: changed, 2, tmp_path)
+    assert len(trained) == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.damage import RIGHT, Case, Trials
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.folds import Folds
 from tests.commands import import_command
@@ -153,6 +154,52 @@ def test_whatever_is_damaged_is_named_and_made_again(workdir, tmp_path):
         assert str(Path(*named.parts[:3])) in done.stderr, (named, done.stderr)
     assert predictions(folder) == predictions(workdir) and (folder / "report" / "index.html").exists()
     assert not run("train", f"--workdir={folder}").stderr
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    trials = Trials(tmp_path_factory.mktemp("trials"), np.random.default_rng(7))
+    yield trials
+    trials.warm.close()
+
+
+def test_a_lost_report_and_damaged_predictions_cost_no_training(workdir, tmp_path, trials):
+    """Rounds of self-training are gone, and not missed; features stay as they are."""
+    folder = tmp_path / "lost"
+    shutil.copytree(workdir, folder)
+    (folder / "report" / "index.html").unlink()
+    (folder / "predictions" / "test.csv").write_text("name,discrete\n")
+    shutil.rmtree(folder / "self_training")
+    stores = {path: path.stat().st_ino for path in folder.glob("features/*/*")}
+    said = trials.start(["mer_jax.train", f"--workdir={folder}"])
+    assert "index.html: not as the run wrote it" in said and "self-training:" not in said
+    assert predictions(folder) == predictions(workdir) and (folder / "report" / "index.html").exists()
+    assert stores == {path: path.stat().st_ino for path in folder.glob("features/*/*")}
+    assert not (folder / "self_training").exists()
+
+
+def test_a_damaged_ensemble_costs_the_last_training_alone(workdir, tmp_path, trials):
+    folder = tmp_path / "damaged"
+    shutil.copytree(workdir, folder)
+    largest = max(folder.glob("checkpoints/ensemble/**/*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    rounds = {path: path.stat().st_ino for path in folder.glob("self_training/*")}
+    said = trials.start(["mer_jax.train", f"--workdir={folder}"])
+    assert "checkpoints/ensemble" in said and "self-training:" in said
+    assert predictions(folder) == predictions(workdir)
+    assert rounds == {path: path.stat().st_ino for path in folder.glob("self_training/*")}
+    assert not trials.start(["mer_jax.train", f"--workdir={folder}"]).count("made again")
+
+
+def test_no_damage_is_used_in_silence(workdir, trials):
+    """A few trials of benchmarks/damage.py."""
+
+    def command(copy, new):
+        return ["mer_jax.train", f"--workdir={copy}"], {}
+
+    case = Case("finished run", 1, workdir, workdir, "", command, in_copy=True)
+    rows = list(trials.rows(case, 4))
+    assert len(rows) == 4 and {row["outcome"] for row in rows} <= set(RIGHT), rows
 
 
 def test_eight_devices(workdir, tmp_path):

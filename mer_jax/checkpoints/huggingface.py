@@ -4,7 +4,6 @@ A port declares a table of `Rule`s beside its module: one line per kind of tenso
 """
 
 import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.files import load_object, write_whole
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -167,11 +166,8 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
         DataError: `config.json` is broken, of another model or of quantised weights.
     """
     file = folder / "config.json"
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        model_type, quantised = fields.get("model_type"), fields.get("quantization_config")
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{file}: not a JSON object ({error}); download it again.") from error
+    fields = load_object(file)
+    model_type, quantised = str(fields.get("model_type")), fields.get("quantization_config")
     if model_type not in classes:
         raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
     if quantised:

@@ -12,7 +12,7 @@ from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, digests_in, keep, read_kept
+from mer_jax.runtime.kept import Damaged, digests_in, keep, listed_files, make_again, read_kept
 
 
 def stored(tree: Any) -> dict[str, Any]:
@@ -42,7 +42,10 @@ def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
             earlier = jax.tree.leaves(load_trained(folder, tree, made_of))
             if all(np.array_equal(a, b) for a, b in zip(earlier, jax.tree.leaves(tree), strict=True)):
                 return
-        except DataError:
+        except Damaged as reason:
+            make_again(reason)
+            remove_trained(folder)
+        except DataError:  # only its checksums are there
             remove_trained(folder)
     ocp.save(folder.resolve(), arrays, overwrite=True)
     keep(checksums_of(folder), {"files": digests_in(folder)}, made_of)
@@ -61,7 +64,7 @@ def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
         return like
     if not checksums_of(folder).exists():
         print(f"  {folder}: without checksums, as of an earlier version; taken as it is", file=sys.stderr)
-    elif read_kept(checksums_of(folder), made_of)["files"] != digests_in(folder):
+    elif read_kept(checksums_of(folder), made_of, parse=listed_files) != digests_in(folder):
         raise Damaged(f"{folder}: not as it was written")
     try:
         arrays = ocp.load(folder.resolve(), abstract)

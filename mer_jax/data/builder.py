@@ -29,7 +29,7 @@ from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, chec
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
-from mer_jax.runtime.kept import digests_in, file_digests, keep, usable
+from mer_jax.runtime.kept import blake2b, changed_in, digests_in, file_digests, keep, usable
 
 FEATURES = tfds.features.FeaturesDict(
     {
@@ -58,7 +58,7 @@ class Shard:
 def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: None) -> None:
     """Writes one file of records, whole or not at all, unless it is there."""
     digest = shard.path.with_suffix(".json")
-    if shard.path.exists() and (usable(digest) or {}).get("digests") == file_digests([shard.path]):
+    if shard.path.exists() and usable(digest) == {"digests": file_digests([shard.path])}:
         advance(len(shard.clips))
         return
     job = partial(prepare_clip, settings=shard.settings)
@@ -146,16 +146,14 @@ class Mer(FileReaderBuilder):
         version = Path(self.data_path)
         if version.exists():
             expected = index_of(self.dataset, self.prints)
-            there = {path.name: path.read_bytes() for name in expected if (path := version / name).exists()}
-            if there != {name: content.encode() for name, content in expected.items()}:
-                print(f"{source} or the settings have changed since {version} was made: made anew", file=sys.stderr)
+            try:
+                check_files(version)
+                if changed_in(version, {name: blake2b(text.encode()).hexdigest() for name, text in expected.items()}):
+                    raise DataError(f"{source} or the settings have changed since {version} was made")
+                check_files(version, whole=True)
+            except DataError as reason:
+                print(f"{reason}: made anew", file=sys.stderr)
                 shutil.rmtree(version)
-            else:
-                try:
-                    check_files(version, whole=True)
-                except DataError as reason:
-                    print(f"{reason}: made anew", file=sys.stderr)
-                    shutil.rmtree(version)
         with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
             self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
         if not (version / FILES).exists():

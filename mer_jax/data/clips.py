@@ -35,6 +35,7 @@ class Clip:
     split: str  # one of SPLITS
     media: Path | None = None  # video or sound file
     faces: Path | None = None  # uint8 BGR [T, 112, 112, 3] crops, .npy; or a folder of aligned images
+    cut: bool = False  # whether a run has cut these, and keeps beside them what they are (mer_jax/data/kept_crops.py)
     no_faces: str = "no face"  # why `faces` is None though there is media
     transcript: str = ""  # "" when there is none
     label: str | None = None  # known for the train split alone

@@ -12,20 +12,21 @@ from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings, identity
 from mer_jax.data.detect import map_with_detector
 from mer_jax.data.faces import FACE_SIZE, crop_clip
-from mer_jax.runtime.files import dump_json, load_json, write_whole
+from mer_jax.data.kept_crops import COUNTS, FAILURE, Cut, about, check_crops
+from mer_jax.runtime.files import write_whole
 from mer_jax.runtime.hosts import meet, own_part
-from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, usable
+from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, read_kept, usable
 from mer_jax.runtime.progress import progress
 
-COUNTS, FAILURE = "frames.json", "failure.json"  # beside a clip's crops: how many frames had a face, or why none could
 
-
-def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings) -> list[Clip]:
+def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings, thorough: bool = False) -> list[Clip]:
     """Clips with their aligned face crops, detected into `folder` where the data set has none.
 
     Crops are uint8 BGR [T, 128, 128, 3] as OpenFace's are; none at all for a clip without a face. A clip that cannot be
     searched says why, and is tried again at the next start; one whose file has changed, or whose crops are damaged, is
     searched again.
+
+    thorough: compares the content of the crops with what it was, where else their sizes do (see `check_crops`).
     """
     without = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
     if not without:
@@ -33,7 +34,7 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in without}
     part = own_part(without)
     with ThreadPoolExecutor() as readers:
-        cut = list(readers.map(lambda clip: is_cut(clip, paths[clip.name], settings), part))
+        cut = list(readers.map(lambda clip: is_cut(clip, paths[clip.name], settings, thorough), part))
     missing = [clip for clip, there in zip(part, cut, strict=True) if not there]
     with progress("faces", len(clips), "clip") as bar:
         bar.update(len(clips) - len(missing))  # the others bring theirs, or have no media
@@ -56,48 +57,47 @@ def write_crops(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, 
     if isinstance(crops, Absent):
         for outdated in (path, counts):
             outdated.unlink(missing_ok=True)
-        dump_json(path.with_name(FAILURE), {"reason": str(crops)})
+        keep(path.with_name(FAILURE), {"reason": str(crops)})
         return
     pictures, without_face = crops
     with write_whole(path, mode="wb") as file:
         np.save(file, pictures[..., ::-1], allow_pickle=False)
-    numbers = {"with": len(pictures), "without": without_face, "crops": file_digests([path])}
-    keep(counts, numbers | {"of": identity(clip.media), "face_stride": settings.face_stride})
+    (digest,), size = file_digests([path]), path.stat().st_size
+    cut = Cut(len(pictures), without_face, identity(clip.media), settings.face_stride, size, digest)
+    keep(counts, cut.as_json())
 
 
-def is_cut(clip: Clip, path: Path, settings: ExtractionSettings) -> bool:
-    """Whether the crops are there and whole, of the clip's file as it is now, and searched as the settings say.
-
-    Before there was a `face_stride` all frames were searched for all faces, which is right under any.
-    """
-    about = usable(path.with_name(COUNTS), earlier=True)
-    if about is None:
+def is_cut(clip: Clip, path: Path, settings: ExtractionSettings, thorough: bool = False) -> bool:
+    """Whether the crops are there and whole, of the clip's file as it is now, and searched as the settings say."""
+    cut = usable(path.with_name(COUNTS), earlier=True, parse=Cut.from_json)
+    if cut is None or cut.of != identity(clip.media) or cut.face_stride not in (None, settings.face_stride):
         return False
-    stride = settings.face_stride
-    if about.get("of") != identity(clip.media) or about.get("face_stride", stride) != stride:
+    try:
+        if not path.exists() or cut.size not in (None, path.stat().st_size):
+            raise Damaged(f"{path}: not as it was written")
+        if thorough:
+            check_crops(path)
+    except Damaged as reason:
+        make_again(reason)
         return False
-    whole = path.exists() and about.get("crops") in (None, file_digests([path]))
-    if not whole:
-        make_again(Damaged(f"{path}: not as it was written"))
-    return whole
+    return True
 
 
 def with_faces(clip: Clip, path: Path) -> Clip:
     """The clip with its crops, or with the reason why there are none."""
     if path.exists():
-        return replace(clip, faces=path)
-    return replace(clip, no_faces=load_json(path.with_name(FAILURE))["reason"])
+        return replace(clip, faces=path, cut=True)
+    return replace(clip, no_faces=read_kept(path.with_name(FAILURE), earlier=True, parse=lambda said: said["reason"]))
 
 
 def faces_section(clips: Sequence[Clip]) -> dict[str, int] | None:
     """Clips and frames that `find_faces` has searched, and those without a face; None where it searched none."""
-    paths = [clip.faces.with_name(COUNTS) for clip in clips if clip.faces]
-    counts = [load_json(path) for path in paths if path.exists()]
+    counts = [about(clip.faces) for clip in clips if clip.faces and clip.cut]
     if not counts:
         return None
     return {
         "clips": len(counts),
-        "clips_without": sum(not count["with"] for count in counts),
-        "frames": sum(count["with"] + count["without"] for count in counts),
-        "frames_without": sum(count["without"] for count in counts),
+        "clips_without": sum(not count.with_face for count in counts),
+        "frames": sum(count.with_face + count.without for count in counts),
+        "frames_without": sum(count.without for count in counts),
     }

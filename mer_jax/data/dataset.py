@@ -13,7 +13,7 @@ from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
 from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder
-from mer_jax.runtime.kept import keep, read_kept
+from mer_jax.runtime.kept import Damaged, keep, read_kept
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import setting
 
@@ -161,7 +161,12 @@ def check_unchanged(dataset: Dataset, workdir: Path) -> None:
     path = workdir / "dataset.json"
     if not (workdir / "config.json").exists():  # no stage is done yet
         keep(path, {"clips": len(dataset.clips), "digest": dataset.digest})
-    elif read_kept(path, earlier=True).get("digest") != dataset.digest:
+        return
+    try:
+        digest = read_kept(path, earlier=True, parse=lambda saved: saved["digest"])
+    except Damaged as error:
+        raise DataError(f"{error}; put it back as it was, or start another run") from error
+    if digest != dataset.digest:
         raise DataError(
             f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
             "choose another --workdir, or remove it"

@@ -3,19 +3,22 @@
 Nothing here imports JAX, so that worker processes start fast (mer_jax/data/workers.py).
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from PIL import Image
 
 from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.kept_crops import check_crops
 from mer_jax.data.media import read_frames, read_sound
-from mer_jax.runtime.files import open_regular, printable
+from mer_jax.runtime.files import of_the_system, open_regular, printable
 from mer_jax.runtime.settings import setting
 
 IMAGE_SUFFIXES = frozenset((
@@ -23,6 +26,7 @@ IMAGE_SUFFIXES = frozenset((
     ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
+ONE_AT_A_TIME = Lock()  # Python's parser, by which numpy reads headers, fails at random where threads share it (3.11)
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
 SAID = re.compile(r"(?<![a-z])(?:face|person|track|id)[ _.-]*(\d+)", re.IGNORECASE)  # frame-1-face-0, person1_frame1
 COUNTED = re.compile(r"(?<=\d)_(0|[1-9]\d*)$")  # frame0001_0
@@ -48,11 +52,11 @@ def time_limit(clip: Clip, seconds: float) -> float:
 
 
 def identity(path: Path | None) -> str:
-    """Names a file's content cheaply: name, size and time of the last change."""
+    """Names a file's content cheaply: name, size and time of the last change; and whether it may not be read."""
     if path is None or not path.exists():
         return "none"
     stat = path.stat()
-    return f"{printable(path.name)}|{stat.st_size}|{stat.st_mtime_ns}"
+    return f"{printable(path.name)}|{stat.st_size}|{stat.st_mtime_ns}" + "|no access" * (not os.access(path, os.R_OK))
 
 
 def media_of(clip: Clip) -> Path:
@@ -86,6 +90,8 @@ def clip_faces(clip: Clip) -> np.ndarray:
     elif clip.faces.is_dir():
         crops = read_images(clip.faces)
     else:
+        if clip.cut:
+            check_crops(clip.faces)
         crops = with_face(np.array(mapped_crops(clip.faces))[..., ::-1])  # RGB
     if not len(crops):
         raise Absent("no face")
@@ -98,13 +104,16 @@ def mapped_array(path: Path) -> np.ndarray:
         with open_regular(path) as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
                 raise ValueError("not a .npy array")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with ONE_AT_A_TIME:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.nbytes > MOST_BYTES:
             raise ValueError(f"it holds {array.nbytes / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}")
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}, expected real numbers")
         return array
     except Exception as error:  # numpy's header parser raises almost anything
+        if of_the_system(error):
+            raise
         raise Absent(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
 
 
@@ -130,7 +139,7 @@ def read_images(folder: Path) -> np.ndarray:
     try:
         images, total = [], 0
         for path in first_face(sorted(paths, key=counting_order)):
-            with open_regular(path) as file, Image.open(file) as image:
+            with open_regular(path, MOST_BYTES) as file, Image.open(file) as image:  # some formats are read whole
                 total += 3 * image.width * image.height
                 if total > MOST_BYTES:
                     raise ValueError(f"more than {MOST_BYTES / 2**30:.0f} GiB of them")
@@ -140,6 +149,8 @@ def read_images(folder: Path) -> np.ndarray:
         size, _ = Counter(image.size for image in images).most_common(1)[0]
         return with_face(np.stack([np.asarray(i if i.size == size else i.resize(size)) for i in images]))
     except Exception as error:  # Pillow's decoders raise more than OSError
+        if of_the_system(error):
+            raise
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
 
 

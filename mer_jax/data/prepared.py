@@ -15,11 +15,12 @@ from PIL import Image
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
 from mer_jax.data.tables import is_usable, read_table
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_json
+from mer_jax.runtime.files import load_json, of_the_system
 from mer_jax.runtime.kept import Damaged, file_digests, read_kept
 
 SAMPLE_RATE = 16_000  # Hz, of the stored sound
 INDEX, DESCRIPTION = "clips.csv", "dataset.json"
+RECORDS = ".array_record"  # in their files' names
 FILES = "files.json"  # size and digest of these and of all records
 INDEX_COLUMNS = ("name", "split", "label", "truth", "group", "transcript", "fingerprint")
 
@@ -50,13 +51,15 @@ class Record:
         """The whole record. Absent where it says that the modality is."""
         try:
             record = source(self.root, self.split)[self.position]
-            reasons = json.loads(record["absent"])
+            reasons = {**json.loads(record["absent"])}
         except Exception as error:  # whatever a damaged file makes of TFDS and what it stands on
+            if of_the_system(error):
+                raise
             raise damaged(self.root, f"record {self.position} of its {self.split} split cannot be read") from error
         if (name := as_text(record["id"])) != self.name:
             raise damaged(self.root, f"record {self.position} of its {self.split} split is {name}, not {self.name}")
         if modality in reasons:
-            raise Absent(reasons[modality])
+            raise Absent(str(reasons[modality]))
         return record
 
     def sound(self, sample_rate: int) -> np.ndarray:
@@ -88,7 +91,7 @@ def as_text(value: Any) -> str:
 def check_files(root: Path, whole: bool = False) -> None:
     """Compares the files of a prepared data set with what they were when they were written.
 
-    whole: reads all of them, where else the records' sizes do; a record that is damaged is noticed when it is read.
+    whole: reads the records, too, whose sizes do else; one that is damaged is noticed when it is read.
 
     Raises:
         DataError: one has changed.
@@ -96,15 +99,20 @@ def check_files(root: Path, whole: bool = False) -> None:
     if not (root / FILES).exists():
         return  # made by an earlier version
     try:
-        files = read_kept(root / FILES)["files"]
+        files = read_kept(root / FILES, parse=sizes_and_digests)
     except Damaged as reason:
         raise damaged(root, str(reason)) from reason
     for name, (size, digest) in files.items():
         path = root / name
         if not path.is_file() or path.stat().st_size != size:
             raise damaged(root, f"{name} is not as it was written")
-        if (whole or name in (INDEX, DESCRIPTION)) and file_digests([path]) != [digest]:
+        if (whole or RECORDS not in name) and file_digests([path]) != [digest]:
             raise damaged(root, f"{name} is not as it was written")
+
+
+def sizes_and_digests(content: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Name -> size in bytes and digest, as FILES has them."""
+    return {name: (size, digest) for name, (size, digest) in content["files"].items()}
 
 
 def from_jpeg(files: list[bytes]) -> np.ndarray:
@@ -117,13 +125,19 @@ def read_prepared(root: Path) -> Dataset:
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
     check_files(root)
-    description = load_json(root / DESCRIPTION)
+    try:
+        description = load_json(root / DESCRIPTION)
+        problems = tuple(Problem(**problem) for problem in description["problems"])
+        name, labels, warnings = description["name"], tuple(description["labels"]), tuple(description["warnings"])
+        "".join([name, *labels, *warnings])  # all of them text
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(root, f"its {DESCRIPTION} holds other things than this version writes ({error!r})") from error
     positions: Counter[str] = Counter()
     clips, truth = [], {}
     for row in read_table(root / INDEX, INDEX_COLUMNS):
         split = row["split"]
-        if not is_usable(row["name"]) or split not in SPLITS:
-            raise damaged(root, f"its {INDEX} has a clip {row['name']!r} in a split {split!r}")
+        if not is_usable(row["name"]) or split not in SPLITS or {row["label"], row["truth"]} - {"", *labels}:
+            raise damaged(root, f"its {INDEX} has a clip {row['name']!r}, {row['label']!r}, in a split {split!r}")
         record = Record(root, row["name"], split, positions[split], row["fingerprint"])
         positions[split] += 1
         label, group = row["label"] or None, row["group"] or None
@@ -131,6 +145,4 @@ def read_prepared(root: Path) -> Dataset:
         clips.append(clip)
         if row["truth"]:
             truth[row["name"]] = row["truth"]
-    problems = tuple(Problem(**problem) for problem in description["problems"])
-    labels, warnings = tuple(description["labels"]), tuple(description["warnings"])
-    return Dataset(description["name"], labels, tuple(clips), truth, problems, warnings)
+    return Dataset(name, labels, tuple(clips), truth, problems, warnings)

@@ -1,5 +1,6 @@
 """Media files opened with PyAV, whose wheels carry FFmpeg: their streams, packets, and what these decode to."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import av
 from av.stream import Disposition
 
 from mer_jax.data.clips import Absent
-from mer_jax.runtime.files import open_regular
+from mer_jax.runtime.files import of_the_system, open_regular
 
 # Demuxers that read other files and addresses than the one they are given, and text, which is no media.
 REFUSED_FORMATS = {
@@ -41,6 +42,9 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """An open container; whatever FFmpeg has to complain about becomes Unreadable.
 
     The path is that of a file, whatever FFmpeg would take its name for, and nothing but this file is read.
+
+    Raises:
+        OSError: the system does not give the file (`of_the_system`).
     """
     try:
         open_regular(path).close()
@@ -51,7 +55,18 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         with container:
             yield container
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
+        if of_the_system(error):
+            raise
+        if isinstance(error, av.FFmpegError) and error.errno == errno.EIO:  # which it also says of a damaged file
+            read_through(path)
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_through(path: Path) -> None:
+    """Reads a file to its end. OSError where the system does not give it."""
+    with open_regular(path) as file:
+        while file.read(2**20):
+            pass
 
 
 def streams_of(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> list[Any]:

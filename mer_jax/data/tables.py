@@ -12,7 +12,7 @@ from mer_jax.data.clips import Problem
 from mer_jax.data.encodings import decode
 from mer_jax.data.labels import spelling_key
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import shown
+from mer_jax.runtime.files import MOST_BYTES, open_regular, shown
 
 UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
 LONGEST_NAME = 200  # bytes
@@ -38,7 +38,10 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a csv with the columns {', '.join(columns)}")
     try:
-        text, encoding = decode(path.read_bytes())
+        with open_regular(path, MOST_BYTES) as file:
+            text, encoding = decode(file.read())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeError as error:
         raise DataError(f"{path}: {error}; save it as UTF-8 (in Excel: Save As, CSV UTF-8)") from error
     if not encoding.startswith(("utf-8", "utf-16", "utf-32")):

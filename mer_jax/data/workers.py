@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from mer_jax.data.clips import Absent
+from mer_jax.runtime.files import of_the_system
 
 MEMORY = 4 * 2**30  # bytes that a worker may allocate
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in names of environment variables
@@ -136,6 +137,9 @@ def map_in_workers(
             questions, is sent what `answer` makes of each in this process, and returns the result.
         seconds: how long an item may take, or a generator between two questions.
         count: processes; 0 for one per core.
+
+    Raises:
+        OSError: the system was at fault, and not the item (`of_the_system`).
     """
     count = count or os.cpu_count() or 1
     items, tasks = iter(items), deque[Task]()
@@ -150,7 +154,10 @@ def map_in_workers(
             if not tasks:
                 return
             if tasks[0].done:
-                yield tasks.popleft().result
+                result = tasks.popleft().result
+                if isinstance(result, OSError):
+                    raise result
+                yield result
             else:
                 for connection in wait(list(busy)):
                     busy[connection].step(answer)
@@ -174,7 +181,7 @@ def serve(descriptor: int) -> None:
 def attempt(
     function: Callable[[Any], Any], item: Any, seconds: float, receive: Callable[[], Any]
 ) -> Generator[tuple[str, Any], None, None]:
-    """Messages to the parent: questions, then the result or the Absent that says why there is none."""
+    """Messages to the parent: questions, then the result, the Absent that says why there is none, or an OSError."""
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         result = function(item)
@@ -192,6 +199,6 @@ def attempt(
     except MemoryError:
         result = Absent(f"needs more than {MEMORY / 2**30:.0f} GiB of memory")
     except Exception as error:  # whatever a damaged file makes of a decoder
-        result = Absent(f"{type(error).__name__}: {error}")
+        result = error if of_the_system(error) else Absent(f"{type(error).__name__}: {error}")
     signal.setitimer(signal.ITIMER_REAL, 0)
     yield "result", result

@@ -21,6 +21,7 @@ from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import meet, own_part
 from mer_jax.runtime.progress import progress
 
@@ -50,20 +51,23 @@ def extract(
     hosts each takes every n-th clip and writes shards of its own. advance: called with clips done.
     """
     part = own_part(clips)
-    missing = [clip for clip in part if encoder.key(clip) not in store]
+    missing = [(key, clip) for clip in part if (key := encoder.key(clip)) not in store]
     advance(len(part) - len(missing))
     if not missing:
         return
     embed = encoder.load()
-    pairs = [(encoder.reader, clip) for clip in missing]
+    pairs = [(encoder.reader, clip) for _, clip in missing]
     shard_size = settings.shard_clips * encoder.copies
     with closing(read_all(pairs, settings)) as contents, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
-            shard = missing[start : start + shard_size]
+            keys, shard = zip(*missing[start : start + shard_size], strict=True)
             batches, reasons = dispatch(islice(contents, len(shard)), encoder, embed, advance)
+            for position in reasons:  # which are kept under what the files were like
+                if encoder.key(shard[position]) != keys[position]:
+                    raise DataError(f"{shard[position].name}: its files have changed while they were read; start again")
             written.result()  # raises what went wrong while writing
-            written = writer.submit(write, store, [encoder.key(clip) for clip in shard], batches, reasons)
+            written = writer.submit(write, store, keys, batches, reasons)
         written.result()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
@@ -20,7 +21,9 @@ from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.ready_made import load_ready_made
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
+from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
 
@@ -74,6 +77,11 @@ class Inputs:
         labelled_clips = [self.clips[i] for i in self.dataset.split("train")]
         return corrupted_copies(labelled_clips, self.settings.corruptions.training, self.settings.seed)
 
+    @property
+    def everything(self) -> list[Clip]:
+        """The clips, then the copies."""
+        return [*self.clips, *self.copies[0]]
+
     @cached_property
     def rankings(self) -> Rankings:
         """Of the clips' transcripts; none where nothing reads them."""
@@ -87,10 +95,18 @@ class Inputs:
 
         modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
-        clips = [*self.clips, *self.copies[0]]
         if modality not in self.settings.encoded:
-            return load_ready_made(clips, modality, self.workdir, self.settings.extraction)
-        return encode(clips, self.encoder(modality, with_rankings), self.workdir, self.settings.extraction)
+            return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
+        encoder = self.encoder(modality, with_rankings)
+        try:
+            return encode(self.everything, encoder, self.workdir, self.settings.extraction)
+        except Damaged as reason:  # crops, which are compared with what they were when they are read
+            if jax.process_count() > 1:
+                raise DataError(f"{reason}; remove it, and start the same command again") from reason
+            make_again(reason)
+        self.clips = find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.__dict__.pop("copies", None)  # of those before
+        return encode(self.everything, encoder, self.workdir, self.settings.extraction)
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""

@@ -21,6 +21,7 @@ from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.preprocess import OPENAI, Preprocessing, resize_and_crop_weights
+from mer_jax.runtime.files import of_the_system
 from mer_jax.text.templates import join
 
 SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, 3840)  # px, frames are padded to these
@@ -182,6 +183,8 @@ def read_all(
                 array = reader.read(clip)
             return array if isinstance(array, Absent) else reader.chunks(array)
         except (Absent, OSError) as reason:
+            if of_the_system(reason):
+                raise
             return Absent(str(reason))  # without the traceback, which would hold the clip's arrays
 
     ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=max(2 * count, LEAST_AHEAD))

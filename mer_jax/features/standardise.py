@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mer_jax.features.embeddings import Embedded, Rows
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.kept import Damaged
 
 STANDARDISE = ("none", "all", "group")  # raw; by all clips; by all, then by those of the clip's own group
 _BATCH = 1024  # clips that are read at once
@@ -63,12 +65,18 @@ class Standardiser(NamedTuple):
             file.write(save({name: np.ascontiguousarray(x) for name, x in tensors.items()}))
 
     @classmethod
-    def load(cls, path: Path) -> "Standardiser":
-        """Reads what `save` wrote."""
+    def load(cls, path: Path, dims: Mapping[str, int]) -> "Standardiser":
+        """Reads what `save` wrote. Raises Damaged where it is not of features of these widths."""
         parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in cls._fields}
-        for name, x in load_file(path).items():
-            part, _, modality = name.partition(".")
-            parts[part][modality] = x
+        try:
+            for name, x in load_file(path).items():
+                part, _, modality = name.partition(".")
+                parts[part][modality] = x
+        except (SafetensorError, KeyError) as error:
+            raise Damaged(f"{path}: not whole statistics of features ({error!r})") from error
+        widths = {modality: (width,) for modality, width in dims.items()}
+        if any({modality: x.shape[-1:] for modality, x in part.items()} != widths for part in parts.values()):
+            raise Damaged(f"{path}: statistics of other features than the ensemble's")
         return cls(**parts)
 
     def __call__(self, features: Mapping[str, Embedded]) -> dict[str, Embedded]:

@@ -2,8 +2,8 @@
 
 A store is one folder per encoder and preprocessing (their fingerprint is in the folder's name). Within it a row
 is found by its clip's key, so a clip whose file changed is computed again and nothing else is. A shard that is damaged,
-or another store's, is named and removed, and its clips are computed again. Hosts that share the folder number their
-shards apart.
+or another store's, is named, and its clips are computed again. Hosts that share the folder number their shards apart,
+and none removes another's.
 """
 
 import json
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import jax
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from mer_jax.features.embeddings import Features, Rows
-from mer_jax.runtime.files import write_whole
-from mer_jax.runtime.kept import KEPT, Damaged, check, digest_of, make_again, mark
+from mer_jax.runtime.files import open_regular, write_whole
+from mer_jax.runtime.kept import KEPT, Damaged, blake2b, check, digest_of, make_again, mark
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class Row:
     reason: str | None = None
 
 
+def owner_of(path: Path) -> int:
+    """The host that may remove a shard: the one that wrote it or, where there are fewer hosts by now, the first."""
+    host = path.name.partition("-")[0]
+    return int(host) if host.isdecimal() and int(host) < jax.process_count() else 0
+
+
 class FeatureStore:
     """Appends shards of rows to a folder and finds rows by key."""
 
@@ -38,7 +45,7 @@ class FeatureStore:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.shards: list[Path] = []
-        self.checksums: list[str] = []  # of each shard
+        self.digests: dict[str, str] = {}  # key -> of its row
         self.where: dict[str, tuple[int, int]] = {}  # key -> shard, row of its tensor (-1: absent)
         self.reasons: dict[str, str] = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -46,30 +53,40 @@ class FeatureStore:
                 self._index(path, *self._look_at(path))
             except Damaged as reason:
                 make_again(reason)
-                path.unlink(missing_ok=True)
+                if owner_of(path) == jax.process_index():
+                    path.unlink(missing_ok=True)
+            except FileNotFoundError:  # its owner has removed it meanwhile
+                continue
 
-    def _look_at(self, path: Path) -> tuple[list[tuple[str, str | None]], str]:
-        """Keys and reasons of a shard's rows, and its checksum. Raises Damaged."""
+    def _look_at(self, path: Path) -> tuple[list[tuple[str, str | None]], np.ndarray]:
+        """Keys and reasons of a shard's rows, and the embeddings of those that have one. Raises Damaged."""
         try:
+            open_regular(path).close()  # or safetensors would call the system's errors the file's
             with safe_open(path, "np") as shard:
                 metadata = shard.metadata()
                 content = shard.get_tensor("embeddings")
-            if "rows" in metadata:
-                print(f"  {path}: of an earlier version, without a checksum; taken as it is", file=sys.stderr)
-                return json.loads(metadata["rows"]), digest_of(content.tobytes())
-            said = json.loads(metadata["shard"])
-            rows, written = said["rows"], said[KEPT]
+            earlier = "rows" in metadata
+            said = {"rows": json.loads(metadata["rows"]), KEPT: None} if earlier else json.loads(metadata["shard"])
+            rows, written = [(str(key), reason) for key, reason in said["rows"]], said[KEPT]
+            if len(content) != sum(reason is None for _, reason in rows):
+                raise ValueError(f"{len(content)} embeddings")
+        except OSError:
+            raise
         except Exception as error:  # whatever a damaged header makes of safetensors
             raise Damaged(f"{path}: not a whole shard of features ({error!r})") from error
-        check(path, written, self.folder.name, rows, content.shape, content.tobytes())
-        return rows, written["checksum"]
+        if earlier:
+            print(f"  {path}: of an earlier version, without a checksum; taken as it is", file=sys.stderr)
+        else:
+            check(path, written, self.folder.name, rows, content.shape, content.tobytes())
+        return rows, content
 
-    def _index(self, path: Path, rows: Sequence[tuple[str, str | None]], checksum: str) -> None:
+    def _index(self, path: Path, rows: Sequence[tuple[str, str | None]], embeddings: np.ndarray) -> None:
         number, positions = len(self.shards), count()
         self.shards.append(path)
-        self.checksums.append(checksum)
         self.where |= {key: (number, next(positions) if reason is None else -1) for key, reason in rows}
         self.reasons |= {key: reason for key, reason in rows if reason is not None}
+        present = (key for key, reason in rows if reason is None)
+        self.digests |= {key: blake2b(row).hexdigest() for key, row in zip(present, embeddings, strict=True)}
 
     def __contains__(self, key: str) -> bool:
         return key in self.where
@@ -85,7 +102,7 @@ class FeatureStore:
         said = json.dumps({KEPT: written, "rows": index}, ensure_ascii=False)
         with write_whole(path, mode="wb") as file:
             file.write(save({"embeddings": embeddings}, {"shard": said}))
-        self._index(path, index, written["checksum"])
+        self._index(path, index, embeddings)
 
     def rows(self, keys: Sequence[str]) -> tuple[Rows, np.ndarray]:
         """Embeddings, zeros where absent, and presence [N] bool, in the order of `keys`.
@@ -110,7 +127,8 @@ class FeatureStore:
         """`rows` with the reasons of those that are absent."""
         embeddings, present = self.rows(keys)
         reasons = {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]}
-        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, self.checksums))
+        # Of what stands in the rows, not of where they stand: what a damaged shard held may be computed into another.
+        return Features(embeddings, present, reasons, digest_of([self.digests.get(key) for key in keys]))
 
     def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.models.fusion import HIDDEN, MODALITIES, AttentionFusion, FusionOutput
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.kept import keep, read_kept
 
 
 class Members(NamedTuple):
@@ -105,20 +105,28 @@ class Shape:
     temperatures: Sequence[float] = ()  # for 1, 2, ... present modalities; none: 1
     in_groups: bool = False  # whether features were standardised within groups, too
 
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "Shape":
+        """What `asdict` gave, and JSON made of it. Raises an error of Python's for anything else."""
+        shape = cls(**{**saved, "labels": tuple(saved["labels"])})
+        np.array(shape.temperatures, np.float64)
+        if min(shape.hidden, shape.num_folds, shape.seeds, *shape.dims.values()) < 1:
+            raise ValueError("an array of no size")
+        return shape
+
 
 def save_ensemble(folder: Path, shape: Shape, params: PyTree, standardiser: Standardiser) -> None:
     """Writes `ensemble.json`, the networks' parameters (leaves [F * N, ...]) and what standardises their features."""
     save_trained(folder / "ensemble", params)
     standardiser.save(folder / "standardiser.safetensors")
-    dump_json(folder / "ensemble.json", asdict(shape))
+    keep(folder / "ensemble.json", asdict(shape))
 
 
 class TrainedEnsemble:
     """The folds' networks of a finished run, whose `checkpoints` are in `folder`."""
 
     def __init__(self, folder: Path):
-        saved = load_json(folder / "ensemble.json")
-        self.shape = Shape(**{**saved, "labels": tuple(saved["labels"])})
+        self.shape = read_kept(folder / "ensemble.json", earlier=True, parse=Shape.from_json)
         labels, dims, hidden = self.shape.labels, self.shape.dims, self.shape.hidden
         network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0))
         one, count = nnx.split(network, nnx.Param, ...)[1], self.shape.num_folds * self.shape.seeds
@@ -126,7 +134,7 @@ class TrainedEnsemble:
         fold = jnp.repeat(jnp.arange(self.shape.num_folds), self.shape.seeds)
         self.members = Members(params, fold, jnp.ones((count, len(MODALITIES)), bool))
         self.temperatures = np.array(self.shape.temperatures or [1.0] * len(dims))
-        self.standardiser = Standardiser.load(folder / "standardiser.safetensors")
+        self.standardiser = Standardiser.load(folder / "standardiser.safetensors", dims)
         self.scorer = Scorer(dims, len(labels), hidden, batch_size=16)
 
     def __call__(

@@ -15,6 +15,11 @@ from typing import IO, Any
 
 from mer_jax.runtime.errors import DataError
 
+MOST_BYTES = 2**27  # of a JSON file or table: what is read into memory at once
+OF_THE_FILE = {
+    *(None, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENXIO, errno.ENOMEM),
+}
 HARMFUL = re.compile(r"\A(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)('*[=+\-@\t\r＝＋－＠])")
 HARMLESS = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
@@ -40,22 +45,39 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
-def open_regular(path: str | Path) -> IO[bytes]:
-    """Opens a file for reading. OSError where it is none: a pipe would be waited for, and a device never ends."""
+def open_regular(path: str | Path, most_bytes: float = math.inf) -> IO[bytes]:
+    """Opens a file for reading.
+
+    Raises:
+        OSError: it is none (a pipe would be waited for, and a device never ends), or larger than `most_bytes`.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    wrong = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    if not wrong and status.st_size > most_bytes:
+        wrong = f"{status.st_size / 2**20:,.0f} MiB, where {most_bytes / 2**20:,.0f} are the most"
+    if wrong:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise OSError(errno.EINVAL, wrong, str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Whether not a file is at fault but what it lies on (a full disk, a lost server): it may be read another time.
+
+    FFmpeg's errors are none: it has the system's numbers for what is wrong with a file, too.
+    """
+    return isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno not in OF_THE_FILE
 
 
 def load_json(path: Path) -> Any:
     """Content of a JSON file; DataError when it cannot be read."""
     try:
-        with open_regular(path) as file:
+        with open_regular(path, MOST_BYTES) as file:
             return json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as JSON ({reason})") from error
 
 
 def load_object(path: Path) -> dict[str, Any]:

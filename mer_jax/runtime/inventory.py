@@ -4,17 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_json
-from mer_jax.runtime.kept import KEPT, changed_in, digests_in, keep, usable
+from mer_jax.runtime.kept import changed_in, digests_under, has_checksum, keep, listed_files, usable
 
 INVENTORY = "inventory.json"
 
 
 def take_inventory(workdir: Path, results: Iterable[str]) -> None:
     """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there."""
-    places = [workdir / name for name in results]
-    paths = (path for place in places for path in (place, *place.rglob("*")))
-    keep(workdir / INVENTORY, {"files": digests_in(workdir, paths)})
+    keep(workdir / INVENTORY, {"files": digests_under(workdir, results)})
 
 
 def require_results(workdir: Path) -> None:
@@ -30,8 +27,8 @@ def changes(workdir: Path, under: tuple[str, ...] = ("",)) -> list[str]:
     A run of an earlier version, which wrote no inventory, is taken as it is.
     """
     if not (workdir / INVENTORY).exists() and (workdir / "metrics.json").exists():
-        return [INVENTORY] if KEPT in load_json(workdir / "config.json") else []
-    inventory = usable(workdir / INVENTORY)
-    if inventory is None:
+        return [INVENTORY] if has_checksum(workdir / "config.json") else []
+    files = usable(workdir / INVENTORY, parse=listed_files)
+    if files is None:
         return [INVENTORY]
-    return changed_in(workdir, {name: d for name, d in inventory["files"].items() if name.startswith(under)})
+    return changed_in(workdir, {name: digest for name, digest in files.items() if name.startswith(under)})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import dump_json, finite, load_json
+from mer_jax.runtime.files import dump_json, finite, load_json, of_the_system
 
 FORMAT = 1  # of kept files; a reader of another one refuses
 KEPT = "_kept"  # the key that a kept JSON object has beside its content
@@ -27,7 +27,8 @@ def digest_of(*parts: Any) -> str:
     digest = blake2b()
     for part in parts:
         whole = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=repr).encode()
-        digest.update(len(whole).to_bytes(8, "little") + whole)
+        digest.update(len(whole).to_bytes(8, "little"))
+        digest.update(whole)
     return digest.hexdigest()
 
 
@@ -47,6 +48,17 @@ def digests_in(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, s
     files = sorted(path for path in (folder.rglob("*") if paths is None else paths) if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
     return dict(zip(names, file_digests(files), strict=True))
+
+
+def digests_under(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """`digests_in` a folder of some of its files and all that is in some of its folders, those that there are."""
+    places = [folder / name for name in names]
+    return digests_in(folder, (path for place in places for path in (place, *place.rglob("*"))))
+
+
+def listed_files(content: Mapping[str, Any]) -> dict[str, str]:
+    """The `digests_in` a folder that a kept object has under "files"."""
+    return {**content["files"]}
 
 
 def changed_in(folder: Path, digests: Mapping[str, str]) -> list[str]:
@@ -82,32 +94,51 @@ def keep(path: Path, content: dict[str, Any], made_of: str = "") -> None:
     dump_json(path, content | {KEPT: mark(made_of, content)})
 
 
-def read_kept(path: Path, made_of: str = "", earlier: bool = False) -> dict[str, Any]:
-    """The JSON object that `keep` wrote for the same `made_of`.
+def read_kept(
+    path: Path, made_of: str = "", earlier: bool = False, parse: Callable[[dict[str, Any]], Any] = dict
+) -> Any:
+    """What `parse` makes of the JSON object that `keep` wrote for the same `made_of`.
 
     earlier: one that an earlier version wrote, without a checksum, is taken as it is.
 
     Raises:
-        Damaged: it is not, or not whole.
+        Damaged: it is not, or not whole, or not what `parse` expects: another version wrote it.
+        DataError: the system does not give it.
     """
     try:
         content = load_json(path)
     except DataError as error:
+        if of_the_system(error.__cause__ or error):
+            raise
         raise Damaged(str(error)) from error
     if not isinstance(content, dict):
         raise Damaged(f"{path}: not a JSON object")
     written = content.pop(KEPT, None)
     if written is not None or not earlier:
         check(path, written, made_of, content)
-    return content
+    try:
+        return parse(content)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise Damaged(f"{path}: holds other things than this version keeps there ({error!r})") from error
 
 
-def usable(path: Path, made_of: str = "", earlier: bool = False) -> dict[str, Any] | None:
+def has_checksum(path: Path) -> bool:
+    """Whether a kept file is of this version, or is none: earlier ones wrote JSON objects without checksums."""
+    try:
+        content = load_json(path)
+    except DataError:
+        return True
+    return not isinstance(content, dict) or KEPT in content
+
+
+def usable(
+    path: Path, made_of: str = "", earlier: bool = False, parse: Callable[[dict[str, Any]], Any] = dict
+) -> Any | None:
     """`read_kept`, or None: there is no such file, or, with a line that says so, it has to be made again."""
     if not path.exists():
         return None
     try:
-        return read_kept(path, made_of, earlier)
+        return read_kept(path, made_of, earlier, parse)
     except Damaged as reason:
         make_again(reason)
         return None

@@ -56,7 +56,7 @@ class Run(Generic[Settings]):
     @property
     def timing(self) -> dict[str, float]:
         """Seconds of each finished stage, of the start that finished it."""
-        return usable(self.workdir / "timing.json", earlier=True) or {}
+        return usable(self.workdir / "timing.json", earlier=True, parse=seconds_of) or {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -81,11 +81,16 @@ def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
     if not path.exists():
         raise DataError(f"{workdir}: no config.json in it; expected the workdir of a run of mer_jax.train")
     try:
-        return read_settings(settings_class, read_kept(path, earlier=True)["settings"])
+        return read_kept(path, earlier=True, parse=lambda saved: read_settings(settings_class, saved["settings"]))
     except Damaged as error:
         raise DataError(f"{error}; put it back as it was, or start another run") from error
-    except (UsageError, KeyError, TypeError, AttributeError) as error:
+    except UsageError as error:
         raise DataError(f"{path}: not the settings of a run of this version ({error}); start another run") from error
+
+
+def seconds_of(saved: dict[str, Any]) -> dict[str, float]:
+    """What `timing.json` holds."""
+    return {str(name): float(seconds) for name, seconds in saved.items()}
 
 
 def environment() -> dict[str, Any]:

@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from mer_jax.runtime.files import open_regular
+from mer_jax.runtime.files import MOST_BYTES, open_regular
 from mer_jax.runtime.kept import KEPT, digest_of
 from mer_jax.text.answers import Annotator, Answer, Usage
 
@@ -61,7 +62,7 @@ class AnswerCache:
             fcntl.flock(self.file, fcntl.LOCK_EX)
         line, damaged = b"\n", 0
         with open_regular(self.path) as lines:
-            for line in lines:
+            for line in iter(partial(lines.readline, MOST_BYTES), b""):
                 try:
                     identity, answer = read_line(line, self.identity)
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPTokenizer
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import load_object
+from mer_jax.runtime.files import MOST_BYTES, load_object, open_regular
 
 
 class Tokenizer:
@@ -45,6 +45,7 @@ class Tokenizer:
             self.vocab_size = 1 + max(pipeline.get_vocab().values(), default=-1)
         elif (folder / "tokenizer.model").exists():
             try:
+                open_regular(folder / "tokenizer.model", MOST_BYTES).close()
                 processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
             except (RuntimeError, OSError) as error:
                 reason = f"not a SentencePiece model ({error}); download it again."
@@ -78,6 +79,7 @@ def read_pipeline(folder: Path) -> tokenizers.Tokenizer:
     """A folder's `tokenizer.json`, without the padding and cutting that it may ask for."""
     file = folder / "tokenizer.json"
     try:
+        open_regular(file, MOST_BYTES).close()
         pipeline = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises no other kind
         raise DataError(f"{file}: the tokenizers library cannot read it ({error}); download it again.") from error

@@ -8,6 +8,7 @@ from mer_jax.data.crops import faces_section, find_faces
 from mer_jax.data.decoding import ExtractionSettings, clip_faces, identity
 from mer_jax.data.detect import FaceDetector
 from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.kept import Damaged, keep
 from tests.data.media_files import write_video
 from tests.data.test_detect import crop_faces, draw_face
 
@@ -45,11 +46,10 @@ def one_face(tmp_path):
     write_video(tmp_path / "a.mp4", np.stack([draw_face(100, 90), draw_face(104, 90)]))
     path = tmp_path / "faces" / "a" / "a.npy"
 
-    def cut(stride=0):
+    def cut(stride=0, thorough=False):
         before = path.stat().st_ino if path.exists() else None  # a file that is written whole is another one
-        find_faces(
-            [Clip("a", "train", media=tmp_path / "a.mp4")], tmp_path / "faces", ExtractionSettings(face_stride=stride)
-        )
+        clips, settings = [Clip("a", "train", media=tmp_path / "a.mp4")], ExtractionSettings(face_stride=stride)
+        find_faces(clips, tmp_path / "faces", settings, thorough)
         return path.stat().st_ino != before
 
     assert cut() and not cut()
@@ -75,5 +75,16 @@ def test_damaged_crops_are_named_and_cut_again(one_face, capsys, name, way):
     if way == "removed":
         damaged.unlink()
     capsys.readouterr()
-    assert cut() and path.read_bytes() == whole and not cut()
+    if (name, way) == ("a.npy", "flipped"):  # nothing reads it until it has to be encoded
+        assert not cut()
+        with pytest.raises(Damaged, match=rf"^{path}: not as it was written$"):
+            clip_faces(Clip("a", "train", media=path, faces=path, cut=True))
+    assert cut(thorough=True) and path.read_bytes() == whole and not cut()
     assert (f"{damaged}: " in capsys.readouterr().err) == ((way, name) != ("removed", "frames.json"))
+
+
+@pytest.mark.parametrize("content", [{}, {"with": None, "without": 0}, {"with": 2, "without": 0, "crops": []}])
+def test_counts_of_another_kind_are_made_again(one_face, capsys, content):
+    path, cut = one_face
+    keep(path.with_name("frames.json"), content)
+    assert cut() and "frames.json: holds other things" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Arrays and images that a data set brings: read as they are, or a reason."""
 
+import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -188,3 +190,38 @@ def test_images_that_together_are_too_large_are_refused_before_they_are_decoded(
     os.mkfifo(tmp_path / "0.bmp")
     with pytest.raises(Absent, match="not a regular file"):
         read_images(tmp_path)
+
+
+def test_arrays_are_read_by_many_threads_at_once(tmp_path):
+    """Python 3.11's parser, which numpy reads headers with, fails where threads take turns in it."""
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.uint8))
+    with ThreadPoolExecutor(16) as readers:
+        shapes = list(readers.map(lambda _: mapped_array(tmp_path / "a.npy").shape, range(4000)))
+    assert set(shapes) == {(2, 3)}
+
+
+def test_what_the_system_does_not_give_is_not_absent(tmp_path, monkeypatch):
+    def lost(path, *_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("mer_jax.data.decoding.open_regular", lost)
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "1.png").touch()
+    for read, path in ((mapped_array, tmp_path / "a.npy"), (read_images, tmp_path / "faces")):
+        with pytest.raises(OSError, match="Input/output"):
+            read(path)
+
+
+def test_an_image_of_absurd_size_is_refused_before_it_is_read(tmp_path):
+    (tmp_path / "1.webp").write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
+    os.truncate(tmp_path / "1.webp", 240 * 2**30)
+    with pytest.raises(Absent, match="245,760 MiB, where 1,024 are the most"):
+        read_images(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_has_another_name(tmp_path, monkeypatch):
+    """So that its absence is not kept for the time when it may."""
+    (tmp_path / "a.mp4").touch()
+    before = identity(tmp_path / "a.mp4")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert identity(tmp_path / "a.mp4") == f"{before}|no access"

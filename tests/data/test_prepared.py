@@ -98,3 +98,18 @@ def test_jpegs_are_rgb():
     (again,) = prepared.from_jpeg([jpeg(image)])
     np.testing.assert_allclose(again.astype(int), image, rtol=0, atol=2)
     assert Image.fromarray(again).size == (8, 8)
+
+
+@pytest.mark.parametrize("changes", [{"problems": 3}, {"problems": [{}]}, {"labels": [1]}, {"labels": None}, None])
+def test_a_description_of_another_kind_is_refused_by_name(tmp_path, changes):
+    (tmp_path / "dataset.json").write_text(json.dumps([] if changes is None else DESCRIPTION | changes))
+    (tmp_path / "clips.csv").write_text(TABLE)
+    with pytest.raises(DataError, match=r"its dataset\.json holds other things than .*; remove that folder"):
+        read_prepared(tmp_path)
+
+
+def test_a_label_that_the_set_has_not_is_refused(tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps(DESCRIPTION))
+    (tmp_path / "clips.csv").write_text(TABLE.replace("a,train,x", "a,train,z"))
+    with pytest.raises(DataError, match=r"its clips\.csv has a clip 'a', 'z', in"):
+        read_prepared(tmp_path)

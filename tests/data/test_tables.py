@@ -1,5 +1,7 @@
 """Csv reading: encodings, and errors that name the file and the row."""
 
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,3 +197,11 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
     stripped = [tuple(cell.strip(BLANK) or "a" for cell in row) for row in rows]
     path.write_text(csv_text(("name", "label"), stripped), "utf-8", newline="")
     assert [tuple(row.values()) for row in read_table(path, ("name", "label"))] == stripped
+
+
+def test_a_table_of_absurd_size_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name\na\n")
+    os.truncate(path, 240 * 2**30)
+    with pytest.raises(DataError, match=r"t\.csv: cannot be read: 245,760 MiB, where 128 are the most$"):
+        read_table(path, ("name",))

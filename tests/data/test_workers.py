@@ -1,6 +1,7 @@
 """Workers: order, questions, and items that crash, hang or eat memory."""
 
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -141,3 +142,16 @@ def test_arrays_arrive_as_they_were_sent(array):
     assert kind == "answer" and first.dtype == array.dtype
     for received in (first, second):
         np.testing.assert_array_equal(received, array)
+
+
+def fail(number):
+    raise OSError(number, os.strerror(number), "a.mp4")
+
+
+def test_an_error_of_the_system_is_no_absence():
+    (absent,) = map_in_workers(fail, [errno.ENOENT], lambda item: 30.0, count=1)
+    assert isinstance(absent, Absent)
+    for number in (errno.EIO, errno.ENOSPC):
+        with pytest.raises(OSError, match=r"a\.mp4") as error:
+            list(map_in_workers(fail, [number], lambda item: 30.0, count=1))
+        assert error.value.errno == number

@@ -1,7 +1,8 @@
 """The extraction loop: batches, buckets, merging, absences, and continuing after an interruption."""
 
+import errno
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Absent, Chunk
 from mer_jax.features.store import FeatureStore
+from mer_jax.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -155,3 +157,40 @@ def test_hosts_share_the_work_and_the_store(tmp_path, encoder, monkeypatch):
     extract(CLIPS, encoder, FeatureStore(tmp_path / "one"), ExtractionSettings(shard_clips=4))
     both, one = (read_all(tmp_path / folder, encoder)[0] for folder in ("both", "one"))
     np.testing.assert_allclose(both, one, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class FailingReader(NumbersReader):
+    """Clip 5 cannot be read: the system's fault, or the file's, which may change meanwhile."""
+
+    number: int
+    decodes: bool = False
+    changed: list = field(default_factory=list)
+
+    def identity(self, clip):
+        return "".join([clip.name, *self.changed])
+
+    def read(self, clip):
+        if clip.name == "5":
+            if self.number == errno.ENOENT:
+                self.changed.append("gone")
+            raise OSError(self.number, os.strerror(self.number), "5.mp4")
+        return super().read(clip)
+
+
+@pytest.mark.parametrize("decodes", [False, True])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EMFILE])
+def test_no_clip_is_absent_for_ever_because_the_system_failed_once(tmp_path, encoder, number, decodes):
+    failing = replace(encoder, reader=FailingReader(number, decodes))
+    with pytest.raises(OSError, match=r"5\.mp4") as error:
+        extract(CLIPS[:9], failing, FeatureStore(tmp_path), ExtractionSettings(shard_clips=2, workers=1))
+    assert error.value.errno == number
+    assert FeatureStore(tmp_path).where.keys() == {failing.key(clip) for clip in CLIPS[:4]}
+    extract(CLIPS[:9], encoder, FeatureStore(tmp_path), ExtractionSettings(shard_clips=2))  # the same keys
+
+
+def test_a_clip_whose_file_changes_while_it_is_read_is_not_absent_under_its_old_name(tmp_path, encoder):
+    failing = replace(encoder, reader=FailingReader(errno.ENOENT))
+    with pytest.raises(DataError, match="5: its files have changed while they were read"):
+        extract(CLIPS[:9], failing, FeatureStore(tmp_path), ExtractionSettings(shard_clips=9))
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,11 @@
 """Standardised features: statistics of present clips alone, per fold where features are."""
 
 import numpy as np
+import pytest
 
 from mer_jax.features.embeddings import Rows
 from mer_jax.features.standardise import Standardiser, within_groups
+from mer_jax.runtime.kept import Damaged
 
 
 def test_present_clips_have_zero_mean_and_unit_variance():
@@ -46,9 +48,19 @@ def test_saved_and_loaded(tmp_path):
     features = {"speech": rng.normal(size=(9, 2)), "video": rng.normal(size=(3, 9, 2))}
     fitted = Standardiser.fit(features, dict.fromkeys(features, np.ones(9, bool)))
     fitted.save(tmp_path / "s.safetensors")
-    loaded = Standardiser.load(tmp_path / "s.safetensors")
+    loaded = Standardiser.load(tmp_path / "s.safetensors", {"speech": 2, "video": 2})
     for modality, x in fitted(features).items():
         np.testing.assert_array_equal(loaded(features)[modality], x)
+
+
+def test_statistics_that_are_not_the_ensembles_are_refused(tmp_path):
+    Standardiser.identity({"text": 3}).save(tmp_path / "s.safetensors")
+    for dims in ({"text": 4}, {"speech": 3}, {}):
+        with pytest.raises(Damaged, match=r"s\.safetensors: statistics of other features"):
+            Standardiser.load(tmp_path / "s.safetensors", dims)
+    (tmp_path / "s.safetensors").write_bytes(b"")
+    with pytest.raises(Damaged, match=r"s\.safetensors: not whole statistics"):
+        Standardiser.load(tmp_path / "s.safetensors", {"text": 3})
 
 
 def test_identity():

@@ -1,5 +1,8 @@
 """The feature store: what is written is read, in any order, also by a later start."""
 
+import errno
+
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -119,3 +122,41 @@ def test_a_shard_of_an_earlier_version_is_read(tmp_path, capsys):
     store = FeatureStore(tmp_path)
     assert np.asarray(store.rows(["a"])[0]).tolist() == [[1, 1]] and store.reasons == {"b": "silent"}
     assert "earlier version" in capsys.readouterr().err
+
+
+def test_a_digest_is_of_the_rows_that_are_asked_for_and_not_of_where_they_stand(tmp_path):
+    rows = [Row(key, np.full(2, ord(key), np.float32)) for key in "abc"] + [Row("x", None, "silent")]
+    for name, parts in (("one", [rows]), ("two", [rows[2:], rows[:2]])):
+        for part in parts:
+            FeatureStore(tmp_path / name).append(part)
+    one, two = (FeatureStore(tmp_path / name) for name in ("one", "two"))
+    keys = ["b", "x", "a"]
+    assert one.features(keys).digest == two.features(keys).digest != one.features(["a", "x", "b"]).digest
+    one.append([Row("d", np.zeros(2, np.float32))])
+    assert one.features(keys).digest == two.features(keys).digest
+    other = FeatureStore(tmp_path / "other")
+    other.append([Row("a", np.full(2, 98, np.float32)), *rows[1:]])
+    assert other.features(keys).digest != two.features(keys).digest
+
+
+@pytest.mark.parametrize(("hosts", "host", "left"), [(1, 0, []), (2, 0, ["001"]), (2, 1, ["000", "007"])])
+def test_a_host_removes_no_shard_of_another(tmp_path, monkeypatch, hosts, host, left):
+    """But the first those of hosts that there are no more."""
+    for number in (0, 1, 7):
+        (tmp_path / f"{number:03d}-000000.safetensors").touch()
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
+    monkeypatch.setattr(jax, "process_index", lambda: host)
+    FeatureStore(tmp_path)
+    assert sorted(path.name[:3] for path in tmp_path.iterdir()) == left
+
+
+def test_a_shard_that_the_system_does_not_give_stays(tmp_path, monkeypatch):
+    FeatureStore(tmp_path).append([Row("a", np.ones(2))])
+
+    def lost(path):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr("mer_jax.features.store.open_regular", lost)
+    with pytest.raises(OSError, match="Stale"):
+        FeatureStore(tmp_path)
+    assert list(tmp_path.iterdir())

@@ -1,10 +1,23 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import cache_folder, csv_text, dump_json, load_json, printable, shown, write_csv, write_whole
+from mer_jax.runtime.files import (
+    MOST_BYTES,
+    cache_folder,
+    csv_text,
+    dump_json,
+    load_json,
+    of_the_system,
+    open_regular,
+    printable,
+    shown,
+    write_csv,
+    write_whole,
+)
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):
@@ -93,3 +106,24 @@ def test_numbers_and_plain_text_stay(cell):
 def test_line_ends_inside_cells_are_quoted(tmp_path):
     write_csv(tmp_path / "t.csv", ("a", "b"), [("x\ry", "x\ny"), ('"', ",")])
     assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x\ry","x\ny"\n"""",","\n'
+
+
+def test_a_file_of_absurd_size_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    open_regular(path, 2).close()
+    with pytest.raises(OSError, match="0 MiB, where 0 are the most"):
+        open_regular(path, 1)
+    os.truncate(path, 240 * 2**30)
+    with pytest.raises(DataError, match=r"a\.json: cannot be read as JSON \(245,760 MiB, where 128 are the most\)$"):
+        load_json(path)
+    os.truncate(path, MOST_BYTES)
+    open_regular(path, MOST_BYTES).close()
+
+
+def test_errors_of_the_system_are_told_from_those_of_a_file():
+    system = (errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EMFILE, errno.ETIMEDOUT, errno.EROFS)
+    file = (errno.EINVAL, errno.ENOENT, errno.EACCES, errno.ENOMEM)
+    assert [of_the_system(OSError(number, "")) for number in (*system, *file)] == [True] * 6 + [False] * 4
+    of_a_library = type("FFmpegError", (OSError,), {"__module__": "av.error"})
+    assert not any(map(of_the_system, (OSError("truncated"), ValueError(5), of_a_library(errno.EIO, ""))))

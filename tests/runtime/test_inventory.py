@@ -44,6 +44,19 @@ def test_without_its_inventory_a_run_is_not_finished(workdir, capsys):
     assert changes(workdir) == [INVENTORY]
 
 
+@pytest.mark.parametrize("content", [{"files": []}, {"files": [["metrics.json", "0"]]}, {"file": {}}])
+def test_an_inventory_of_another_kind_is_none(workdir, capsys, content):
+    keep(workdir / INVENTORY, content)
+    assert changes(workdir) == [INVENTORY] and "holds other things" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", None])
+def test_settings_of_another_kind_are_not_an_earlier_versions(workdir, content):
+    (workdir / INVENTORY).unlink()
+    (workdir / "config.json").write_text(content) if content else (workdir / "config.json").unlink()
+    assert changes(workdir) == [INVENTORY]
+
+
 def test_a_finished_run_of_an_earlier_version_is_taken_as_it_is(workdir):
     (workdir / INVENTORY).unlink()
     dump_json(workdir / "config.json", {"settings": {}})

@@ -1,5 +1,6 @@
 """What was kept is read back, or named and not used: whatever has happened to the file since."""
 
+import errno
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import (
     FORMAT,
     KEPT,
@@ -66,6 +68,31 @@ def test_other_json_is_not_believed(path, content):
     path.write_text(content)
     with pytest.raises(Damaged):
         read_kept(path)
+
+
+def test_content_of_another_kind_is_not_believed_though_its_checksum_is_right(path, capsys):
+    for parse in (
+        lambda saved: saved["rounds"],
+        lambda saved: saved["labels"]["a"],
+        lambda saved: float(saved["name"]),
+    ):
+        with pytest.raises(Damaged, match=r"round\.json: holds other things than this version keeps there"):
+            read_kept(path, "these settings", parse=parse)
+        assert usable(path, "these settings", parse=parse) is None
+        assert capsys.readouterr().err.count("\n") == 1
+    assert usable(path, "these settings", parse=lambda saved: saved["waf"]) == 0.5
+
+
+def test_what_the_system_does_not_give_is_not_damaged(path, monkeypatch):
+    """Nothing is made again, and in the place of what is whole, because a server was away."""
+
+    def lost(path, *_):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr("mer_jax.runtime.files.open_regular", lost)
+    with pytest.raises(DataError, match=r"round\.json: cannot be read as JSON \(Stale") as error:
+        usable(path, "these settings")
+    assert not isinstance(error.value, Damaged)
 
 
 def test_another_format_is_refused_by_its_number(path):

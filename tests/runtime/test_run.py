@@ -8,6 +8,7 @@ import pytest
 
 from mer_jax.runtime import run as module
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.kept import keep
 from mer_jax.runtime.run import Run, differences, load_settings
 from mer_jax.runtime.settings import section, setting
 
@@ -93,3 +94,8 @@ def test_no_run(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(DataError, match=message):
         load_settings(Settings, tmp_path)
+
+
+def test_times_of_another_kind_are_taken_anew(tmp_path, capsys):
+    keep(tmp_path / "timing.json", {"data": "long"})
+    assert Run(tmp_path, Settings()).timing == {} and "timing.json: holds other things" in capsys.readouterr().err

@@ -4,7 +4,6 @@ Nothing here imports JAX: the workers, a Python each, start in half a second.
 """
 
 import csv
-import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -23,20 +21,22 @@ from typing import Any
 from mer_jax.data.sample.clip import write_clip
 from mer_jax.data.sample.plan import ClipPlan, SampleSpec, draw_cast, draw_plans
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, make_again, usable
+from mer_jax.runtime.files import load_json
+from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, listed_files, make_again, usable
+from mer_jax.runtime.scratch import LOCK, scratch_folder
 
 STAMP = "sample.json"
 FILES = "files.json"  # the checksums of all others
-LOCK = ".lock"  # in a temporary folder, held by the process that fills it
 MOST_WORKERS = 16
-YOUNG = 60.0  # seconds that a temporary folder is given to be locked
 
 
 def is_written(root: Path, spec: SampleSpec) -> bool:
     """Whether `root` holds a whole sample of this spec by this generator; a line says where it is damaged."""
     if read_stamp(root) != make_stamp(spec):
+        if root.exists():
+            make_again(Damaged(f"{root / STAMP}: not of this sample and generator"))
         return False
-    checksums = (usable(root / FILES) or {}).get("files", {})
+    checksums = usable(root / FILES, parse=listed_files) or {}
     if changed := changed_in(root, checksums):
         make_again(Damaged(f"{root}: {len(changed):,} files are not as they were written, {changed[0]} first"))
     return bool(checksums) and not changed
@@ -56,26 +56,20 @@ def write_sample(root: Path, spec: SampleSpec, advance: Callable[[int], object])
       DataError: `root` exists and is no sample.
     """
     stamp = make_stamp(spec)
-    remove_abandoned(root)
     if is_written(root, spec):
         advance(spec.total)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     remove_outdated(root)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        with open(partial / LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fill(partial, spec, advance)
-            (partial / LOCK).unlink()
-            partial.chmod(0o755)  # mkdtemp's folders are private
-            try:
-                partial.rename(root)
-            except OSError:
-                if read_stamp(root) != stamp:  # else another process was faster
-                    raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with scratch_folder(f".{root.name}.", root.parent) as partial:
+        fill(partial, spec, advance)
+        (partial / LOCK).unlink()
+        partial.chmod(0o755)  # mkdtemp's folders are private
+        try:
+            partial.rename(root)
+        except OSError:
+            if read_stamp(root) != stamp:  # else another process was faster
+                raise
     return root
 
 
@@ -99,20 +93,9 @@ def make_stamp(spec: SampleSpec) -> dict[str, Any]:
 def read_stamp(root: Path) -> dict[str, Any] | None:
     """The stamp of the sample in `root`, None if there is none."""
     try:
-        return json.loads((root / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_json(root / STAMP)
+    except DataError:
         return None
-
-
-def remove_abandoned(root: Path) -> None:
-    """Removes what killed processes have left beside `root`, but not what a running one is at."""
-    for partial in root.parent.glob(f".{root.name}.*"):
-        with suppress(OSError):  # BlockingIOError: it is locked; FileNotFoundError: it is gone, or not locked yet
-            if time.time() - partial.stat().st_mtime < YOUNG and not (partial / LOCK).exists():
-                continue
-            with open(partial / LOCK, "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_outdated(root: Path) -> None:
