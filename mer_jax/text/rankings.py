@@ -13,7 +13,7 @@ from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.settings import section, setting
+from mer_jax.runtime.settings import few, section, setting
 from mer_jax.runtime.signals import stop_requests
 from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
@@ -53,7 +53,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
-    buckets_tokens: tuple[int, ...] = setting((64, 128, 512))
+    buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 
 
