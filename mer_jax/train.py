@@ -39,6 +39,7 @@ from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
+from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
@@ -81,7 +82,7 @@ def train(run: Run[Settings]) -> None:
         dataset = run_dataset(settings, workdir)
         check_encoders(settings.encoders, settings.encoded)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {line}" for line in overview(dataset)), file=sys.stderr)
+        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))

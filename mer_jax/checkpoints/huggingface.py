@@ -356,4 +356,4 @@ def _check(
                 wanted = list(rule.transform.save(*parts_of).shape)
                 problems.append(f"misshapen: {name} {list(stored_shapes[name])}, expected {wanted}")
     if problems:
-        raise DataError(f"{folder}: the weights do not fit config.json:\n  " + "\n  ".join(sorted(problems)))
+        raise DataError(f"{folder}: the weights do not fit config.json: " + "; ".join(sorted(problems)))

@@ -48,7 +48,9 @@ class ImageSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
-    buckets_frames: tuple[int, ...] = setting((8,), least=1, wrong=few)  # longer clips go in chunks, so little is padding
+    buckets_frames: tuple[int, ...] = setting(
+        (8,), least=1, wrong=few
+    )  # longer clips go in chunks, so little is padding
     batch_frames: int = setting(80, least=1)
 
 

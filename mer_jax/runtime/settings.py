@@ -112,7 +112,7 @@ def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
     if not bounds:
         return ""
     if isinstance(value, tuple):
-        of_entries = bounds | {"wrong": lambda entry: ""}
+        of_entries = {**bounds, "wrong": lambda entry: ""}
         return next((reason for entry in value if (reason := _out_of_range(entry, of_entries))), bounds["wrong"](value))
     if bounds["choices"] and value not in bounds["choices"]:
         return f"unknown; known: {', '.join(bounds['choices'])}"
