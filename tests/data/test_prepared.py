@@ -98,3 +98,11 @@ def test_jpegs_are_rgb():
     (again,) = prepared.from_jpeg([jpeg(image)])
     np.testing.assert_allclose(again.astype(int), image, rtol=0, atol=2)
     assert Image.fromarray(again).size == (8, 8)
+
+
+def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
+    picture = jpeg(np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr("mer_jax.data.decoding.LARGEST_SIDE", 7)
+    for files, reason in (([picture], "8x8 px, more than 7 across"), ([b"no picture"], "cannot identify")):
+        with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
+            prepared.from_jpeg(files)
