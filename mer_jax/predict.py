@@ -23,6 +23,7 @@ from mer_jax.data.streams import check_media
 from mer_jax.data.tables import read_table
 from mer_jax.data.workers import map_in_workers
 from mer_jax.features.inputs import Inputs
+from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
@@ -111,7 +112,8 @@ def predict(
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Inputs(Dataset("input", labels, clips, {}), settings, Path(scratch), prompts.trained_encoder)
-        features = {modality: inputs.features(modality) for modality in ensemble.shape.dims}
+        sizes = ensemble.shape.usual_sizes
+        features = {m: without_outliers(inputs.features(m), m, sizes.get(m, 0.0)) for m in ensemble.shape.dims}
         present = {modality: x.present for modality, x in features.items()}
         embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's
             modality: x.embeddings

@@ -6,7 +6,7 @@ Every stage keeps what it has done in the workdir; a second start goes on where 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,13 +25,12 @@ from mer_jax.features.embeddings import Features
 from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
-from mer_jax.features.standardise import Standardiser
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import run_table
-from mer_jax.report import headline, results, write_predictions, write_probabilities, write_report
+from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
@@ -158,50 +157,20 @@ def fuse(
         settings.fusion.seeds,
         temperatures.tolist(),
         standardise == "group" and any(clip.group for clip in dataset.clips),
+        {modality: features[modality].usual_size for modality in data.modalities},
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     write_candidates(dataset, fusion.predictions(trained, temperatures), run.workdir / "predictions")
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
-    fused["cv"] |= cautions(settings, dataset, folds, standardiser, np.unique(predicted))
+    said = cautions(dataset, folds, data.constant, shape.in_groups, predicted)
+    fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
     sections = {
         **fused,
         "ablations": results.ablation_sections(rounds, final),
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
     return trained, sections
-
-
-def cautions(
-    settings: Settings, dataset: Dataset, folds: Folds, standardiser: Standardiser, predicted: np.ndarray
-) -> dict[str, Any]:
-    """What a reader should know before trusting the cross-validated score, and whether it flatters.
-
-    predicted: the classes that held-out clips are taken for.
-    """
-    flattering, others = settings.flattering, []
-    if len(predicted) == 1:
-        others.append(f"every held-out clip is taken for {dataset.labels[predicted[0]]}: nothing has been learned")
-    if settings.fusion.standardise != "none":
-        for modality, share in standardiser.constant.items():
-            if share > 0.5:
-                others.append(f"{share:.0%} of the numbers of {modality} are the same for every clip")
-    if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
-        others.append(
-            "features are standardised within each group, test clips' own included and without labels: the scores hold "
-            "for groups of many clips of mixed classes, and less for a few clips of one class"
-        )
-    others += thin_folds(dataset.labels, folds)
-    return {"cautions": [*flattering, *others, *dataset.warnings], "flattered": bool(flattering)}
-
-
-def thin_folds(labels: Sequence[str], folds: Folds) -> Iterator[str]:
-    """Lines about classes that are held out as a whole, and folds of one class."""
-    classes = {fold: set(folds.labels[folds.fold_of == fold]) for fold in np.unique(folds.fold_of)}
-    if whole := [name for i, name in enumerate(labels) if sum(i in held for held in classes.values()) == 1]:
-        yield f"all labelled clips of {', '.join(whole)} are held out at once, by networks that never saw the class"
-    if single := [str(fold) for fold, held in classes.items() if len(held) == 1]:
-        yield f"held-out clips of one class alone (fold {', '.join(single)}): such a fold's score says little"
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

@@ -11,14 +11,18 @@ TIMES = 1e4  # the size of the clip in the middle; those of the sample stay with
 _BATCH = 1024  # clips that are read at once
 
 
-def without_outliers(features: Features, modality: str) -> Features:
-    """The features, with those absent whose largest value is TIMES as large as that of the clip in the middle."""
+def without_outliers(features: Features, modality: str, usual: float = 0.0) -> Features:
+    """The features and their usual size, with those absent whose largest value is TIMES as large.
+
+    usual: that of the clips that a run has learned from; 0: of these.
+    """
     x, present = features.embeddings, features.present
     sizes = np.zeros(len(present))
     for start in range(0, len(present), _BATCH):
         values = np.abs(np.asarray(x[..., start : start + _BATCH, :], np.float64)).max(axis=-1, initial=0)
         sizes[start : start + _BATCH] = values if values.ndim == 1 else values.max(axis=0)  # over folds
-    usual = float(np.median(sizes[present])) if present.any() else 0.0
+    usual = usual or (float(np.median(sizes[present])) if present.any() else 0.0)
+    features = replace(features, usual_size=usual)
     outlying = present & (sizes > TIMES * usual) & (usual > 0)
     if not outlying.any():
         return features
