@@ -44,6 +44,11 @@ def test_what_is_of_the_others_size_stays():
     assert without_outliers(nothing, "speech") == nothing
 
 
+def test_values_that_float32_cannot_square_are_no_embeddings_though_all_are_alike():
+    cleaned = without_outliers(Features(embeddings((9, 3)) * np.float32(1e30), np.ones(9, bool), {}), "speech")
+    assert not cleaned.present.any() and cleaned.reasons[0].endswith("is no embedding's")
+
+
 @pytest.mark.parametrize(("usual", "present"), [(0.0, True), (1e-3, True), (1e-5, False)])
 def test_one_clip_is_compared_with_those_that_were_learned_from(usual, present):
     features = Features(np.array([[0.5, -1.0]], np.float32), np.ones(1, bool), {})
