@@ -4,7 +4,6 @@ A port declares a table of `Rule`s beside its module: one line per kind of tenso
 """
 
 import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +20,21 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import write_whole
+from mer_jax.runtime.files import load_object, write_whole
 
 Module = TypeVar("Module", bound=nnx.Module)
 
 ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
 DTYPES = ("float32", "bfloat16", "float16")  # that a setting may name
+MOST_BYTES = 2**28  # of a file that holds no weights
 SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}  # of a checkpoint's content
 
 
@@ -131,7 +131,24 @@ def fetch(source: str | Path, weights: bool = True) -> Path:
             ) from error
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder}: no config.json; expected a checkpoint folder in Hugging Face layout.")
+    check_files(folder)
     return folder
+
+
+def check_files(folder: Path) -> None:
+    """Raises DataError for what would be waited for, or read without end: pipes, devices, files of absurd sizes."""
+    for path in content_files(folder):
+        if not path.is_file():
+            raise DataError(f"{path}: not a regular file; download the checkpoint again.")
+        if path.suffix == ".safetensors":
+            next(tensors_of(path, ()), None)  # what is none is not hashed
+        elif path.suffix != ".bin" and (size := path.stat().st_size) > MOST_BYTES:
+            raise DataError(f"{path}: of {size / 2**30:.1f} GiB, which no checkpoint has; download it again.")
+
+
+def content_files(folder: Path) -> list[Path]:
+    """All that makes a checkpoint what it is, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
 
 
 def wrong_source(source: str) -> str:
@@ -146,7 +163,7 @@ def wrong_source(source: str) -> str:
 
 def fingerprint(folder: Path) -> str:
     """Digest of every json and model file in a folder, names and content."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    paths = content_files(folder)
     with ThreadPoolExecutor() as readers:  # hashing leaves Python's lock, so that shards are read side by side
         contents = list(readers.map(lambda path: _content(path, path.stat().st_size, path.stat().st_mtime_ns), paths))
     named = [f"{path.name}|{content}" for path, content in zip(paths, contents, strict=True)]
@@ -167,12 +184,9 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
         DataError: `config.json` is broken, of another model or of quantised weights.
     """
     file = folder / "config.json"
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        model_type, quantised = fields.get("model_type"), fields.get("quantization_config")
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{file}: not a JSON object ({error}); download it again.") from error
-    if model_type not in classes:
+    fields = load_object(file)
+    model_type, quantised = fields.get("model_type"), fields.get("quantization_config")
+    if not isinstance(model_type, str) or model_type not in classes:
         raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
     if quantised:
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
@@ -180,10 +194,12 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
             f"{file}: quantization_config (quant_method {method}): quantised weights are not supported; use the "
             "checkpoint that they were made from."
         )
-    check_sizes(file, fields)
     try:
+        check_sizes(file, fields)
         return classes[model_type].from_pretrained(folder)
-    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever transformers makes of a field
         raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
 
 
@@ -208,8 +224,7 @@ def check_sizes(file: Path, fields: Mapping[str, Any]) -> None:
         sizes["num_hidden_layers x hidden_size"] = max(least[0], 0) * max(least[1], 0)
     for name, value in sizes.items():
         for each in value if isinstance(value, list) else [value]:
-            absurd = isinstance(each, int | float) and (each != int(each) or each < 1)
-            if absurd or (weights and isinstance(each, int) and each > weights + SLACK):
+            if isinstance(each, int | float) and not (1 <= each <= (weights or MOST_BYTES) + SLACK and each % 1 == 0):
                 claim = f"{name} is {each!r}, and the weights hold {weights:,} bytes"
                 raise DataError(f"{file}: {claim}; download it again.")
     for section in fields.values():

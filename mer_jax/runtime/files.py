@@ -16,6 +16,7 @@ from typing import IO, Any
 from mer_jax.runtime.errors import DataError
 
 HARMFUL = re.compile(r"\A(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)('*[=+\-@\t\r＝＋－＠])")
+MOST_JSON = 2**27  # bytes of a JSON file; Python takes up to twenty times as many
 HARMLESS = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
 
@@ -53,14 +54,20 @@ def load_json(path: Path) -> Any:
     """Content of a JSON file; DataError when it cannot be read."""
     try:
         with open_regular(path) as file:
-            return json.loads(file.read())
+            content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise ValueError(f"larger than {MOST_JSON / 2**20:.0f} MiB")
+        return json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 
 
 def load_object(path: Path) -> dict[str, Any]:
     """Content of a JSON file of a checkpoint; DataError when it is no object."""
-    content = load_json(path)
+    try:
+        content = load_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; download it again.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a JSON object; download it again.")
     return content

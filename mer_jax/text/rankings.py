@@ -22,10 +22,15 @@ from mer_jax.text.templates import PROMPTS, TEMPLATES, join
 from mer_jax.text.tokenizer import Tokenizer
 
 
-def holds_a_secret(address: str) -> str:
-    """What is wrong with a server's address that would be kept with the settings; empty if nothing is."""
-    parts = urlsplit(address)
-    secret = "@" in parts.netloc or parts.query
+def wrong_address(address: str) -> str:
+    """What is wrong with a server's address, which is kept with the settings; empty if nothing is."""
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        return str(error)
+    if address and parts.scheme not in ("http", "https"):
+        return "expected an address that begins with http:// or https://"
+    secret = "@" in parts.netloc or parts.query or parts.fragment
     return "holds a name, password or key, which would be kept: put the key into $OPENAI_API_KEY" if secret else ""
 
 
@@ -33,7 +38,7 @@ def holds_a_secret(address: str) -> str:
 class ChatSettings:
     """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
 
-    base_url: str = setting("", wrong=holds_a_secret, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
+    base_url: str = setting("", wrong=wrong_address, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
     model: str = setting("gpt-4o-mini")
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_jax.data import tables
 from mer_jax.data.tables import BLANK, LONGEST_NAME, named_rows, read_mapping, read_names, read_table
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import csv_text
@@ -195,3 +196,23 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
     stripped = [tuple(cell.strip(BLANK) or "a" for cell in row) for row in rows]
     path.write_text(csv_text(("name", "label"), stripped), "utf-8", newline="")
     assert [tuple(row.values()) for row in read_table(path, ("name", "label"))] == stripped
+
+
+def test_tables_of_absurd_sizes_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    path.write_text("name\na\nb\n")
+    monkeypatch.setattr(tables, "MOST_ROWS", 3)
+    assert len(read_table(path, ("name",))) == 2
+    monkeypatch.setattr(tables, "MOST_ROWS", 2)
+    with pytest.raises(DataError, match=r"t\.csv: more than 2 rows"):
+        read_table(path, ("name",))
+    monkeypatch.setattr(tables, "MOST_BYTES", 8)
+    with pytest.raises(DataError, match=r"t\.csv: of 0 MiB, where 0 are the most"):
+        read_table(path, ("name",))
+
+
+def test_of_many_columns_some_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(f"c{i}" for i in range(10_000)))
+    with pytest.raises(DataError, match=r"no column 'name'; it has c0, .*, c19, \.\.\.$"):
+        read_table(path, ("name",))

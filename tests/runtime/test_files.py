@@ -93,3 +93,12 @@ def test_numbers_and_plain_text_stay(cell):
 def test_line_ends_inside_cells_are_quoted(tmp_path):
     write_csv(tmp_path / "t.csv", ("a", "b"), [("x\ry", "x\ny"), ('"', ",")])
     assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x\ry","x\ny"\n"""",","\n'
+
+
+def test_json_of_an_absurd_size_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("[1, 2]")
+    monkeypatch.setattr("mer_jax.runtime.files.MOST_JSON", 6)
+    assert load_json(tmp_path / "a.json") == [1, 2]
+    monkeypatch.setattr("mer_jax.runtime.files.MOST_JSON", 5)
+    with pytest.raises(DataError, match=r"a\.json: cannot be read as JSON \(larger than 0 MiB\)"):
+        load_json(tmp_path / "a.json")
