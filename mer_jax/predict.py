@@ -18,9 +18,11 @@ from absl import flags
 from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located, no_media
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.labels import UNSAID, is_missing
-from mer_jax.data.media import Unreadable, opened
+from mer_jax.data.streams import check_media
 from mer_jax.data.tables import read_table
+from mer_jax.data.workers import map_in_workers
 from mer_jax.features.inputs import Inputs
+from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
@@ -60,12 +62,12 @@ def main() -> None:
     files = list(media(INPUT.value))
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
-    readable = []
-    for file in files:
-        try:
-            with opened(file.path):
-                readable.append(file._replace(text=TEXT.value or file.text))
-        except Unreadable as reason:
+    readable, limit = [], settings.extraction.time_limit
+    reasons = map_in_workers(check_media, [file.path for file in files], lambda _: limit)
+    for file, reason in zip(files, reasons, strict=True):
+        if reason is None:
+            readable.append(file._replace(text=TEXT.value or file.text))
+        else:
             print(json.dumps({"file": printable(file.path), "error": str(reason)}, ensure_ascii=False))
     for line in predict(workdir, settings, ensemble, readable) if readable else ():
         print(json.dumps(line, ensure_ascii=False))
@@ -110,7 +112,8 @@ def predict(
     prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
     with scratch_folder("mer_jax-predict-") as scratch:
         inputs = Inputs(Dataset("input", labels, clips, {}), settings, scratch, prompts.trained_encoder)
-        features = {modality: inputs.features(modality) for modality in ensemble.shape.dims}
+        sizes = ensemble.shape.usual_sizes
+        features = {m: without_outliers(inputs.features(m), m, sizes.get(m, 0.0)) for m in ensemble.shape.dims}
         present = {modality: x.present for modality, x in features.items()}
         embeddings = {  # where no clip has any, which tells no width, zeros of the ensemble's
             modality: x.embeddings

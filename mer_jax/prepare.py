@@ -28,6 +28,7 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import read_settings
+from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
@@ -59,7 +60,7 @@ def print_check(dataset: Dataset, settings: ExtractionSettings) -> None:
     """The report of `--check`, on standard output."""
     with progress("media files", sum(clip.media is not None for clip in dataset.clips), "file") as bar:
         problems = list(check.probe_media(dataset.clips, settings.workers, settings.time_limit, bar.update))
-    print("\n".join(check.report(dataset, problems)))
+    print("\n".join(map(harmless, check.report(dataset, problems))))
 
 
 def preview(dataset: Dataset, settings: ExtractionSettings, path: Path, count: int) -> None:
@@ -73,7 +74,7 @@ def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str
     """Clips -> TFDS; prints the folder to train from."""
     from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
-    print("\n".join(check.overview(dataset)), file=sys.stderr)
+    print("\n".join(map(harmless, check.overview(dataset))), file=sys.stderr)
     name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
     root = settings.data.root if isinstance(settings.data, RootData) else "."
     with progress("prepared", len(dataset.clips), "clip") as bar:

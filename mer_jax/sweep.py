@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
+from mer_jax.data.tables import is_usable
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
@@ -49,7 +50,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
 class SweepSettings:
     """A sweep's config: rows, or a search that makes them."""
 
-    name: str = setting("sweep")
+    name: str = setting("sweep", wrong=lambda name: "" if is_usable(name) else "expected what can name a folder")
     seeds: int = setting(1, least=1)
     self_training: bool = setting(False)
     subsets: bool = setting(False)  # score every subset of present modalities, too

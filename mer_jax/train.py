@@ -6,7 +6,7 @@ Every stage keeps what it has done in the workdir; a second start goes on where 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
-from mer_jax.report import headline, results, write_predictions, write_probabilities, write_report
+from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
@@ -50,6 +50,7 @@ from mer_jax.runtime.kept import (
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
+from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
@@ -95,7 +96,7 @@ def train(run: Run[Settings]) -> None:
         dataset = run_dataset(settings, workdir)
         check_encoders(settings.encoders, settings.encoded)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {line}" for line in overview(dataset)), file=sys.stderr)
+        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
@@ -223,11 +224,13 @@ def train_fusion(
         settings.fusion.seeds,
         temperatures.tolist(),
         settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips),
+        dict(data.usual_sizes),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
-    fused["cv"] |= cautions(settings, dataset, folds, standardiser, np.unique(predicted))
+    said = cautions(dataset, folds, data.constant, shape.in_groups, predicted)
+    fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
     sections = {
         **fused,
         "curves": results.curves_section(trained, None),
@@ -236,38 +239,6 @@ def train_fusion(
     }
     probs = {split: each.tolist() for split, each in fusion.predictions(trained, temperatures).items()}
     return {"sections": sections, "probs": probs, "files": digests_under(run.workdir, ENSEMBLE)}
-
-
-def cautions(
-    settings: Settings, dataset: Dataset, folds: Folds, standardiser: Standardiser, predicted: np.ndarray
-) -> dict[str, Any]:
-    """What a reader should know before trusting the cross-validated score, and whether it flatters.
-
-    predicted: the classes that held-out clips are taken for.
-    """
-    flattering, others = settings.flattering, []
-    if len(predicted) == 1:
-        others.append(f"every held-out clip is taken for {dataset.labels[predicted[0]]}: nothing has been learned")
-    if settings.fusion.standardise != "none":
-        for modality, share in standardiser.constant.items():
-            if share > 0.5:
-                others.append(f"{share:.0%} of the numbers of {modality} are the same for every clip")
-    if settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips):
-        others.append(
-            "features are standardised within each group, test clips' own included and without labels: the scores hold "
-            "for groups of many clips of mixed classes, and less for a few clips of one class"
-        )
-    others += thin_folds(dataset.labels, folds)
-    return {"cautions": [*flattering, *others, *dataset.warnings], "flattered": bool(flattering)}
-
-
-def thin_folds(labels: Sequence[str], folds: Folds) -> Iterator[str]:
-    """Lines about classes that are held out as a whole, and folds of one class."""
-    classes = {fold: set(folds.labels[folds.fold_of == fold]) for fold in np.unique(folds.fold_of)}
-    if whole := [name for i, name in enumerate(labels) if sum(i in held for held in classes.values()) == 1]:
-        yield f"all labelled clips of {', '.join(whole)} are held out at once, by networks that never saw the class"
-    if single := [str(fold) for fold, held in classes.items() if len(held) == 1]:
-        yield f"held-out clips of one class alone (fold {', '.join(single)}): such a fold's score says little"
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

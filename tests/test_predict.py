@@ -158,3 +158,16 @@ def test_groups_of_the_input_count_where_the_run_standardised_within_groups(work
     inputs = {**features, "speech": moved if in_groups else z}
     expected = softmax(np.mean([network(inputs, present).logits for network in networks()], axis=0))
     np.testing.assert_allclose(probs, expected, atol=1e-5)
+
+
+def test_embeddings_unlike_those_that_the_run_has_learned_from_are_absent(workdir, tmp_path, monkeypatch):
+    """The larger one by too much; alone in the input, it would be like itself."""
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks()))
+    shape = Shape(LABELS, DIMS, 4, 2, usual_sizes={"speech": 7e-4, "text": 1.0})
+    save_ensemble(tmp_path, shape, params, Standardiser.identity(DIMS))
+    text = Features(np.ones((2, 2), np.float32), np.ones(2, bool), {})
+    monkeypatch.setattr(module.Inputs, "features", lambda self, modality: {"speech": SPEECH, "text": text}[modality])
+    files = [module.File(Path(name)) for name in ("one.mp4", "two.mp4")]
+    lines = module.predict(workdir, load_settings(Settings, workdir), TrainedEnsemble(tmp_path), files)
+    first, second = (line["absent"] for line in lines)
+    assert not first and second["speech"].startswith("its largest value (8) is out of all proportion")

@@ -71,6 +71,11 @@ WRONG = {
     "encoders.text.source": ("bundled/nothing", "unknown; known: "),
     "fusion.dropout": (1.0, "at most 0.99"),
     "data.labelled": (1, "at least 2"),
+    "data.labels": (("sad", "sad"), "expected 2 or more different entries"),
+    "encoders.image.buckets_frames": ((), "expected 1 or more different entries"),
+    "encoders.text.buckets_tokens": ((64, 0), "at least 1"),
+    "ablations.modality_dropouts": ((0.5, 1.5), "at most 1"),
+    "seed": (2**32, "at most 4294967295"),
 }
 
 

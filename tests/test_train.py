@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.damage import RIGHT, Case, Trials
 from mer_jax.data.clips import Clip, Dataset
-from mer_jax.fusion.folds import Folds
 from tests.commands import import_command
 
 TINY = [
@@ -246,18 +245,3 @@ def test_candidates_are_written_in_the_order_of_the_clips_and_labels(tmp_path):
     none = dict.fromkeys(("unlabeled", "test"), np.zeros((0, 2)))
     import_command("train").write_candidates(labelled, none, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-
-
-def test_classes_that_are_held_out_as_a_whole_and_folds_of_one_class_are_said_beside_the_score():
-    def lines(labels, fold_of):
-        folds = Folds(np.arange(len(labels)), np.array(labels), np.array(fold_of))
-        return list(import_command("train").thin_folds(["sad", "happy", "angry"], folds))
-
-    assert lines([0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]) == []
-    assert lines([0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 1, 1]) == [
-        "all labelled clips of angry are held out at once, by networks that never saw the class"
-    ]
-    assert lines([0, 1, 0, 0], [0, 0, 0, 1]) == [
-        "all labelled clips of happy are held out at once, by networks that never saw the class",
-        "held-out clips of one class alone (fold 1): such a fold's score says little",
-    ]

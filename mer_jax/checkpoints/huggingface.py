@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from transformers import PreTrainedConfig
@@ -34,6 +34,7 @@ Module = TypeVar("Module", bound=nnx.Module)
 ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
 DTYPES = ("float32", "bfloat16", "float16")  # that a setting may name
+MOST_BYTES = 2**28  # of a file that holds no weights
 SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}  # of a checkpoint's content
 
 
@@ -130,7 +131,24 @@ def fetch(source: str | Path, weights: bool = True) -> Path:
             ) from error
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder}: no config.json; expected a checkpoint folder in Hugging Face layout.")
+    check_files(folder)
     return folder
+
+
+def check_files(folder: Path) -> None:
+    """Raises DataError for what would be waited for, or read without end: pipes, devices, files of absurd sizes."""
+    for path in content_files(folder):
+        if not path.is_file():
+            raise DataError(f"{path}: not a regular file; download the checkpoint again.")
+        if path.suffix == ".safetensors":
+            next(tensors_of(path, ()), None)  # what is none is not hashed
+        elif path.suffix != ".bin" and (size := path.stat().st_size) > MOST_BYTES:
+            raise DataError(f"{path}: of {size / 2**30:.1f} GiB, which no checkpoint has; download it again.")
+
+
+def content_files(folder: Path) -> list[Path]:
+    """All that makes a checkpoint what it is, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
 
 
 def wrong_source(source: str) -> str:
@@ -145,7 +163,7 @@ def wrong_source(source: str) -> str:
 
 def fingerprint(folder: Path) -> str:
     """Digest of every json and model file in a folder, names and content."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    paths = content_files(folder)
     with ThreadPoolExecutor() as readers:  # hashing leaves Python's lock, so that shards are read side by side
         contents = list(readers.map(lambda path: _content(path, path.stat().st_size, path.stat().st_mtime_ns), paths))
     named = [f"{path.name}|{content}" for path, content in zip(paths, contents, strict=True)]
@@ -167,8 +185,8 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
     """
     file = folder / "config.json"
     fields = load_object(file)
-    model_type, quantised = str(fields.get("model_type")), fields.get("quantization_config")
-    if model_type not in classes:
+    model_type, quantised = fields.get("model_type"), fields.get("quantization_config")
+    if not isinstance(model_type, str) or model_type not in classes:
         raise DataError(f"{file}: model_type is {model_type!r}; expected {' or '.join(classes)}.")
     if quantised:
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
@@ -176,10 +194,12 @@ def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> 
             f"{file}: quantization_config (quant_method {method}): quantised weights are not supported; use the "
             "checkpoint that they were made from."
         )
-    check_sizes(file, fields)
     try:
+        check_sizes(file, fields)
         return classes[model_type].from_pretrained(folder)
-    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever transformers makes of a field
         raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
 
 
@@ -204,8 +224,7 @@ def check_sizes(file: Path, fields: Mapping[str, Any]) -> None:
         sizes["num_hidden_layers x hidden_size"] = max(least[0], 0) * max(least[1], 0)
     for name, value in sizes.items():
         for each in value if isinstance(value, list) else [value]:
-            absurd = isinstance(each, int | float) and (each != int(each) or each < 1)
-            if absurd or (weights and isinstance(each, int) and each > weights + SLACK):
+            if isinstance(each, int | float) and not (1 <= each <= (weights or MOST_BYTES) + SLACK and each % 1 == 0):
                 claim = f"{name} is {each!r}, and the weights hold {weights:,} bytes"
                 raise DataError(f"{file}: {claim}; download it again.")
     for section in fields.values():
@@ -352,4 +371,4 @@ def _check(
                 wanted = list(rule.transform.save(*parts_of).shape)
                 problems.append(f"misshapen: {name} {list(stored_shapes[name])}, expected {wanted}")
     if problems:
-        raise DataError(f"{folder}: the weights do not fit config.json:\n  " + "\n  ".join(sorted(problems)))
+        raise DataError(f"{folder}: the weights do not fit config.json: " + "; ".join(sorted(problems)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder
 from mer_jax.runtime.kept import Damaged, keep, read_kept
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.settings import setting
+from mer_jax.runtime.settings import few, setting
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 
@@ -24,7 +25,7 @@ LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 class DataSettings:
     """What every data set has: `config.data`."""
 
-    labels: tuple[str, ...] = setting(LABELS)  # of the challenges; a folder brings its own
+    labels: tuple[str, ...] = setting(LABELS, wrong=partial(few, least=2))  # of the challenges; a folder brings its own
     audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
 
     @staticmethod

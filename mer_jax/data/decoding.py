@@ -5,11 +5,13 @@ Nothing here imports JAX, so that worker processes start fast (mer_jax/data/work
 
 import os
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import IO
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
@@ -25,8 +27,10 @@ IMAGE_SUFFIXES = frozenset((
     ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
     ".tif", ".tiff", ".webp",
 ))  # fmt: skip
-MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
 ONE_AT_A_TIME = Lock()  # Python's parser, by which numpy reads headers, fails at random where threads share it (3.11)
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # of images: EPS would run code
+MOST_BYTES = 2**29  # of one clip's crops or ready-made feature: a header may claim any size
+LARGEST_SIDE = 3840  # px of an image
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
 SAID = re.compile(r"(?<![a-z])(?:face|person|track|id)[ _.-]*(\d+)", re.IGNORECASE)  # frame-1-face-0, person1_frame1
 COUNTED = re.compile(r"(?<=\d)_(0|[1-9]\d*)$")  # frame0001_0
@@ -98,8 +102,11 @@ def clip_faces(clip: Clip) -> np.ndarray:
     return clip.corruption.frames(crops, "image") if clip.corruption else crops
 
 
-def mapped_array(path: Path) -> np.ndarray:
-    """The array of a .npy file, mapped: a damaged header may claim any size. Absent, whatever is wrong with it."""
+def mapped_array(path: Path, bytes_each: int = 1) -> np.ndarray:
+    """The array of a .npy file, mapped: a damaged header may claim any size. Absent, whatever is wrong with it.
+
+    bytes_each: that a number will take at least.
+    """
     try:
         with open_regular(path) as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
@@ -127,7 +134,8 @@ def mapped_crops(path: Path) -> np.ndarray:
 
 def with_face(crops: np.ndarray) -> np.ndarray:
     """Crops [T, H, W, 3] without those that are black, which OpenFace writes where it has lost the face."""
-    return crops[crops.any(axis=(1, 2, 3))]
+    shown = crops.any(axis=(1, 2, 3))
+    return crops if shown.all() else crops[shown]
 
 
 def read_images(folder: Path) -> np.ndarray:
@@ -137,13 +145,9 @@ def read_images(folder: Path) -> np.ndarray:
     """
     paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     try:
-        images, total = [], 0
-        for path in first_face(sorted(paths, key=counting_order)):
-            with open_regular(path, MOST_BYTES) as file, Image.open(file) as image:  # some formats are read whole
-                total += 3 * image.width * image.height
-                if total > MOST_BYTES:
-                    raise ValueError(f"more than {MOST_BYTES / 2**30:.0f} GiB of them")
-                images.append(image.convert("RGB"))
+        images = list(
+            rgb_images(open_regular(path, MOST_BYTES) for path in first_face(sorted(paths, key=counting_order)))
+        )
         if not images:
             return np.zeros((0, 1, 1, 3), np.uint8)
         size, _ = Counter(image.size for image in images).most_common(1)[0]
@@ -152,6 +156,22 @@ def read_images(folder: Path) -> np.ndarray:
         if of_the_system(error):
             raise
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def rgb_images(files: Iterable[IO[bytes]]) -> Iterator[Image.Image]:
+    """The pictures in image files, which it closes. ValueError where they are too large, before they are decoded."""
+    total = 0
+    for file in files:
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is another
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                total += 3 * width * height
+                if max(width, height) > LARGEST_SIDE:
+                    raise ValueError(f"an image of {width}x{height} px, more than {LARGEST_SIDE} across")
+                if total > MOST_BYTES:
+                    raise ValueError(f"more than {MOST_BYTES / 2**30:.1f} GiB of them")
+                yield image.convert("RGB")
 
 
 def counting_order(path: Path) -> list[tuple[str, int]]:

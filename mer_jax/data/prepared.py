@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
+from mer_jax.data.decoding import rgb_images
 from mer_jax.data.tables import is_usable, read_table
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json, of_the_system
@@ -117,7 +117,10 @@ def sizes_and_digests(content: dict[str, Any]) -> dict[str, tuple[int, str]]:
 
 def from_jpeg(files: list[bytes]) -> np.ndarray:
     """JPEG files of one size -> uint8 RGB [T, H, W, 3]."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+    try:
+        return np.stack([np.asarray(image) for image in rgb_images(map(io.BytesIO, files))])
+    except Exception as error:  # as of any other images
+        raise Absent(f"its pictures cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def read_prepared(root: Path) -> Dataset:

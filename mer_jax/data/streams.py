@@ -69,6 +69,12 @@ def read_through(path: Path) -> None:
             pass
 
 
+def check_media(path: Path) -> None:
+    """Raises Unreadable for a file that is no media: a worker's job."""
+    with opened(path):
+        pass
+
+
 def streams_of(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> list[Any]:
     """The streams of a kind for which there is a decoder, without pictures attached to the file."""
     streams: Sequence[Any] = container.streams.video if kind == "video" else container.streams.audio

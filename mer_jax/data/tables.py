@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
 from mer_jax.data.clip_files import key_of
@@ -16,6 +17,8 @@ from mer_jax.runtime.files import MOST_BYTES, open_regular, shown
 
 UNUSABLE = frozenset("/\\\0")  # in names, which become names of files
 LONGEST_NAME = 200  # bytes
+MOST_ROWS = 2**21  # of a table
+SHOWN = 20  # of a table's columns, where one is lacking
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks of joined files, and what is copied from web pages
 BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
@@ -49,16 +52,18 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
     separator, text = separated_by(text.lstrip(INVISIBLE).rstrip("\r\n\x1a"), columns)  # with DOS's end of files
     try:
         parsed = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
-        lines = [[shown(cell.strip(BLANK)) for cell in row] for row in parsed]
+        lines = [[shown(cell.strip(BLANK)) for cell in row] for row in islice(parsed, MOST_ROWS + 1)]
     except csv.Error as error:
         raise DataError(f"{path}: not a well-formed csv ({error})") from error
+    if len(lines) > MOST_ROWS:
+        raise DataError(f"{path}: more than {MOST_ROWS:,} rows: cut it")
     header, *rows = [line for line in lines if any(line)] or [[]]
     if doubled := [column for column in (*columns, *optional) if header.count(column) > 1]:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
     if missing := [column for column in dict.fromkeys(columns) if column not in header]:
         alike = [name for name in header if name and spelling_key(name) in map(spelling_key, missing)]
         hint = f" (is it {', '.join(map(repr, alike))}?)" if alike else ""
-        has = ", ".join(filter(None, header)) or "none"
+        has = ", ".join(filter(None, header[:SHOWN])) + ", ..." * (len(header) > SHOWN) or "none"
         raise DataError(f"{path}: no column {', '.join(map(repr, missing))}; it has {has}{hint}")
     for row in rows:
         if any(row[len(header) :]):

@@ -60,3 +60,4 @@ class Features:
     present: np.ndarray  # [N] bool
     reasons: Mapping[int, str]  # position -> why it is absent
     digest: str = ""  # of all that these are
+    usual_size: float = 0.0  # the largest value of the clip in the middle; 0: unknown

@@ -25,7 +25,7 @@ from mer_jax.models.hubert import Hubert
 from mer_jax.models.layers import KEEP_LAYERS
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
 from mer_jax.runtime.devices import frozen_program, local_mesh
-from mer_jax.runtime.settings import section, setting
+from mer_jax.runtime.settings import few, section, setting
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SpeechSettings:
     chunk_seconds: float = setting(10.0, above=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     # Of 8n frames, a TPU's tiles.
-    buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485))
+    buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485), above=0)
     batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
 
 
@@ -48,7 +48,9 @@ class ImageSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
-    buckets_frames: tuple[int, ...] = setting((8,))  # longer clips go in chunks, so little is padding
+    buckets_frames: tuple[int, ...] = setting(
+        (8,), least=1, wrong=few
+    )  # longer clips go in chunks, so little is padding
     batch_frames: int = setting(80, least=1)
 
 
@@ -59,7 +61,7 @@ class TextSettings:
     source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
-    buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512))
+    buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
     batch_tokens: int = setting(8192, least=1)
     model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
 

@@ -32,7 +32,7 @@ from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
 class InputSettings:
     """The part of a config that says what the inputs are."""
 
-    seed: int = setting(0, least=0)
+    seed: int = setting(0, least=0, most=2**32 - 1)  # larger ones give the numbers of smaller ones
     variant: str = setting("sample", choices=tuple(VARIANTS))
     data: DataSettings = section(SampleData)
     encoders: EncoderSettings = section(EncoderSettings)

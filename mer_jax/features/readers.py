@@ -1,7 +1,7 @@
 """From a clip's files to arrays for the device: one reader per modality.
 
 A reader has two halves. `read` takes a clip to what is decoded from its files; where that means decoding media
-(`decodes`), it can be sent to a worker process. `chunks` cuts that into pieces of bounded length. Either raises
+or images (`decodes`), it is sent to a worker process. `chunks` cuts that into pieces of bounded length. Either raises
 Absent when the clip does not have the modality. `identity` names what would be read, so that the feature store
 notices a changed file.
 """
@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound, time_limit
+from mer_jax.data.decoding import LARGEST_SIDE, ExtractionSettings, clip_faces, clip_frames, clip_sound, time_limit
 from mer_jax.data.decoding import identity as file_identity
 from mer_jax.data.media import is_silent, segment_centres
 from mer_jax.data.workers import map_in_workers
@@ -24,7 +24,7 @@ from mer_jax.models.preprocess import OPENAI, Preprocessing, resize_and_crop_wei
 from mer_jax.runtime.files import of_the_system
 from mer_jax.text.templates import join
 
-SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, 3840)  # px, frames are padded to these
+SIDES = (128, 160, 256, 384, 512, 768, 1088, 1440, 1920, 2880, LARGEST_SIDE)  # px, frames are padded to these
 LEAST_AHEAD = 16  # clips read before they are needed, also on few cores: about a batch, or the device waits for it
 UNCHANGED = (np.float32(0), np.float32(1))  # mean and scale of sound that is not normalised
 SHORTEST_SOUND = 400  # samples: HuBERT's receptive field at 16 kHz
@@ -41,7 +41,8 @@ class Chunk:
 class MediaReader:
     """Reads what has to be decoded from a clip's media file, unless the clip is prepared."""
 
-    decodes: ClassVar[bool] = True
+    def decodes(self, clip: Clip) -> bool:
+        return not clip.prepared
 
     def identity(self, clip: Clip) -> str:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.media)
@@ -87,8 +88,10 @@ class FaceReader:
     image_size: int
     chunk_frames: int
     preprocessing: Preprocessing = OPENAI
-    decodes: ClassVar[bool] = False
     read = staticmethod(clip_faces)
+
+    def decodes(self, clip: Clip) -> bool:
+        return not clip.prepared and clip.faces is not None and clip.faces.is_dir()
 
     def identity(self, clip: Clip) -> str:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
@@ -147,7 +150,9 @@ class TextReader:
     template: str
     max_tokens: int
     prefix: tuple[int, ...] = ()
-    decodes: ClassVar[bool] = False
+
+    def decodes(self, clip: Clip) -> bool:
+        return False
 
     def identity(self, clip: Clip) -> str:
         return join(self.rankings.get(clip.transcript), clip.transcript, self.template)
@@ -176,7 +181,7 @@ def read_all(
     def read(pair: tuple[Any, Clip]) -> list[Chunk] | Absent:
         reader, clip = pair
         try:
-            if reader.decodes and not clip.prepared:
+            if reader.decodes(clip):
                 limit = time_limit(clip, settings.time_limit)
                 (array,) = map_in_workers(reader.read, [clip], lambda clip: limit, count=1)
             else:

@@ -66,7 +66,7 @@ def read_row(key: str, path: Path | None, width: int) -> Row:
     if path is None:
         return Row(key, None, "no ready-made feature")
     try:
-        array = np.array(mapped_array(path), np.float32)
+        array = np.array(mapped_array(path, bytes_each=4), np.float32)
     except (Absent, ValueError, TypeError) as error:
         return Row(key, None, str(error))
     if array.size and not array.any():

@@ -202,7 +202,8 @@ class CrossValidation:
         unimodal: as of `voters`. A twin's confidence is never calibrated: the networks whose held-out clips would say
         how have learned from the clips that the fold itself holds out.
         """
-        data, logits = self.data, trained.unlabelled  # [F, U, C]
+        data = self.data
+        logits = np.zeros_like(trained.unlabelled) if trained.divergence else trained.unlabelled  # [F, U, C]
         blind = trained.setting.chooser == OWN_FOLD
         eligible = np.broadcast_to(data.usable & (not trained.divergence), logits.shape[:2])
         if blind:

@@ -1,7 +1,7 @@
 """Features -> what fusion trains on: standardised, split, and the training clips on the device."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -65,6 +65,8 @@ class FusionData:
     test_truth: np.ndarray  # [T] int, -1 where unknown
     groups: Groups
     digest: str = ""  # of all of this
+    constant: Mapping[str, float] = field(default_factory=dict)  # share of a modality's features that never change
+    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # modality -> see `without_outliers`
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -115,7 +117,7 @@ def fusion_data(
     usable_features = {modality: x for modality, x in features.items() if x.present[labelled].any()}
     if not usable_features:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
-    everything, standardiser = standardised(dataset, usable_features, copy_of, standardise)
+    everything, standardiser, constant = standardised(dataset, usable_features, copy_of, standardise)
     any_present = np.any(list(everything.present.values()), axis=0)
     usable = any_present[labelled]
     copies = len(dataset.clips) + np.arange(len(copy_of))
@@ -146,27 +148,29 @@ def fusion_data(
             *(array.tolist() for array in (truth, folds.fold_of, copy_of)),
             standardise,
         ),
+        constant=constant,
+        usual_sizes={modality: x.usual_size for modality, x in usable_features.items()},
     )
     return data, standardiser
 
 
 def standardised(
     dataset: Dataset, features: Mapping[str, Features], copy_of: np.ndarray, standardise: str
-) -> tuple[Embeddings, Standardiser]:
-    """All clips, then the copies, as fusion sees them; arguments as of `fusion_data`."""
+) -> tuple[Embeddings, Standardiser, dict[str, float]]:
+    """All clips, then the copies, as fusion sees them, and `FusionData.constant`; arguments as of `fusion_data`."""
     labelled, unlabelled, _ = (np.array(dataset.split(split), int) for split in SPLITS)
     raw = Embeddings(
         {modality: x.embeddings for modality, x in features.items()},
         {modality: x.present for modality, x in features.items()},
     )
-    standardiser = Standardiser.identity({modality: x.shape[-1] for modality, x in raw.features.items()})
-    if standardise != "none":
-        standardiser = Standardiser.fit(*raw.take(np.append(labelled, unlabelled)))
+    fitted = Standardiser.fit(*raw.take(np.append(labelled, unlabelled)))
+    identity = Standardiser.identity({modality: x.shape[-1] for modality, x in raw.features.items()})
+    standardiser = identity if standardise == "none" else fitted
     scaled = standardiser(raw.features)
     if standardise == "group":
         clips = [*dataset.clips, *(dataset.clips[labelled[original]] for original in copy_of)]
         scaled = within_groups(scaled, raw.present, [clip.group for clip in clips], len(dataset.clips))
-    return Embeddings(scaled, raw.present), standardiser
+    return Embeddings(scaled, raw.present), standardiser, fitted.constant
 
 
 def clip_axis(x: np.ndarray | jax.Array) -> int:

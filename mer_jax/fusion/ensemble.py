@@ -1,7 +1,7 @@
 """Trained networks applied to any number of clips, and the ensemble of a finished run on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +104,7 @@ class Shape:
     seeds: int = 1  # networks of a fold
     temperatures: Sequence[float] = ()  # for 1, 2, ... present modalities; none: 1
     in_groups: bool = False  # whether features were standardised within groups, too
+    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # of each modality's features, see `Features`
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Shape":

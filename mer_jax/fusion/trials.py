@@ -56,7 +56,7 @@ class FusionSettings:
 class AblationSettings:
     """What is trained beside a run, to compare with: `config.ablations`."""
 
-    modality_dropouts: tuple[float, ...] = setting((0.0, 0.15, 0.3, 0.5))
+    modality_dropouts: tuple[float, ...] = setting((0.0, 0.15, 0.3, 0.5), least=0, most=1)
     without_video: bool = setting(True)
     single_modalities: bool = setting(True)
     without_ranking: bool = setting(True)  # text alone once more, from the bare transcripts

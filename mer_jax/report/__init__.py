@@ -1,7 +1,8 @@
 """A run's results: the html report, the last lines at the terminal, the csv files to submit."""
 
+from mer_jax.report.cautions import cautions
 from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
 from mer_jax.report.submission import write_predictions, write_probabilities
 
-__all__ = ["headline", "write_predictions", "write_probabilities", "write_report"]
+__all__ = ["cautions", "headline", "write_predictions", "write_probabilities", "write_report"]

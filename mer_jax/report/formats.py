@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mer_jax.report.schema import Metrics
+from mer_jax.runtime.terminal import harmless
 
 MISSING = "–"
 
@@ -85,4 +86,4 @@ def headline(metrics: Metrics, report: str | Path) -> str:
         lines.append(("self-training", gain))
     lines.append(("report", str(report)))
     width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}   {value}" for name, value in lines)
+    return "\n".join(harmless(f"{name:<{width}}   {value}") for name, value in lines)

@@ -1,7 +1,6 @@
 """What every command shares: flags, and errors that end in one line instead of a traceback."""
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.signals import Terminated, raise_on_sigterm
+from mer_jax.runtime.terminal import print_harmlessly
 
 
 def run(main: Callable[[], None]) -> None:
@@ -22,9 +22,7 @@ def run(main: Callable[[], None]) -> None:
     Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
     """
     raise_on_sigterm()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need be no text
+    print_harmlessly()
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell a dozen lines about every step
@@ -76,11 +74,10 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one line: the innermost message, without the quotes that KeyError adds."""
+    """What an error says: the innermost message, without the quotes that KeyError adds."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    return ", ".join(line.strip() for line in text.splitlines() if line.strip())
+    return str(error.args[0]) if isinstance(error, KeyError) else str(error)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # also told from the text of a library's error
@@ -109,6 +106,6 @@ def system_error(error: BaseException | None) -> str:
 
 
 def fail(message: object, exit_code: int) -> NoReturn:
-    """Prints the one line and leaves."""
-    print(f"error: {message}", file=sys.stderr)
+    """Prints the one line, also of a message of several, and leaves."""
+    print("error:", ", ".join(filter(None, map(str.strip, str(message).splitlines()))), file=sys.stderr)
     raise SystemExit(exit_code)

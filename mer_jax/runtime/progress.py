@@ -4,18 +4,20 @@ import sys
 
 from tqdm import tqdm
 
+from mer_jax.runtime.terminal import harmless, terminal
+
 
 def progress(stage: str, total: int, unit: str) -> tqdm:
     """A tqdm bar (a context, `.update(n)`) with rate and time left, on standard error."""
-    terminal = sys.stderr.isatty()
+    stream = terminal()
     return tqdm(
         total=total,
-        desc=f"  {stage}",
+        desc=f"  {harmless(stage)}",
         unit=unit,
         dynamic_ncols=True,
-        file=sys.stderr if terminal else PlainLines(),
-        mininterval=0.1 if terminal else 10.0,  # seconds
-        ascii=not terminal,
+        file=stream or PlainLines(),
+        mininterval=0.1 if stream else 10.0,  # seconds
+        ascii=not stream,
     )
 
 

@@ -6,7 +6,7 @@ turn a config into them (`read_settings`).
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ml_collections import ConfigDict
@@ -42,6 +42,11 @@ def setting(
         "private": private,
     }
     return dataclasses.field(default_factory=lambda: default, metadata=checks)
+
+
+def few(entries: Collection[Any], least: int = 1) -> str:
+    """What is wrong with a list of too few different entries; empty if nothing is: for `wrong`."""
+    return "" if len(set(entries)) >= least else f"expected {least} or more different entries"
 
 
 def section(settings_class: Callable[[], Any]) -> Any:
@@ -103,9 +108,12 @@ def _misfit(value: Any, hint: Any) -> str:
 
 
 def _out_of_range(value: Any, bounds: Mapping[str, Any]) -> str:
-    """Why a value of the right type is not allowed; empty if it is."""
+    """Why a value of the right type is not allowed; empty if it is. Bounds are those of a list's entries, too."""
     if not bounds:
         return ""
+    if isinstance(value, tuple):
+        of_entries = {**bounds, "wrong": lambda entry: ""}
+        return next((reason for entry in value if (reason := _out_of_range(entry, of_entries))), bounds["wrong"](value))
     if bounds["choices"] and value not in bounds["choices"]:
         return f"unknown; known: {', '.join(bounds['choices'])}"
     if isinstance(value, float) and not math.isfinite(value):

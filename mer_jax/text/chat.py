@@ -29,6 +29,7 @@ from mer_jax.text.wording import CONTENT, LENGTH, Wording, is_refusal
 
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACKOFF = 30.0  # seconds
+LONGEST_REPLY = 10  # times `timeout_s`, which is for every byte
 PATIENCE = 20  # transcripts in a row that the server fails before the rest is left for another start
 MOST_TIMES = 64  # the tokens of `max_tokens` that a model may have to think and reply
 WAITING = 4  # transcripts under way for each slot: those that wait to try again leave theirs to others
@@ -130,7 +131,8 @@ class Session:
             base_url=annotator.base_url,
             api_key=annotator.key or "none",
             timeout=self.settings.timeout_s,
-            http_client=openai.DefaultAsyncHttpxClient(transport=Bounded()),
+            # What was sent to one address goes to no other.
+            http_client=openai.DefaultAsyncHttpxClient(transport=Bounded(), follow_redirects=False),
             max_retries=0,  # the library would hold a slot while it waits, and would not ask the budget
         )
         self.slots = asyncio.Semaphore(self.settings.concurrency)
@@ -205,8 +207,8 @@ class Session:
                             raise DataError(f"annotator openai: {reason}: {advice}") from None
                         break
                     stated = retry_after(error.response.headers)
-                except openai.APIConnectionError as error:  # timeouts as well
-                    reason = self.redact(str(error))
+                except (openai.APIConnectionError, TimeoutError) as error:
+                    reason = self.redact(str(error)) or "the server's answer does not end"
                 except Stated as error:
                     reason = self.redact(str(error))
                 except Cut as cut:
@@ -295,12 +297,13 @@ class Session:
         usage.requests += 1
         self.reserved += cost(most)
         try:
-            response = await self.client.chat.completions.with_raw_response.create(
-                model=settings.model,
-                messages=wording.messages(messages),  # type: ignore[arg-type]
-                extra_headers={"Idempotency-Key": self.idempotency_key(messages, wording)},
-                **wording.fields(self.schema),
-            )
+            async with asyncio.timeout(LONGEST_REPLY * settings.timeout_s):  # the client's own starts at every byte
+                response = await self.client.chat.completions.with_raw_response.create(
+                    model=settings.model,
+                    messages=wording.messages(messages),  # type: ignore[arg-type]
+                    extra_headers={"Idempotency-Key": self.idempotency_key(messages, wording)},
+                    **wording.fields(self.schema),
+                )
             billed = most
             completion = json.loads(response.content)
             billed = stated_usage(completion.get("usage"), most)
@@ -340,7 +343,8 @@ def stated_usage(stated: Any, most: Usage) -> Usage:
 
     def tokens(kind: str, most: int) -> int:
         with suppress(LookupError, TypeError, ValueError, OverflowError):
-            return max(0, int(stated[f"{kind}_tokens"]))
+            if (count := int(stated[f"{kind}_tokens"])) >= 0:
+                return count
         return most
 
     return Usage(0, tokens("prompt", most.input_tokens), tokens("completion", most.output_tokens))

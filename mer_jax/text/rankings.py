@@ -13,7 +13,7 @@ from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.settings import section, setting
+from mer_jax.runtime.settings import few, section, setting
 from mer_jax.runtime.signals import stop_requests
 from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
@@ -22,10 +22,15 @@ from mer_jax.text.templates import PROMPTS, TEMPLATES, join
 from mer_jax.text.tokenizer import Tokenizer
 
 
-def holds_a_secret(address: str) -> str:
-    """What is wrong with a server's address that would be kept with the settings; empty if nothing is."""
-    parts = urlsplit(address)
-    secret = "@" in parts.netloc or parts.query
+def wrong_address(address: str) -> str:
+    """What is wrong with a server's address, which is kept with the settings; empty if nothing is."""
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        return str(error)
+    if address and parts.scheme not in ("http", "https"):
+        return "expected an address that begins with http:// or https://"
+    secret = "@" in parts.netloc or parts.query or parts.fragment
     return "holds a name, password or key, which would be kept: put the key into $OPENAI_API_KEY" if secret else ""
 
 
@@ -33,7 +38,7 @@ def holds_a_secret(address: str) -> str:
 class ChatSettings:
     """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
 
-    base_url: str = setting("", wrong=holds_a_secret, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
+    base_url: str = setting("", wrong=wrong_address, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
     model: str = setting("gpt-4o-mini")
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply
@@ -53,7 +58,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
-    buckets_tokens: tuple[int, ...] = setting((64, 128, 512))
+    buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 
 

@@ -184,6 +184,10 @@ def test_images_that_together_are_too_large_are_refused_before_they_are_decoded(
     for number in range(3):
         Image.new("RGB", (64, 64), "red").save(tmp_path / f"{number}.png")
     assert read_images(tmp_path).shape == (3, 64, 64, 3)
+    Image.new("L", (4000, 1)).save(tmp_path / "9.png")
+    with pytest.raises(Absent, match="4000x1 px, more than 3840 across"):
+        read_images(tmp_path)
+    (tmp_path / "9.png").unlink()
     monkeypatch.setattr("mer_jax.data.decoding.MOST_BYTES", 2 * 64 * 64 * 3)
     with pytest.raises(Absent, match="more than"):
         read_images(tmp_path)
@@ -215,7 +219,7 @@ def test_what_the_system_does_not_give_is_not_absent(tmp_path, monkeypatch):
 def test_an_image_of_absurd_size_is_refused_before_it_is_read(tmp_path):
     (tmp_path / "1.webp").write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
     os.truncate(tmp_path / "1.webp", 240 * 2**30)
-    with pytest.raises(Absent, match="245,760 MiB, where 1,024 are the most"):
+    with pytest.raises(Absent, match="245,760 MiB, where 512 are the most"):
         read_images(tmp_path)
 
 
@@ -225,3 +229,11 @@ def test_a_file_that_may_not_be_read_has_another_name(tmp_path, monkeypatch):
     before = identity(tmp_path / "a.mp4")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert identity(tmp_path / "a.mp4") == f"{before}|no access"
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX"])
+def test_what_is_no_image_of_the_usual_kinds_is_not_opened_whatever_its_name(tmp_path, kind):
+    """Pillow would have Ghostscript run the program that an EPS file is."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.jpg", kind)
+    with pytest.raises(Absent, match="cannot identify image file"):
+        read_images(tmp_path)

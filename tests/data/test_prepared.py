@@ -113,3 +113,11 @@ def test_a_label_that_the_set_has_not_is_refused(tmp_path):
     (tmp_path / "clips.csv").write_text(TABLE.replace("a,train,x", "a,train,z"))
     with pytest.raises(DataError, match=r"its clips\.csv has a clip 'a', 'z', in"):
         read_prepared(tmp_path)
+
+
+def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
+    picture = jpeg(np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr("mer_jax.data.decoding.LARGEST_SIDE", 7)
+    for files, reason in (([picture], "8x8 px, more than 7 across"), ([b"no picture"], "cannot identify")):
+        with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
+            prepared.from_jpeg(files)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_jax.data import tables
 from mer_jax.data.tables import BLANK, LONGEST_NAME, named_rows, read_mapping, read_names, read_table
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import csv_text
@@ -204,4 +205,21 @@ def test_a_table_of_absurd_size_is_refused_before_it_is_read(tmp_path):
     path.write_text("name\na\n")
     os.truncate(path, 240 * 2**30)
     with pytest.raises(DataError, match=r"t\.csv: cannot be read: 245,760 MiB, where 128 are the most$"):
+        read_table(path, ("name",))
+
+
+def test_tables_of_absurdly_many_rows_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    path.write_text("name\na\nb\n")
+    monkeypatch.setattr(tables, "MOST_ROWS", 3)
+    assert len(read_table(path, ("name",))) == 2
+    monkeypatch.setattr(tables, "MOST_ROWS", 2)
+    with pytest.raises(DataError, match=r"t\.csv: more than 2 rows"):
+        read_table(path, ("name",))
+
+
+def test_of_many_columns_some_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(f"c{i}" for i in range(10_000)))
+    with pytest.raises(DataError, match=r"no column 'name'; it has c0, .*, c19, \.\.\.$"):
         read_table(path, ("name",))

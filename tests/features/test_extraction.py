@@ -24,7 +24,8 @@ from mer_jax.runtime.errors import DataError
 class NumbersReader:
     """A clip named n is n rows of random numbers, in chunks of at most 8; clip 13 has none."""
 
-    decodes = False
+    def decodes(self, clip):
+        return False
 
     def identity(self, clip):
         return clip.name
@@ -47,7 +48,9 @@ class DecodingReader(NumbersReader):
     """The same numbers as if media had to be decoded; leaves the number of the process that read them."""
 
     folder: str
-    decodes = True
+
+    def decodes(self, clip):
+        return True
 
     def read(self, clip):
         (Path(self.folder) / f"{os.getpid()}.pid").touch()

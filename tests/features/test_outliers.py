@@ -37,6 +37,19 @@ def test_rows_on_disk_stay_there(tmp_path):
 
 def test_what_is_of_the_others_size_stays():
     features = Features(embeddings((9, 3)) * np.geomspace(1, 1e3, 9, dtype=np.float32)[:, None], np.ones(9, bool), {})
-    assert without_outliers(features, "speech") is features
+    same = without_outliers(features, "speech")
+    assert same.embeddings is features.embeddings and same.present.all() and not same.reasons
+    assert same.usual_size == np.median(np.abs(features.embeddings).max(axis=1))
     nothing = Features(np.zeros((3, 0), np.float32), np.zeros(3, bool), {})
-    assert without_outliers(nothing, "speech") is nothing
+    assert without_outliers(nothing, "speech") == nothing
+
+
+def test_values_that_float32_cannot_square_are_no_embeddings_though_all_are_alike():
+    cleaned = without_outliers(Features(embeddings((9, 3)) * np.float32(1e30), np.ones(9, bool), {}), "speech")
+    assert not cleaned.present.any() and cleaned.reasons[0].endswith("is no embedding's")
+
+
+@pytest.mark.parametrize(("usual", "present"), [(0.0, True), (1e-3, True), (1e-5, False)])
+def test_one_clip_is_compared_with_those_that_were_learned_from(usual, present):
+    features = Features(np.array([[0.5, -1.0]], np.float32), np.ones(1, bool), {})
+    assert without_outliers(features, "speech", usual).present == [present]

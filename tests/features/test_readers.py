@@ -1,7 +1,6 @@
 """What each reader makes of a clip's files."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -121,7 +120,8 @@ def test_frames_are_padded_to_few_sizes():
 class NameReader:
     """A clip is one chunk, its name; one named "broken" cannot be read, one named "lost" is no longer there."""
 
-    decodes: ClassVar[bool] = False
+    def decodes(self, clip):
+        return False
 
     def read(self, clip):
         if clip.name == "broken":
@@ -150,3 +150,10 @@ def test_the_sound_of_another_track_is_another(tmp_path):
     np.testing.assert_array_equal(reader.read(french), tone(0.5, 880.0))
     assert reader.identity(best) == identity(best.media) != reader.identity(french)
     assert VideoReader(224, 8).identity(best) == VideoReader(224, 8).identity(french)
+
+
+@pytest.mark.parametrize("name", ["crops", "crops.npy"])
+def test_images_are_decoded_where_a_process_can_be_lost(tmp_path, name):
+    (tmp_path / "crops").mkdir()
+    np.save(tmp_path / "crops.npy", np.zeros((1, 8, 8, 3), np.uint8))
+    assert FaceReader(8, 8).decodes(Clip("a", "train", faces=tmp_path / name)) == (name == "crops")

@@ -65,6 +65,14 @@ def test_raw_features_stay_as_they_are():
     np.testing.assert_array_equal(raw.test.features["speech"], features()["speech"].embeddings[LABELLED + 4 : -4])
 
 
+@pytest.mark.parametrize("standardise", ["none", "all"])
+def test_features_that_never_change_are_known_however_they_are_standardised(standardise):
+    rows = features()["speech"]
+    rows.embeddings[: LABELLED + 4, :3] = 2
+    own, _ = fusion_data(DATASET, {"speech": rows}, FOLDS, COPY_OF, standardise)
+    assert own.constant == {"speech": 0.5}
+
+
 def test_within_groups_copies_follow_their_originals_and_have_no_say():
     """Two speakers; of the unlabelled and the test clips some have none."""
     speaker = [["ann", "bob", None][i % 3 if i >= LABELLED else i % 2] for i in range(len(CLIPS))]

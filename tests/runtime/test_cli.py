@@ -1,6 +1,7 @@
 """Errors of the command line: one line, and the exit code that says whose they are."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -91,3 +92,16 @@ def test_errors_of_ours_stay_tracebacks():
         [sys.executable, "-c", RAISES.format(code="ENOSPC", then=then)], capture_output=True, text=True
     )
     assert done.returncode == 1 and "Traceback" in done.stderr and "ValueError: a bug" in done.stderr
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\bb\u202etxt.exe\udcff"
+SHOWN = r"a\u001b]0;owned\u0007\u009b2J\u0008b\u202etxt.exe\udcff"
+
+
+def test_nothing_that_is_printed_steers_the_terminal():
+    then = f"print(json.dumps({HOSTILE!r}, ensure_ascii=False)); raise DataError({HOSTILE!r} + '\\nnext')"
+    program = "import json; from mer_jax.runtime import cli; from mer_jax.runtime.errors import DataError\n"
+    program += f"def main(): {then}\ncli.run(main)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
+    assert (done.returncode, json.loads(done.stdout)) == (1, HOSTILE)
+    assert done.stderr == f"error: {SHOWN}, next\n"

@@ -81,6 +81,7 @@ def test_a_class_is_chosen_by_the_fields_beside_it():
         ({"flag": 1}, "flag=1: expected bool"),
         ({"rate": "fast"}, "rate='fast': expected float"),
         ({"sizes": 2.0}, "sizes=2.0: expected a list of float"),
+        ({"sizes": [2.0, float("inf")]}, "sizes=\\[2.0, inf\\]: expected a finite number"),
         ({"sizes": ["2"]}, "sizes=\\['2'\\]: expected a list of float"),
         ({"kind": "b", "named": {"name": "xyz"}}, "named.name='xyz': has no vowel"),
     ],

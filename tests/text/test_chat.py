@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -208,7 +210,7 @@ def test_cost_is_per_million_tokens(serve):
         ({"total_tokens": 5}, (100, 200)),
         (None, (100, 200)),
         ([7], (100, 200)),
-        ({"prompt_tokens": float("inf"), "completion_tokens": -1}, (100, 0)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": -1}, (100, 200)),
     ],
 )
 def test_what_a_server_does_not_bill_is_counted_at_its_most(stated, billed):
@@ -439,3 +441,58 @@ def test_a_key_is_what_stands_between_the_blanks(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-钥匙")
     with pytest.raises(UsageError, match="OPENAI_API_KEY holds characters"):
         ChatAnnotator(ChatSettings())
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """Sends a blank now and then, for ever."""
+
+    def do_POST(self):
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(0.02)
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    """Sends whoever asks to another address, and notes who comes there."""
+
+    visits = 0
+
+    def do_POST(self):
+        type(self).visits += self.path == "/elsewhere"
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(307)
+        self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")
+        self.end_headers()
+
+
+@pytest.fixture
+def odd_server(monkeypatch):
+    """A handler's class -> an annotator that asks a server of its kind."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    servers = []
+
+    def start(handler):
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.02}).start()
+        url = f"http://127.0.0.1:{servers[-1].server_port}/v1"
+        return ChatAnnotator(ChatSettings(base_url=url, timeout_s=0.5, attempts=1))
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_reply_that_does_not_end_is_given_up(odd_server, tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_jax.text.chat.LONGEST_REPLY", 2)
+    rankings = rank_all(texts(1), LABELS, odd_server(Dripping), tmp_path)
+    assert rankings.failures == {texts(1)[0]: "the server's answer does not end"}
+
+
+def test_what_is_sent_to_one_address_goes_to_no_other(odd_server, tmp_path):
+    with pytest.raises(DataError, match="HTTP 307"):
+        rank_all(texts(1), LABELS, odd_server(Redirecting), tmp_path)
+    assert not Redirecting.visits

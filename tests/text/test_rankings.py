@@ -94,9 +94,18 @@ def test_added_tokens_by_hand():
     assert added_tokens({}, Letters(), "en-1") == {"transcript": 0.0, "added": 0.0, "most": 0}
 
 
-@pytest.mark.parametrize("address", ["https://me:s3cret@host/v1", "https://host/v1?key=s3cret", "https://s3cret@host"])
+@pytest.mark.parametrize(
+    "address", ["https://me:s3cret@host/v1", "https://host/v1?key=s3cret", "https://s3cret@host", "http://h#s3cret"]
+)
 def test_an_address_with_a_key_in_it_is_refused_and_not_shown(address):
     with pytest.raises(UsageError, match="base_url: holds a name, password or key") as error:
         read_settings(ChatSettings, {"base_url": address})
     assert "s3cret" not in str(error.value)
     assert read_settings(ChatSettings, {"base_url": "http://localhost:8000/v1"}).base_url
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "localhost:8000/v1", "ftp://host", "http://[::1"])
+def test_only_an_address_of_the_web_is_one(address):
+    with pytest.raises(UsageError, match=r"^base_url: ") as error:
+        read_settings(ChatSettings, {"base_url": address})
+    assert address not in str(error.value)
