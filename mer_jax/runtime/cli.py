@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -124,10 +125,8 @@ def system_error(error: BaseException) -> str:
 
 
 def fail(message: object, exit_code: int) -> NoReturn:
-    """Prints the one line and leaves."""
-    print(f"error: {message}", file=sys.stderr)
-    try:
+    """Prints the one line and leaves, without a wait for threads or other hosts, or Python's word on a broken pipe."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    with suppress(OSError):
         sys.stdout.flush()
-    except OSError:  # which Python would tell of at its end once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(exit_code)
+    os._exit(exit_code)
