@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax._src.distributed import global_state  # as Orbax does: nothing public gives the hosts' store of keys
@@ -43,7 +43,7 @@ def join_hosts() -> None:
 def say_lost_hosts() -> None:
     """Turns the abort with which JAX's native code answers a lost host, and nothing else can, into line and code."""
     with signals_blocked():
-        command = [sys.executable, Path(__file__).with_name("host_errors.py")]
+        command = [sys.executable, str(Path(__file__).with_name("host_errors.py"))]
         lines = subprocess.Popen(command, stdin=subprocess.PIPE).stdin
     assert lines
     os.dup2(lines.fileno(), sys.stderr.fileno())
@@ -64,7 +64,8 @@ def meet(what: str) -> None:
     """
     if jax.process_count() == 1:
         return
-    client, here = global_state.client, f"meet/{next(MEETINGS)} {what}/"
+    client: Any = global_state.client
+    here = f"meet/{next(MEETINGS)} {what}/"
     try:
         client.key_value_set(f"{here}{jax.process_index()}", "")
         while len(client.key_value_dir_get(here)) < jax.process_count():
