@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ class Parts:
     def __init__(self, file: FileIO, path: Path, made_of: str):
         self.file, self.path, self.made_of = file, path, made_of
         self.list = path.with_name(f".{path.name}.parts.json")
+        for leftover in path.parent.glob(f".{glob.escape(self.list.name)}.*.tmp"):  # of a killed process
+            leftover.unlink()
         self.whole: list[tuple[int, str]] = []  # bytes and checksum of each
         size, end = file.seek(0, os.SEEK_END), 0
         file.seek(0)

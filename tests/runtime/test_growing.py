@@ -44,7 +44,9 @@ def test_what_was_written_and_not_listed_is_dropped(tmp_path):
     write(path, PARTS[:2])
     with open(path, "a", encoding="utf-8") as file:
         file.write("tw")
-    assert write(path) == 2 and path.read_text("utf-8") == WHOLE
+    half = path.with_name("..lines.jsonl.parts.json.0123abcd.tmp")
+    half.touch()
+    assert write(path) == 2 and path.read_text("utf-8") == WHOLE and not half.exists()
 
 
 def test_what_has_changed_is_named_and_made_again(tmp_path, capsys):
