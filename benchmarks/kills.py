@@ -1,23 +1,28 @@
 """Commands that are interrupted at random moments, and started again until they end.
 
-    python -m benchmarks.kills [--interruptions=50] [--seed=0] [--commands=train,extract,tune,sweep,prepare]
+    python -m benchmarks.kills [--interruptions=50] [--seed=0] [--commands=train,extract,tune,sweep,prepare,...]
 
 Peer: the same command undisturbed. Equal work: the same tiny sample and settings; what both leave must be equal byte by
-byte, but for clocks. Killed (SIGKILL), terminated (SIGTERM), Ctrl-C, and files that may not grow beyond a random limit,
-as on a full disk. Each has to end in at most one line, and leave no process behind.
+byte, but for clocks. Killed (SIGKILL), terminated and Ctrl-C (SIGTERM and SIGINT, to all processes of the command),
+a full disk (a small tmpfs, where one may be mounted), and files that may not grow beyond a random limit. Each has to
+end in at most one line, and leave no process behind; in the end nothing half-written is there, nothing in the folder of
+temporary files, and no finished shard, clip's faces or round has been made twice. `beam` needs Apache Beam.
 """
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +33,10 @@ from benchmarks.starting import shards
 from benchmarks.timing import show
 from mer_jax.runtime.kept import digest_of, digests_in
 
+ALL = ["train", "extract", "tune", "sweep", "prepare", "beam", "annotate", "predict"]
 INTERRUPTIONS = flags.DEFINE_integer("interruptions", 50, "Over all commands.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments and kinds.")
-COMMANDS = flags.DEFINE_list("commands", ["train", "extract", "tune", "sweep", "prepare"], "Those to interrupt.")
+COMMANDS = flags.DEFINE_list("commands", ALL, "Those to interrupt.")
 
 CONFIG = [
     "--config=configs/semi.py",
@@ -45,9 +51,17 @@ CONFIG = [
     "--config.extraction.shard_clips=16",
 ]
 VOLATILE = {"timing.json", "inventory.json", "config.json", ".lock", "index.html"}  # clocks, and digests of them
-KINDS = {"killed": signal.SIGKILL, "terminated": signal.SIGTERM, "Ctrl-C": signal.SIGINT, "disk full": None}
-CODES = {"killed": -9, "terminated": 143, "Ctrl-C": 130, "disk full": 1}
-MOST_LINES = {"killed": 0, "terminated": 1, "Ctrl-C": 1, "disk full": 1}
+KINDS = {
+    "killed": signal.SIGKILL,
+    "terminated": signal.SIGTERM,
+    "Ctrl-C": signal.SIGINT,
+    "disk full": None,
+    "file limit": None,
+}
+CODES = {"killed": -9, "terminated": 143, "Ctrl-C": 130, "disk full": 1, "file limit": 1}
+HALF_WRITTEN = re.compile(r"\..+\.tmp|.*orbax-checkpoint-tmp.*|incomplete\..*|\.parts|\.sample.*")
+FINISHED = ("features/**/*.safetensors", "faces/**/*.npy", "**/round-*.json", "**/*.array_record")
+DISK = 2**30  # bytes of the tmpfs
 
 
 class Ending(NamedTuple):
@@ -58,15 +72,32 @@ class Ending(NamedTuple):
     seconds: float
 
 
-def arguments(command: str, folder: Path, finished: Path) -> list[str]:
-    """The command line that works in a folder. finished: a run that a sweep goes out from."""
+class Place(NamedTuple):
+    """Where a command works, and what it works with."""
+
+    folder: Path
+    finished: Path  # a run that a sweep goes out from, and that predicts
+    server: str  # address of a chat server
+
+
+def arguments(command: str, place: Place) -> list[str]:
+    """The command line that works in a folder."""
+    folder, finished, server = place
     match command:
         case "sweep":
             if not folder.exists():
                 shutil.copytree(finished, folder)
             return ["mer_jax.sweep", "--config=configs/table2.py", "--config.seeds=1", f"--workdir={folder}"]
-        case "prepare":
-            return ["mer_jax.prepare", *CONFIG, f"--output={folder}", "--config.prepare.shard_clips=8"]
+        case "prepare" | "beam":
+            flags = ["--beam=DirectRunner"] if command == "beam" else []
+            return ["mer_jax.prepare", *CONFIG, f"--output={folder}", "--config.prepare.shard_clips=8", *flags]
+        case "annotate":
+            ranking = ["--config.ranking.annotator=openai", f"--config.ranking.openai.base_url={server}"]
+            ranking += [f"--config.ranking.cache={folder}/answers", "--config.ranking.openai.concurrency=4"]
+            return ["mer_jax.annotate", *CONFIG, *ranking, f"--workdir={folder}"]
+        case "predict":
+            media = min(finished.parent.glob("cache/**/video*"))
+            return ["mer_jax.predict", f"--workdir={finished}", f"--input={media}", f"--output={folder}/lines.jsonl"]
     return [f"mer_jax.{command}", *CONFIG, f"--workdir={folder}"]
 
 
@@ -79,7 +110,7 @@ def start(
     """
 
     def limit() -> None:
-        if kind == "disk full":
+        if kind == "file limit":
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells take from what runs in the background
 
@@ -91,12 +122,16 @@ def start(
         text=True,
         errors="replace",
         preexec_fn=limit,
+        start_new_session=True,
     )
     number = KINDS.get(kind)
     try:
         _, errors = process.communicate(timeout=moment if number else None)
     except subprocess.TimeoutExpired:
-        process.send_signal(number or signal.SIGKILL)
+        if number == signal.SIGKILL:
+            process.kill()  # its workers have to notice
+        else:
+            os.killpg(process.pid, number or signal.SIGKILL)
         _, errors = process.communicate()
     if log:
         log.write_text(errors, "utf-8")
@@ -105,23 +140,25 @@ def start(
     return Ending(process.returncode, lines[first:], time.perf_counter() - began)
 
 
-def left_behind() -> int:
-    """Processes of ours whose parent is gone."""
-    count = 0
+def left_behind() -> list[str]:
+    """Command lines of processes of ours whose parent is gone."""
+    commands = []
     for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with suppress(OSError, IndexError, ValueError):
             parent = int(status.read_text().rpartition(")")[2].split()[1])
-            count += parent == 1 and b"mer_jax" in (status.parent / "cmdline").read_bytes()
-        except (OSError, IndexError, ValueError):
-            continue
-    return count
+            line = (status.parent / "cmdline").read_bytes()
+            # A session of its own is not another user's of the same machine.
+            if parent == 1 and b"mer_jax" in line and str(Path.cwd()) == os.readlink(status.parent / "cwd"):
+                commands.append(line.decode(errors="replace"))
+    return commands
 
 
 def results(folder: Path) -> dict[str, str]:
     """What a command left: a digest of each file but clocks and Orbax' own, whose arrays the predictions tell of."""
     paths = [path for path in folder.rglob("*") if path.name not in VOLATILE]
     paths = [path for path in paths if "checkpoints" not in path.parts or path.suffix in (".json", ".safetensors")]
-    paths = [path for path in paths if not {"ensemble", "prompts", "tuning"} & {*path.relative_to(folder).parts[:-1]}]
+    apart = {"ensemble", "prompts", "tuning", "answers"}  # answers come in any order
+    paths = [path for path in paths if not apart & {*path.relative_to(folder).parts[:-1]}]
     digests = digests_in(folder, paths)
     for name, content in shards(folder).items():  # keys name times of files that each folder writes anew
         digests[f"features/{name}"] = digest_of(*content)
@@ -133,52 +170,110 @@ def results(folder: Path) -> dict[str, str]:
     return digests
 
 
+def times(folder: Path) -> set[int]:
+    """When each of the files that are finished once they are there was written."""
+    return {path.stat().st_mtime_ns for pattern in FINISHED for path in folder.glob(pattern)}
+
+
+def litter(*folders: Path) -> list[str]:
+    """What is half-written in folders."""
+    return sorted(str(path) for folder in folders for path in folder.rglob("*") if HALF_WRITTEN.fullmatch(path.name))
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Mounts a tmpfs; gives whether it could be."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "mer_jax", str(folder)]
+    mounted = shutil.which("mount") is not None and not subprocess.run(command, capture_output=True).returncode
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def filled(disk: Path, room: int) -> Iterator[None]:
+    """Leaves `room` bytes on a disk."""
+    ballast = disk / "ballast"
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, shutil.disk_usage(disk).free - room))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
 def interrupt(
-    command: str, count: int, scratch: Path, finished: Path, rng: np.random.Generator
+    command: str, kinds: Sequence[str], places: tuple[Place, Place], rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Interrupts a command `count` times in a folder, then lets it end: a row for each, and the files that differ."""
-    whole, folder = scratch / command / "whole", scratch / command / "interrupted"
-    undisturbed = start(arguments(command, whole, finished))
+    """Interrupts a command, once in each way, then lets it end: a row for each, and what is wrong in the end.
+
+    places: where it runs undisturbed, and where it is interrupted: on a disk of its own for the kind "disk full".
+    """
+    temporary = Path(tempfile.gettempdir())
+    undisturbed = start(arguments(command, places[0]))
     assert undisturbed.code == 0, undisturbed.errors
-    rows = []
-    for _ in range(count):
-        kind = str(rng.choice(list(KINDS)))
-        moment, most_bytes = float(rng.uniform(0.0, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 19))
-        ending = start(arguments(command, folder, finished), kind, moment, most_bytes)
+    rows, folder = [], places[1].folder
+    folder.parent.mkdir(exist_ok=True)
+    written = set[int]()
+    for kind in kinds:
+        moment, room = float(rng.uniform(0.0, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 21))
+        line = arguments(command, places[1])
+        if kind == "disk full":
+            with filled(folder.parent, room):
+                ending = start(line)
+        else:
+            ending = start(line, kind, moment, room >> 2)
         done = ending.code == 0  # before its moment had come
-        good = done or (ending.code == CODES[kind] and len(ending.errors) <= MOST_LINES[kind])
-        rows.append(
-            {
-                "command": command,
-                "kind": kind,
-                "seconds": round(ending.seconds, 1),
-                "code": ending.code,
-                "as it should": good and not left_behind(),
-                "said": (ending.errors or [""])[-1][:100],
-            }
-        )
+        good = done or (ending.code == CODES[kind] and len(ending.errors) == (kind != "killed"))
+        time.sleep(1.0)  # for workers to notice
+        good &= not left_behind() and (kind == "killed" or not any(temporary.iterdir()))
+        row = {"command": command, "kind": kind, "seconds": round(ending.seconds, 1), "code": ending.code}
+        rows.append(row | {"as it should": good, "said": " / ".join(ending.errors)[:300]})
+        written |= times(folder)
         if done:
             shutil.rmtree(folder)
-    last = start(arguments(command, folder, finished))
+            written.clear()
+    last = start(arguments(command, places[1]))
     assert last.code == 0, last.errors
-    expected, actual = results(whole), results(folder)
-    return rows, sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
+    expected, actual = results(places[0].folder), results(folder)
+    wrong = [f"differs: {name}" for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)]
+    if again := len(written - times(folder)):
+        wrong.append(f"{again} finished files made again")
+    wrong += [f"left: {name}" for name in litter(folder, temporary.parent / "cache")]
+    return rows, wrong + [f"left: {path}" for path in temporary.iterdir()]
 
 
 def main(_: list[str]) -> None:
     """The benchmark."""
+    from tests.text.chat_server import ChatServer
+
     rng = np.random.default_rng(SEED.value)
-    rows, differing = [], {}
-    with tempfile.TemporaryDirectory() as name:
+    rows: list[dict[str, Any]] = []
+    wrong: dict[str, list[str]] = {}
+    server = ChatServer(latency=0.2)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "disk") as mounted:
         scratch = Path(name)
-        os.environ.setdefault("MER_JAX_CACHE", str(scratch / "cache"))
+        (scratch / "temporary").mkdir()
+        os.environ |= {"MER_JAX_CACHE": str(scratch / "cache"), "TMPDIR": str(scratch / "temporary")}
+        os.environ["OPENAI_API_KEY"] = "none"
+        tempfile.tempdir = os.environ["TMPDIR"]
         finished = scratch / "finished"
-        assert start(arguments("train", finished, finished)).code == 0
+        first = start(arguments("train", Place(finished, finished, server.url)))
+        assert first.code == 0, first.errors
+        kinds = [kind for kind in KINDS if mounted or kind != "disk full"]
         shares = Counter(COMMANDS.value[i % len(COMMANDS.value)] for i in range(INTERRUPTIONS.value))
-        for command, count in shares.items():
-            own_rows, differing[command] = interrupt(command, count, scratch, finished, rng)
+        for turn, (command, count) in enumerate(shares.items()):
+            places = [Place(scratch / where / command, finished, server.url) for where in ("whole", "disk")]
+            own_kinds = [kinds[(turn + i) % len(kinds)] for i in range(count)]
+            own_rows, wrong[command] = interrupt(command, own_kinds, (places[0], places[1]), rng)
             rows += own_rows
-    show(rows, interruptions=len(rows), as_they_should=sum(row["as it should"] for row in rows), differing=differing)
+            print(command, wrong[command], *own_rows, sep="\n  ", file=sys.stderr, flush=True)
+    good = sum(row["as it should"] for row in rows)
+    show(rows, interruptions=len(rows), as_they_should=good, wrong_in_the_end=wrong)
 
 
 if __name__ == "__main__":

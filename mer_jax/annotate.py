@@ -17,6 +17,7 @@ from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.dataset import open_dataset
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, rank_transcripts, write_rankings
@@ -30,6 +31,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     settings = read_settings(Settings, config)
     if not settings.reads_rankings:
         raise UsageError("nothing would read rankings: this config encodes no text (see modalities and text_feature)")
+    if not DRY_RUN.value:
+        hold(workdir)
     dataset = open_dataset(settings.variant, settings.data)
     rankings = rank_transcripts(dataset.clips, dataset.labels, settings.ranking, DRY_RUN.value)
     if DRY_RUN.value:

@@ -1,14 +1,17 @@
 """Media -> emotions: a finished run's ensemble on files that nobody labelled, one JSON line per file.
 
     python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--input=table.csv] [--text="..."]
+        [--output=FILE]
 
 Probabilities are calibrated (mer_jax/fusion/calibration.py). Where the run standardised within groups, a table says
-which group (speaker, dialogue) a file belongs to: what the group's other files in the input are like counts.
+which group (speaker, dialogue) a file belongs to: what the group's other files in the input are like counts. Into
+--output the lines come a shard at a time, and the same command goes on where one was interrupted.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from absl import flags
 
 from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located, no_media
 from mer_jax.data.clips import Clip, Dataset
+from mer_jax.data.decoding import identity
 from mer_jax.data.labels import UNSAID, is_missing
 from mer_jax.data.streams import check_media
 from mer_jax.data.tables import read_table
@@ -27,9 +31,12 @@ from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import printable
+from mer_jax.runtime.growing import growing
 from mer_jax.runtime.inventory import require_results
+from mer_jax.runtime.kept import digest_of, digests_in
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.scratch import scratch_folder
+from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -41,6 +48,7 @@ INPUT = flags.DEFINE_multi_string(
     required=True,
 )
 TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
+OUTPUT = flags.DEFINE_string("output", None, "File for the lines, in place of standard output; goes on after a kill.")
 
 
 class File(NamedTuple):
@@ -62,17 +70,41 @@ def main() -> None:
     files = list(media(INPUT.value))
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
-    readable, limit = [], settings.extraction.time_limit
+    readable, unreadable = [], list[dict[str, Any]]()
+    limit = settings.extraction.time_limit
     reasons = map_in_workers(check_media, [file.path for file in files], lambda _: limit)
     for file, reason in zip(files, reasons, strict=True):
         if reason is None:
             readable.append(file._replace(text=TEXT.value or file.text))
         else:
-            print(json.dumps({"file": printable(file.path), "error": str(reason)}, ensure_ascii=False))
-    for line in predict(workdir, settings, ensemble, readable) if readable else ():
-        print(json.dumps(line, ensure_ascii=False))
+            unreadable.append({"file": printable(file.path), "error": str(reason)})
+    parts = [lambda: unreadable, *parts_of(workdir, settings, ensemble, readable)]
+    if OUTPUT.value:
+        made_of = digest_of(as_dict(settings), digests_in(workdir / "checkpoints"), described(files))
+        with growing(Path(OUTPUT.value), made_of) as output:
+            for part in parts[len(output.whole) :]:
+                output.append("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in part()))
+    else:
+        for part in parts:
+            for line in part():
+                print(json.dumps(line, ensure_ascii=False))
     if len(readable) < len(files):
         raise DataError(f"{len(files) - len(readable)} of {len(files)} files cannot be decoded")
+
+
+def described(files: Sequence[File]) -> list[Any]:
+    """All that is known of files, and what their content is named by."""
+    return [(printable(file.path), identity(file.path), file.text, file.group) for file in files]
+
+
+def parts_of(
+    workdir: Path, settings: Settings, ensemble: TrainedEnsemble, files: Sequence[File]
+) -> Iterator[Callable[[], Iterator[dict[str, Any]]]]:
+    """`predict` for one shard of files after the other; for all at once where a file's group counts."""
+    grouped = ensemble.shape.in_groups and any(file.group for file in files)
+    size = len(files) if grouped else settings.extraction.shard_clips
+    for start in range(0, len(files), size or 1):
+        yield partial(predict, workdir, settings, ensemble, files[start : start + size])
 
 
 def media(inputs: Sequence[str]) -> Iterator[File]:

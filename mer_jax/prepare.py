@@ -26,6 +26,7 @@ from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.terminal import harmless
@@ -74,6 +75,7 @@ def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str
     """Clips -> TFDS; prints the folder to train from."""
     from mer_jax.data.builder import Mer  # brings tensorflow_datasets
 
+    hold(output, "--output")
     print("\n".join(map(harmless, check.overview(dataset))), file=sys.stderr)
     name = re.sub(r"\W+", "_", dataset.name).strip("_") or "clips"
     root = settings.data.root if isinstance(settings.data, RootData) else "."

@@ -74,14 +74,13 @@ def reserved():
         yield reserved
 
 
-def test_two_processes_share_the_work(tmp_path, reserved):
-    config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
+def start_two_hosts(reserved, *arguments):
     reserved.bind(("", 0))
     cluster = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     cluster["JAX_COORDINATOR_PORT"] = str(reserved.getsockname()[1])
-    hosts = [
+    return [
         subprocess.Popen(
-            [*COMMAND, config, f"--workdir={workdir}", "--distributed"],
+            [*COMMAND, *arguments, "--distributed"],
             env=os.environ | cluster | {"SLURM_PROCID": host, "SLURM_LOCALID": host},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,6 +88,11 @@ def test_two_processes_share_the_work(tmp_path, reserved):
         )
         for host in ("0", "1")
     ]
+
+
+def test_two_processes_share_the_work(tmp_path, reserved):
+    config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
+    hosts = start_two_hosts(reserved, config, f"--workdir={workdir}")
     ends = [host.communicate() for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], ends
     assert all(output.endswith("text: 2 of 3 clips have it, 256 numbers each\n") for output, _ in ends)
@@ -96,6 +100,20 @@ def test_two_processes_share_the_work(tmp_path, reserved):
     store = FeatureStore(folder)
     assert [path.name for path in store.shards] == ["000-000000.safetensors", "001-000000.safetensors"]
     assert sorted(store.where.values()) == [(0, -1), (0, 0), (1, 0)]  # clips a and c, clip b
+
+
+def test_when_a_host_is_killed_the_others_end_in_one_line(tmp_path, reserved):
+    config, workdir = transcripts(tmp_path / "data"), tmp_path / "run"
+    first, second = start_two_hosts(reserved, config, f"--workdir={workdir}")
+    for host in (first, second):
+        while host.stderr.readline() != "[1/3] data\n":
+            assert host.poll() is None
+    first.kill()
+    _, errors = second.communicate()
+    line = "error: another host of --distributed is gone, or never came; "
+    assert second.returncode == 6 and errors.splitlines()[-1].startswith(line), errors
+    assert errors.count("error") == 1 and "stack trace" not in errors
+    first.communicate()
 
 
 def test_usage_errors_are_one_line():

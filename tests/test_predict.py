@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -81,6 +82,22 @@ def test_probabilities_are_of_the_mean_logits_over_the_folds(workdir, monkeypatc
     assert first["used"] == (["speech", "text"] if with_text else ["speech"])
     assert second["used"] == ["speech"] and second["absent"] == {"text": "no transcript"}
     assert first["absent"] == ({} if with_text else {"text": "no transcript"})
+
+
+def test_files_are_predicted_a_shard_at_a_time_and_groups_as_a_whole(workdir, monkeypatch):
+    monkeypatch.setattr(module, "predict", lambda workdir, settings, ensemble, files: [file.path for file in files])
+    settings, ensemble = load_settings(Settings, workdir), TrainedEnsemble(workdir / "checkpoints")
+    settings = replace(settings, extraction=replace(settings.extraction, shard_clips=2))
+    files = [module.File(name, group="a") for name in "abc"]
+
+    def parts():
+        return [part() for part in module.parts_of(workdir, settings, ensemble, files)]
+
+    assert parts() == [["a", "b"], ["c"]]
+    ensemble.shape = replace(ensemble.shape, in_groups=True)
+    assert parts() == [["a", "b", "c"]]
+    files.clear()
+    assert parts() == []
 
 
 def test_an_unfinished_run_is_named_before_anything_is_opened(workdir, tmp_path):

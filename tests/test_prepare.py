@@ -60,6 +60,7 @@ def test_records_are_made_under_the_data_sets_name(tmp_path, monkeypatch, capsys
     assert made == expected and prepared is dataset
     assert rest == [RecordSettings(settings.prepare, EXTRACTION), tmp_path / "out", tmp_path, "DirectRunner"]
     assert capsys.readouterr().out == "the folder\n"
+    assert (tmp_path / "out" / ".lock").exists()  # one process at a time prepares there
 
 
 def test_a_command_that_would_do_nothing_says_what_it_can():

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import StringIO
@@ -100,7 +101,8 @@ class Mer(FileReaderBuilder):
         self.advance = advance
         self.parts = data_dir / ".parts" / name  # shards that are finished, until all are
         config = tfds.core.BuilderConfig(name=name)
-        super().__init__(data_dir=str(data_dir), config=config, file_format="array_record")
+        with temporary_files_in(self.parts):
+            super().__init__(data_dir=str(data_dir), config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
@@ -154,8 +156,9 @@ class Mer(FileReaderBuilder):
             except DataError as reason:
                 print(f"{reason}: made anew", file=sys.stderr)
                 shutil.rmtree(version)
-        with redirect_stdout(StringIO()):  # where TFDS tells of downloads that there are none of
-            self.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=beam_runner))
+        with redirect_stdout(StringIO()), temporary_files_in(self.parts):  # TFDS tells of downloads: there are none
+            config = tfds.download.DownloadConfig(beam_runner=beam_runner)
+            self.download_and_prepare(download_dir=self.parts / "downloads", download_config=config)
         if not (version / FILES).exists():
             digests = digests_in(version)
             keep(
@@ -164,7 +167,20 @@ class Mer(FileReaderBuilder):
         # What is finished by now, or was begun by TFDS in a start that was killed.
         for leftover in (self.parts, *version.parent.glob(f"incomplete.*_{version.name}")):
             shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):  # another data set's are in it
+            self.parts.parent.rmdir()
         return version
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Has libraries that never remove their temporary folders, as TFDS and Beam, make them in one that is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def run_beam(shards: Sequence[Shard], download_config: Any) -> None:

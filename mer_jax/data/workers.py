@@ -27,6 +27,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent
 from mer_jax.runtime.files import of_the_system
+from mer_jax.runtime.signals import signals_blocked
 
 MEMORY = 4 * 2**30  # bytes that a worker may allocate
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in names of environment variables
@@ -61,7 +62,7 @@ class Worker:
         environment = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", f"from mer_jax.data.workers import serve; serve({theirs.fileno()})"]
-        with theirs:
+        with theirs, signals_blocked():
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
         self.connection = Connection(ours.detach())
 
@@ -169,7 +170,6 @@ def map_in_workers(
 
 def serve(descriptor: int) -> None:
     """A worker's life: one item after the other, until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     with Connection(descriptor) as parent, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

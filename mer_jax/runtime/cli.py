@@ -3,16 +3,16 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.signals import Terminated, raise_on_sigterm
+from mer_jax.runtime.signals import leave, leave_on_signals, signal_of, unwinding
 from mer_jax.runtime.terminal import print_harmlessly
 
 
@@ -21,7 +21,7 @@ def run(main: Callable[[], None]) -> None:
 
     Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
     """
-    raise_on_sigterm()
+    leave_on_signals()
     print_harmlessly()
 
     def guarded(argv: Sequence[str]) -> None:
@@ -29,16 +29,17 @@ def run(main: Callable[[], None]) -> None:
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
-            main()
-        except (UsageError, DataError) as error:
-            fail(error, error.exit_code)
-        except Exception as error:
+            with unwinding():
+                main()
+                sys.stdout.flush()
+        except BaseException as error:
+            if stop := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
+                leave(signal_of(type(stop)))  # whatever else went wrong on the way out
+            if isinstance(error, UsageError | DataError):
+                fail(error, error.exit_code)
             if not (cause := system_error(error)):
                 raise
             fail(f"{cause}; once that is mended, the same command goes on where this one has ended", 1)
-        except KeyboardInterrupt as stop:
-            how, code = ("terminated", 128 + SIGTERM) if isinstance(stop, Terminated) else ("interrupted", 128 + SIGINT)
-            fail(f"{how}; the same command goes on where this one has ended", code)
 
     app.run(guarded, flags_parser=parse)
 
@@ -83,29 +84,50 @@ def reason(error: BaseException) -> str:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # also told from the text of a library's error
 SYSTEM = (
     *FULL,
-    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ESTALE),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.EBUSY, errno.ENODEV),
+    *(errno.EACCES, errno.EPERM, errno.EPIPE, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(
+        errno.ESTALE,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOLCK,
+        errno.EBUSY,
+        errno.ENODEV,
+    ),
     *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
 """What the system may have against a path: full, too small a quota or limit, not to be written, broken, gone."""
 
 
-def system_error(error: BaseException | None) -> str:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those behind it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def system_error(error: BaseException) -> str:
     """What the system has against a path, where that is behind an error, however deep; empty if it is not.
 
     Libraries chain such errors, and some keep no more of them than their text.
     """
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        if isinstance(error, OSError) and error.errno in SYSTEM:
-            return f"{error.filename or 'a file'}: {error.strerror}"
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    lines = (line.strip() for each in seen for line in str(each).splitlines())
+    for each in chain(error):
+        if isinstance(each, OSError) and each.errno in SYSTEM:
+            return f"{each.filename or 'a file'}: {each.strerror}"
+    lines = (line.strip() for each in chain(error) for line in str(each).splitlines())
     return next((line for line in lines if any(os.strerror(number) in line for number in FULL)), "")
 
 
 def fail(message: object, exit_code: int) -> NoReturn:
-    """Prints the one line, also of a message of several, and leaves."""
-    print("error:", ", ".join(filter(None, map(str.strip, str(message).splitlines()))), file=sys.stderr)
-    raise SystemExit(exit_code)
+    """Prints the one line, also of a message of several, and leaves.
+
+    Nothing is waited for, neither threads nor other hosts, and Python has no word on a broken pipe.
+    """
+    lines = filter(None, map(str.strip, str(message).splitlines()))
+    print("error:", ", ".join(lines), file=sys.stderr, flush=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(exit_code)

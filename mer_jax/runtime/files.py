@@ -41,6 +41,9 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of what is written through an open file the system names none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

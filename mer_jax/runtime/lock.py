@@ -19,10 +19,10 @@ LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}\.tmp|.+\.orbax-checkpoint-tmp.*")  
 FOLDERS = ("features", "faces", "self_training", "checkpoints", "report", "predictions", "sweeps")  # of a run
 
 
-def hold(workdir: Path) -> None:
+def hold(workdir: Path, flag: str = "--workdir") -> None:
     """Locks a workdir until this process ends, however it does, and removes what a killed one has left half-written.
 
-    Of several hosts that share the workdir the first one holds it.
+    flag: of the command line, that gives the folder. Of several hosts that share the workdir the first one holds it.
 
     Raises:
         UsageError: another process works in it.
@@ -41,7 +41,7 @@ def hold(workdir: Path) -> None:
             print(f"  {reason}: start one command at a time in it", file=sys.stderr)
             return
         holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
-        raise UsageError(f"{workdir} is in use by {holder}: wait for that, or choose another --workdir") from error
+        raise UsageError(f"{workdir} is in use by {holder}: wait for that, or choose another {flag}") from error
     HELD[path] = file
     os.ftruncate(file, 0)
     os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}".encode(), 0)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -120,7 +121,15 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(folder, built, tm
     path, _ = build(folder, tmp_path)
     assert shards(path) == shards(built)
     assert stamp in [file.stat().st_ino for file in path.iterdir()]
-    assert not (tmp_path / ".parts" / "tiny").exists() and not begun.exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "mer"] and not begun.exists()
+
+
+def test_temporary_folders_of_libraries_are_in_one_that_is_removed(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    build(folder, tmp_path / "tfds")
+    assert not any((tmp_path / "temporary").iterdir())
+    assert tempfile.gettempdir() == str(tmp_path / "temporary")
 
 
 def test_what_has_changed_is_made_anew(folder, tmp_path, capsys):

@@ -41,17 +41,58 @@ def test_one_line_no_traceback(tmp_path, arguments, code, message):
     assert not (tmp_path / "run" / "config.json").exists()  # the workdir is still free
 
 
+UP = "print('up', flush=True); time.sleep(60)"
+MOMENTS = {
+    "imports": "",
+    "flags": "",
+    "work": f"cli.run(lambda: exec({UP!r}))",
+    "a finaliser": f"""
+class Resource:
+    def __del__(self):
+        {UP}
+
+cli.run(lambda: Resource() and None)
+""",
+    "an error on the way": f"""
+def main():
+    try:
+        {UP}
+    except BaseException as error:
+        raise RuntimeError("a library's") from error
+
+cli.run(main)
+""",
+    "the end": f"import atexit; atexit.register(lambda: exec({UP!r})); cli.run(lambda: None)",
+}
+
+
 @pytest.mark.parametrize(
     ("sign", "code", "how"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_signals_say_that_nothing_is_lost(sign, code, how):
-    program = "import time; from mer_jax.runtime import cli; cli.run(lambda: (print('up', flush=True), time.sleep(60)))"
-    with subprocess.Popen([sys.executable, "-c", program], text=True, stdout=PIPE, stderr=PIPE) as process:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_signals_are_one_line_at_any_moment(tmp_path, moment, sign, code, how):
+    """Early ones are held in the imports by a stand-in for a library, and in the flags by the config file."""
+    command = ["-c", f"import time; from mer_jax.runtime import cli\n{MOMENTS[moment]}"]
+    if not MOMENTS[moment]:
+        (tmp_path / ("numpy.py" if moment == "imports" else "config.py")).write_text(f"import time; {UP}")
+        command = ["-m", "mer_jax.sweep", f"--config={tmp_path}/config.py"]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
+    with subprocess.Popen([sys.executable, *command], text=True, stdout=PIPE, stderr=PIPE, env=environment) as process:
         assert process.stdout.readline() == "up\n"
         process.send_signal(sign)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors == f"error: {how}; the same command goes on where this one has ended\n"
+
+
+def test_a_reader_that_has_gone_is_one_line():
+    program = "from mer_jax.runtime import cli; cli.run(lambda: print('x' * 10**6))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE) as process:
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert errors.startswith("error: a file: Broken pipe; ") and errors.count("\n") == 1
 
 
 RAISES = """

@@ -54,6 +54,13 @@ def test_a_failure_leaves_no_trace(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_the_system_has_against_an_open_file_names_it(tmp_path):
+    path = tmp_path / "metrics.json"
+    with pytest.raises(OSError) as raised, write_whole(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(path)
+
+
 def test_json_is_readable_and_comes_back(tmp_path):
     dump_json(tmp_path / "a.json", {"label": "愤怒", "waf": [0.5]})
     assert (tmp_path / "a.json").read_text("utf-8") == '{\n "label": "愤怒",\n "waf": [\n  0.5\n ]\n}'

@@ -33,6 +33,21 @@ def test_a_second_signal_takes_its_course_at_once():
     assert printed == ["True"] and code == -signal.SIGTERM
 
 
+def test_what_a_group_is_sent_does_not_reach_a_worker():
+    code, printed, _ = run(
+        "import os, subprocess, sys",
+        "from mer_jax.runtime.signals import signals_blocked",
+        "with signals_blocked():",
+        "    worker = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)",
+        "for number in (signal.SIGINT, signal.SIGTERM):",
+        "    worker.send_signal(number)",
+        "worker.communicate(b'go on')",
+        "print(worker.returncode, flush=True)",
+        "signal.raise_signal(signal.SIGTERM)",
+    )
+    assert printed == ["0"] and code == -signal.SIGTERM
+
+
 def test_without_a_signal_nothing_changes():
     code, printed, _ = run(
         "both = signal.SIGINT, signal.SIGTERM",

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
 from mer_jax.runtime.kept import Damaged, changed_in, digests_in, keep, listed_files, make_again, usable
 from mer_jax.runtime.scratch import LOCK, scratch_folder
+from mer_jax.runtime.signals import signals_blocked
 
 STAMP = "sample.json"
 FILES = "files.json"  # the checksums of all others
@@ -140,10 +140,11 @@ def run_workers(root: Path, count: int, advance: Callable[[int], object]) -> Non
     receive, send = os.pipe()
     with ExitStack() as stack:
         command = [sys.executable, "-m", __name__, str(root), str(count)]
-        workers = [
-            stack.enter_context(subprocess.Popen([*command, str(rank)], stdout=send, env=environment))
-            for rank in range(count)
-        ]
+        with signals_blocked():
+            workers = [
+                stack.enter_context(subprocess.Popen([*command, str(rank)], stdout=send, env=environment))
+                for rank in range(count)
+            ]
         os.close(send)
         done = stack.enter_context(open(receive, "rb", buffering=0))
         while block := done.read(4096):
@@ -154,7 +155,6 @@ def run_workers(root: Path, count: int, advance: Callable[[int], object]) -> Non
 
 def work(root: Path, count: int, rank: int) -> None:
     """Makes every `count`-th clip of the sample whose stamp is in `root`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     spec = SampleSpec(**json.loads((root / STAMP).read_text(encoding="utf-8"))["spec"])
     cast = draw_cast(spec)
     for plan in draw_plans(spec)[rank::count]:
