@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.media import read_frames, read_sound
@@ -134,13 +134,23 @@ def read_images(folder: Path) -> np.ndarray:
                 total += 3 * image.width * image.height
                 if total > MOST_BYTES:
                     raise ValueError(f"more than {MOST_BYTES / 2**30:.0f} GiB of them")
-                images.append(image.convert("RGB"))
+                images.append(as_shown(image))
         if not images:
             return np.zeros((0, 1, 1, 3), np.uint8)
         size, _ = Counter(image.size for image in images).most_common(1)[0]
         return with_face(np.stack([np.asarray(i if i.size == size else i.resize(size)) for i in images]))
     except Exception as error:  # Pillow's decoders raise more than OSError
         raise Absent(f"face images cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """The image in RGB, upright: cameras say in its EXIF how it lies. Of 16 bits the upper 8, where Pillow clips."""
+    if image.mode == "F":
+        raise ValueError("pixels that are fractions, expected 8 or 16 bits")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def counting_order(path: Path) -> list[tuple[str, int]]:
