@@ -58,7 +58,7 @@ def probe(path: Path, track: str = "") -> Probe:
             if frame:
                 video = f"{frame.width}x{frame.height} {stream.codec_context.name}"
                 if (degrees := oblique(frame)) > 1:
-                    notes.append(("video", f"turned by no right angle (read at the nearest, {degrees:.0f} degrees off)"))
+                    notes.append(("video", f"turned by no right angle (read at the nearest, {degrees:.0f} off)"))
             if (count := len(streams_of(container, "video"))) > 1:
                 notes.append(("video", f"{count} video streams ({track_name(stream)}, is read)"))
         seconds = container.duration / av.time_base if container.duration else None

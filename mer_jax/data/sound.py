@@ -86,7 +86,7 @@ class Levels:
 
     @property
     def lone_channel(self) -> int | None:
-        """The loudest channel, from 0, where the mix loses it: they cancel each other, or it alone sounds and is left out."""
+        """The loudest channel, from 0, where the mix would be silent: they cancel each other, or it is left out."""
         energies = self.products.diagonal()
         cancel = self.products.sum() < CANCELLED * energies.max(initial=0)
         left_out = energies[self.mixed].sum() < NOTHING * energies.max(initial=0)

@@ -16,7 +16,7 @@ MARKER = re.compile(r"(?:[<◁]|&lt;)[|｜]?\s*/?\s*[^\W\d][^<>{}\n]{0,80}?(?:[>
 PART = re.compile(r"(?:[<◁]|&lt;)\s*/|\[/|<[|｜]|<.*[|｜]>|<unused")
 # What gpt-oss puts before its last word, whole or as servers leave it that drop the tokens: analysis...assistantfinal
 CHANNEL = re.compile(r"<\|channel\|>final.*?<\|message\|>|\A\s*analysis\w.*?assistant\s*final", re.DOTALL)
-# A line that begins with such a word, or with nothing but it, begins a part: **Thinking:**, ### Answer, Final answer: ...
+# A line of such a word, or that begins with it and a colon, begins a part: **Thinking:**, ### Answer, Final answer: ...
 HEADING = re.compile(
     r"^[\s#>*_]*(?:(thinking|thoughts?|reasoning|analysis|draft)|(?:final |my )?(?:answer|output|response|result))"
     r"(?:[\s*_]*:[*_]*|[*_]*$)",

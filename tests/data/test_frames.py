@@ -104,7 +104,7 @@ def test_other_angles_are_taken_for_the_nearest_right_one(tmp_path, degrees, mir
     write_turned(tmp_path / "v.mp4", frames, cosine, sine, -mirror * sine, mirror * cosine)
     write_turned(tmp_path / "right.mp4", frames, *nearest)
     np.testing.assert_array_equal(read_frames(tmp_path / "v.mp4"), read_frames(tmp_path / "right.mp4"))
-    assert probe(tmp_path / "v.mp4").notes == (("video", "turned by no right angle (read at the nearest, 10 degrees off)"),)
+    assert probe(tmp_path / "v.mp4").notes == (("video", "turned by no right angle (read at the nearest, 10 off)"),)
     assert probe(tmp_path / "right.mp4").notes == ()
 
 

@@ -69,8 +69,8 @@ def test_anything_else_is_not(reply, reason):
         '{"why": "<b>x</b>", "ranking": ["sad", "happy", "angry"], "more": "</i>"}',
         '{"ranking": ["sad\n", "happy\t", "angry"], "why": "a\nb"}',  # mem0 4420
         '{"ranking": ["sad", "happy", "angry",], "sure": true,}',  # lgtmaybe 104
-        'analysisMaybe ["happy", "sad", "angry"]?assistantfinal{"ranking": ["sad", "happy", "angry"]}',  # macprovider 743
-        '**Thinking:** {"ranking": ["happy", "sad", "angry"]}? no.\n\n**Answer:** {"ranking": ["sad", "happy", "angry"]}',
+        'analysisMaybe ["happy", "sad", "angry"]?assistantfinal{"ranking": ["sad", "happy", "angry"]}',
+        '**Thinking:** {"ranking": ["happy", "sad", "angry"]}?\n\n**Answer:** {"ranking": ["sad", "happy", "angry"]}',
         '### Reasoning\n["happy", "sad", "angry"]\n\n### Final answer\n["sad", "happy", "angry"]\n### Analysis\nsad.',
         'Answer: ["sad", "happy", "angry"]\n\nReasoning: not ["happy", "sad", "angry"], since',
         '**Reasoning:** sad first, so {"ranking": ["sad", "happy", "angry"]}',

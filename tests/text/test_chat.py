@@ -407,7 +407,7 @@ def test_a_reply_that_never_ends_is_asked_for_again_at_another_start(serve, tmp_
         lambda reply: {"content": None, "reasoning_content": f"I am sure: {reply}"},
         lambda reply: {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": reply}]},
         lambda reply: {"content": "", "thinking": reply},
-        lambda reply: {"content": None, "tool_calls": [{"function": {"name": "answer", "arguments": reply}}]},  # fara 83
+        lambda reply: {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": reply}}]},  # fara 83
     ],
 )
 def test_where_servers_put_what_a_model_has_thought(serve, tmp_path, message):
