@@ -68,6 +68,7 @@ class Rule:
         partition: of the target, stacked axis included, over the mesh given to `load_pretrained`.
         dtype: overrides the dtype given to `load_pretrained`.
         spare: a name that stands for the others where the checkpoint has none of them.
+        missing: what the variable is filled with where the checkpoint has no such tensor; None: that is an error.
     """
 
     source: str | tuple[str, ...]
@@ -76,6 +77,7 @@ class Rule:
     partition: P = REPLICATED
     dtype: Any = None
     spare: str = ""
+    missing: float | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -282,6 +284,11 @@ def load_pretrained(
                 if target not in arrays:
                     arrays[target] = jnp.zeros(shapes[target], to, device=whole)
                 arrays[target] = _set_layer(arrays[target], jax.device_put(array.astype(to), part), layer)
+    for rule in rules:
+        if rule.missing is not None:
+            whole = None if mesh is None else NamedSharding(mesh, rule.partition)
+            for target in shapes.keys() & set(rule.targets) - arrays.keys():
+                arrays[target] = jnp.full(shapes[target], rule.missing, rule.dtype or dtype, device=whole)
     return nnx.merge(graphdef, nnx.map_state(lambda path, v: v.replace(arrays[_dotted(path)]), state))
 
 
@@ -355,7 +362,7 @@ def _check(
     problems += [f"there {count} times: {name}" for name, count in times.items() if count > 1]
     for names, rule, layer in dict.fromkeys(slots.values()):
         present = [name for name in names if name in stored_shapes]
-        if not present:
+        if not present and rule.missing is None:
             problems.append(f"missing: {' or '.join(names)}")
         if len(present) > 1:
             problems.append(f"one tensor under two names: {' and '.join(present)}")

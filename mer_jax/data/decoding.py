@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.kept_crops import check_crops
@@ -171,7 +171,17 @@ def rgb_images(files: Iterable[IO[bytes]]) -> Iterator[Image.Image]:
                     raise ValueError(f"an image of {width}x{height} px, more than {LARGEST_SIDE} across")
                 if total > MOST_BYTES:
                     raise ValueError(f"more than {MOST_BYTES / 2**30:.1f} GiB of them")
-                yield image.convert("RGB")
+                yield as_shown(image)
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """The image in RGB, upright: cameras say in its EXIF how it lies. Of 16 bits the upper 8, where Pillow clips."""
+    if image.mode == "F":
+        raise ValueError("pixels that are fractions, expected 8 or 16 bits")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def counting_order(path: Path) -> list[tuple[str, int]]:

@@ -69,6 +69,7 @@ ALPHABETS = {  # letters beside a to z, of one language each
     "cp1255": "אבגדהוזחטיךכלםמןנסעףפץצקרשת",
     "cp1256": "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيپچژگ",
 }
+CYRILLIC = next(alphabets for names, alphabets in ALPHABETS.items() if "cp866" in names).split()
 TELLING = 4  # letters of a word that can tell an alphabet
 MANY = 12  # letters of such words that tell one where the bytes could be pairs
 # Of Greek words the accented ones, which all long words have; of scripts without vowels all letters.
@@ -173,6 +174,8 @@ def decoded_seven_bit(raw: bytes) -> tuple[str, str] | None:
 def is_by_chance(text: str, raw: bytes) -> bool:
     """Whether UTF-8 may be a word or two in pairs of bytes: it mixes scripts, or is no word where those are common."""
     others = [character for character in text if not character.isascii()]
+    if is_dos_by_chance(others, raw):
+        return True
     if not FEW[0] <= len(others) <= FEW[1] or not MARKS.isdisjoint(others) or max(others) >= "\u0800":
         return False
     pairs = {encoding: pair for encoding in COMMON if could_be(pair := decoded(raw, encoding))}
@@ -185,6 +188,19 @@ def is_by_chance(text: str, raw: bytes) -> bool:
     if not all(map(str.isalpha, others)) or any(is_spelt(text, each.split()) for each in ALPHABETS.values()):
         return False
     return any(is_common(pair, COMMON[encoding]) for encoding, pair in pairs.items())
+
+
+def is_dos_by_chance(others: list[str], raw: bytes) -> bool:
+    """Whether a few characters that hardly anybody writes are a Russian word of CP866 in small letters."""
+    if not 0 < len(others) <= FEW[1] or min(others) < "\u0800" or any(map(is_living, others)):
+        return False
+    words = [word for word in WORD.findall(decoded(raw, "cp866")) if not word.isascii()]
+    return bool(words) and all(word[1:].islower() and is_spelt(word, CYRILLIC) for word in words)
+
+
+def is_living(character: str) -> bool:
+    """Whether it is everyday, a mark, or of a script of India, the letters of which stand alone."""
+    return character in EVERYDAY or character in MARKS or ("\u0900" <= character < "\u0e00" and character.isalpha())
 
 
 def is_telling(text: str, least: int = TELLING) -> bool:

@@ -1,5 +1,6 @@
 """The frames of a video: those that are chosen, upright, as RGB."""
 
+import math
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from mer_jax.data.timing import choose_frames, frame_times
 
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
+ODDEST_PIXEL = 4.0  # width to height, or height to width; a damaged header may claim any
 
 Choose = Callable[[int], np.ndarray]
 Pairs = Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]]  # see `decoded_packets`
@@ -68,11 +70,9 @@ class Turn(NamedTuple):
     @classmethod
     def of(cls, picture: av.VideoFrame, before: "Turn") -> "Turn":
         """That of a picture; where it does not say, that of the one before."""
-        data: Any = picture.side_data.get("DISPLAYMATRIX")
-        if data is None:
+        if (matrix := display_matrix(picture)) is None:
             return before
-        # x, y -> a x + c y, b x + d y
-        a, b, _, c, d, *_ = struct.unpack("9i", data)
+        a, b, c, d = matrix
         transposed = abs(b) + abs(c) > abs(a) + abs(d)
         return cls(transposed, (c if transposed else a) < 0, (b if transposed else d) < 0)
 
@@ -86,6 +86,28 @@ class Turn(NamedTuple):
         return pixels[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
 
 
+def display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """a, b, c, d, by which x, y is shown at a x + c y, b x + d y; None where the picture does not say."""
+    data: Any = picture.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d, *_ = struct.unpack("9i", data)
+    return a, b, c, d
+
+
+def oblique(picture: av.VideoFrame) -> float:
+    """Degrees between the angle that a picture is to be shown at and the nearest right one, as which it is shown."""
+    a, b, *_ = display_matrix(picture) or (1, 0)
+    angle = math.degrees(math.atan2(b, a))
+    return abs(angle - 90 * round(angle / 90))
+
+
+def shown_size(stream: Any, picture: av.VideoFrame) -> tuple[int, int]:
+    """(width, height) of a picture with square pixels, before it is turned: DVDs and camcorders store wider ones."""
+    ratio = float(stream.sample_aspect_ratio or 1)
+    return (round(picture.width * ratio) if ODDEST_PIXEL > ratio > 1 / ODDEST_PIXEL else picture.width), picture.height
+
+
 def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> Iterator[Block]:
     """Chosen video frames, at most `size` in a block.
 
@@ -97,14 +119,16 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
     times, stamps = frame_times(path)
     numbers = choose_frames(times, choose) if choose else np.arange(len(times))
     with opened(path) as container:
-        pairs = decoded_packets(container, best_stream(container, "video"))
+        stream = best_stream(container, "video")
+        pairs = decoded_packets(container, stream)
         frames = chosen(turned(pairs), numbers, stamps)
         if (first := next(frames, None)) is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
             raise Unreadable(f"frames of {first.width}x{first.height} px are larger than any camera's")
-        scale = min(1, LONGEST_SIDE / max(first.width, first.height))
-        width, height = (max(1, round(side * scale)) for side in (first.width, first.height))
+        sides = shown_size(stream, first)
+        scale = min(1, LONGEST_SIDE / max(sides))
+        width, height = (max(1, round(side * scale)) for side in sides)
         frames, turn = chain([first], frames), cast(Turn, first.opaque)
         while pictures := list(islice(frames, size)):
             yield Block(pictures, *turn.size(width, height))

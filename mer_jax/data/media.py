@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import av
 
-from mer_jax.data.frames import Block, frame_blocks, read_frames
+from mer_jax.data.frames import Block, frame_blocks, oblique, read_frames
 from mer_jax.data.sound import Levels, are_silent, is_silent, read_sound, sound_blocks
 from mer_jax.data.streams import Unreadable, best_stream, decoded, opened, sound_track, streams_of, track_name
 from mer_jax.data.timing import at_most, choose_frames, frame_times, segment_centres, segment_draws
@@ -55,7 +55,10 @@ def probe(path: Path, track: str = "") -> Probe:
         video = None
         if stream := best_stream(container, "video"):
             frame = next(decoded(container, stream), None)
-            video = frame and f"{frame.width}x{frame.height} {stream.codec_context.name}"
+            if frame:
+                video = f"{frame.width}x{frame.height} {stream.codec_context.name}"
+                if (degrees := oblique(frame)) > 1:
+                    notes.append(("video", f"turned by no right angle (read at the nearest, {degrees:.0f} off)"))
             if (count := len(streams_of(container, "video"))) > 1:
                 notes.append(("video", f"{count} video streams ({track_name(stream)}, is read)"))
         seconds = container.duration / av.time_base if container.duration else None
@@ -76,6 +79,6 @@ def probe(path: Path, track: str = "") -> Probe:
     if not (video or sound):
         raise Unreadable("neither sound nor frames in it")
     if levels.lone_channel is not None:
-        notes.append(("speech", f"channels that cancel each other (channel {levels.lone_channel} alone is read)"))
+        notes.append(("speech", f"channels that a mix would silence (channel {levels.lone_channel} alone is read)"))
         silent = False
     return Probe(seconds, video, sound, silent, tuple(notes))

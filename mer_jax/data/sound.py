@@ -18,6 +18,8 @@ RESAMPLING = (
     "filter_size=64:phase_shift=10:cutoff=0.98"  # at 16 kHz flat to 7; aliases: -23 dB at 8 to 9, below -73 above
 )
 CANCELLED = 0.2**2  # energy of the channels' sum to that of the loudest, below which they cancel each other
+NOTHING = 1e-6  # energy of what is mixed to that of the loudest channel, below which that is all there is to hear
+USUAL = 8  # channels up to which FFmpeg has usual places for those that say none
 SPARSELY = 0.5  # s between frames that tell the channels' levels
 
 
@@ -25,7 +27,8 @@ def read_sound(path: Path, sample_rate: int, track: str = "") -> np.ndarray:
     """A sound track as mono int16 [S] at `sample_rate` Hz, any channels and rate in.
 
     A track that breaks off gives the sound before the break; damaged packets are left out, without a gap, and time
-    stamps are not heeded. Of channels that cancel each other (one is the other turned upside down) the loudest is read.
+    stamps are not heeded. Of channels that cancel each other (one is the other turned upside down) the loudest is read,
+    and a subwoofer's where nothing else sounds.
 
     Args:
         track: see `sound_track`; the one that FFmpeg thinks best where it is empty.
@@ -57,6 +60,7 @@ class Levels:
 
     def __init__(self) -> None:
         self.products = np.zeros((0, 0))  # of each two channels, summed
+        self.mixed = np.zeros(0, bool)  # channels that are in the mix; FFmpeg leaves a subwoofer's out
 
     def measured(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
         """Passes frames on."""
@@ -75,15 +79,18 @@ class Levels:
         samples -= samples.mean(axis=1, keepdims=True)
         if count > len(self.products):
             self.products = np.pad(self.products, (0, count - len(self.products)))
+            unknown = 2 < count <= USUAL and frame.layout.name == f"{count} channels"
+            layout = av.AudioLayout(f"{count}c") if unknown else frame.layout
+            self.mixed = np.array([channel.name != "LFE" for channel in layout.channels])
         self.products[:count, :count] += samples @ samples.T
 
     @property
     def lone_channel(self) -> int | None:
-        """The loudest channel, from 0, where the channels cancel each other."""
+        """The loudest channel, from 0, where the mix would be silent: they cancel each other, or it is left out."""
         energies = self.products.diagonal()
-        if not energies.any() or self.products.sum() >= CANCELLED * energies.max():
-            return None
-        return int(energies.argmax())
+        cancel = self.products.sum() < CANCELLED * energies.max(initial=0)
+        left_out = energies[self.mixed].sum() < NOTHING * energies.max(initial=0)
+        return int(energies.argmax()) if cancel or left_out else None
 
 
 def resampled(frames: Iterator[av.AudioFrame], sample_rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
@@ -109,7 +116,7 @@ def resampling_graph(
     pan = None
     if channel is not None and channel < channels:
         pan = f"mono|c0=c{channel}"
-    elif channels > 8 and layout == f"{channels} channels":
+    elif channels > USUAL and layout == f"{channels} channels":
         pan = "mono|c0<" + "+".join(f"c{i}" for i in range(channels))
     nodes = [
         graph.add_abuffer(sample_rate=rate, format=sample_format, layout=layout, time_base=Fraction(1, rate)),

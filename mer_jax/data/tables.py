@@ -21,6 +21,9 @@ MOST_ROWS = 2**21  # of a table
 SHOWN = 20  # of a table's columns, where one is lacking
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks of joined files, and what is copied from web pages
+# Texts with quotes behind backslashes, which all stand before what they escape.
+BACKSLASHES = re.compile(r'(?=.*\\")(?:[^\\]|\\["\\,;\t|])*', re.DOTALL)
+csv.field_size_limit(2**24)  # characters of a cell; a transcript may be longer than the library's 2**17
 BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 
 
@@ -51,13 +54,12 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
         print(f"{path}: not UTF-8, read as {encoding}", file=sys.stderr)
     separator, text = separated_by(text.lstrip(INVISIBLE).rstrip("\r\n\x1a"), columns)  # with DOS's end of files
     try:
-        parsed = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
-        lines = [[shown(cell.strip(BLANK)) for cell in row] for row in islice(parsed, MOST_ROWS + 1)]
+        lines = parsed(text, separator)
     except csv.Error as error:
         raise DataError(f"{path}: not a well-formed csv ({error})") from error
     if len(lines) > MOST_ROWS:
         raise DataError(f"{path}: more than {MOST_ROWS:,} rows: cut it")
-    header, *rows = [line for line in lines if any(line)] or [[]]
+    header, *rows = [row for line in lines if any(row := [shown(cell.strip(BLANK)) for cell in line])] or [[]]
     if doubled := [column for column in (*columns, *optional) if header.count(column) > 1]:
         raise DataError(f"{path}: the column {doubled[0]!r} stands twice; keep one")
     if missing := [column for column in dict.fromkeys(columns) if column not in header]:
@@ -73,6 +75,22 @@ def read_table(path: Path, columns: tuple[str, ...], optional: Collection[str] =
                 f'put text that holds {kind} in "quotes"'
             )
     return [dict(zip(header, row + [""] * len(header), strict=False)) for row in rows]
+
+
+def parsed(text: str, separator: str, **escapes: str) -> list[list[str]]:
+    """The rows of cells; quotes inside quotes are doubled, or else stand behind backslashes, as databases write them.
+
+    Raises:
+        csv.Error: the line, and what is wrong there.
+    """
+    file = io.StringIO(text, newline="")
+    reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True, **escapes)  # type: ignore[arg-type]
+    try:
+        return list(islice(reader, MOST_ROWS + 1))
+    except csv.Error as error:
+        if not escapes and BACKSLASHES.fullmatch(text):
+            return parsed(text, separator, escapechar="\\")
+        raise csv.Error(f"line {reader.line_num}: {error}") from error
 
 
 def separated_by(text: str, columns: tuple[str, ...]) -> tuple[str, str]:

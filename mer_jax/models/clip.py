@@ -210,6 +210,8 @@ class TextTower(nnx.Module):
 class CLIP(nnx.Module):
     """Image and text encoder with a shared embedding space of width P = `config.projection_dim`.
 
+    `logit_scale` is NaN where a checkpoint lacks it, which embeddings do without.
+
     Args:
         config: image size and patch size are single numbers, as in all published checkpoints.
         attention_impl: see `mer_jax.models.attention`.

@@ -32,8 +32,8 @@ RULES: tuple[Rule, ...] = (
     *layers("text_model.encoder.layers.{layer}", "text.layers"),
     *norm("text_model.final_layer_norm", "text.ln_final"),
     Rule("text_projection.weight", "text.projection.kernel", TRANSPOSE),
-    # In bfloat16 the temperature would be off by 1 %.
-    Rule("logit_scale", "logit_scale", dtype=jnp.float32),
+    # In bfloat16 the temperature would be off by 1 %. Embeddings do without.
+    Rule("logit_scale", "logit_scale", dtype=jnp.float32, missing=float("nan")),
     # Buffers that older versions of transformers saved.
     Rule("*_model.embeddings.position_ids", None),
 )

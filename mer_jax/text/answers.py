@@ -14,7 +14,14 @@ TAG = re.compile(r"[<\[◁](/?)(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning|ref
 # Any other: <plan>, [/X], <|START_THINKING|>, <unused94>, ... What ends such a part, or is a token of its own, parts.
 MARKER = re.compile(r"(?:[<◁]|&lt;)[|｜]?\s*/?\s*[^\W\d][^<>{}\n]{0,80}?(?:[>▷]|&gt;)|\[/?[^\W\d]\w*\]")
 PART = re.compile(r"(?:[<◁]|&lt;)\s*/|\[/|<[|｜]|<.*[|｜]>|<unused")
-CHANNEL = re.compile(r"<\|channel\|>final.*?<\|message\|>", re.DOTALL)  # what gpt-oss puts before its last word
+# What gpt-oss puts before its last word, whole or as servers leave it that drop the tokens: analysis...assistantfinal
+CHANNEL = re.compile(r"<\|channel\|>final.*?<\|message\|>|\A\s*analysis\w.*?assistant\s*final", re.DOTALL)
+# A line of such a word, or that begins with it and a colon, begins a part: **Thinking:**, ### Answer, Final answer: ...
+HEADING = re.compile(
+    r"^[\s#>*_]*(?:(thinking|thoughts?|reasoning|analysis|draft)|(?:final |my )?(?:answer|output|response|result))"
+    r"(?:[\s*_]*:[*_]*|[*_]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 FULL_WIDTH = str.maketrans("｛｝［］：，“”", '{}[]:,""')
 
 
@@ -116,6 +123,8 @@ def _last_words(reply: str, whole: bool) -> list[str]:
     """A reply without the thoughts in it. Where these do not end, what they end with may be the answer."""
     if channels := list(CHANNEL.finditer(reply)):
         return [reply[channels[-1].end() :]]
+    if not whole and re.match(r"\s*analysis\w", reply):
+        return []
     spoken, depth, start = [], 0, 0
     for tag in TAG.finditer(reply):
         if depth == 0:
@@ -131,17 +140,24 @@ def _last_words(reply: str, whole: bool) -> list[str]:
 
 
 def _parts(text: str, whole: bool) -> list[str]:
-    """What stands between markers, the last first, and then all of it: a marker may stand within a JSON string."""
-    markers = list(MARKER.finditer(text))
+    """What stands between markers and headings, the last first, then under thoughts' headings, and then all of it.
+
+    All, since a marker may stand within a JSON string.
+    """
+    markers, headings = list(MARKER.finditer(text)), list(HEADING.finditer(text))
     if markers and not whole and not re.search("/|end", markers[-1][0], re.IGNORECASE):
         text = text[: markers.pop().start()]  # thoughts, for all that is known
-    ends = [marker.end() for marker in markers if PART.match(marker[0])]
-    return [*(text[start:end] for start, end in reversed(list(pairwise([0, *ends, len(text)])))), text]
+    if headings and not whole and headings[-1][1]:
+        text = text[: headings[-1].start()]
+    thoughtful = {0: False} | {marker.end(): False for marker in markers if PART.match(marker[0])}
+    thoughtful |= {heading.end(): bool(heading[1]) for heading in headings if heading.end() < len(text)}
+    parts = [(thoughtful[start], text[start:end]) for start, end in pairwise([*sorted(thoughtful), len(text)])]
+    return [*(part for thought in (False, True) for is_one, part in reversed(parts) if is_one == thought), text]
 
 
 def _written_values(text: str) -> list[Any]:
     """JSON objects and lists in a text, or what is meant for such, in Python's quotes or Chinese marks."""
-    values, decoder, position = [], json.JSONDecoder(), 0
+    values, decoder, position = [], json.JSONDecoder(strict=False), 0  # with new lines in strings
     while start := re.compile(r"[{\[]").search(text, position):
         try:
             value, position = decoder.raw_decode(text, start.start())
@@ -154,7 +170,8 @@ def _written_values(text: str) -> list[Any]:
         return values
     text = text.translate(FULL_WIDTH)
     unescaped = text.replace("\\n", "\n").replace('\\"', '"')  # JSON in a string of JSON
-    for match in chain(*(re.finditer(r"\{[^{}]*\}|\[[^\[\]{}]*\]", meant) for meant in (text, unescaped))):
+    kinds = r"\{[^{}]*\}", r"\[[^\[\]{}]*\]"  # lists within what is no Python as well
+    for match in chain(*(re.finditer(kind, meant) for meant in (text, unescaped) for kind in kinds)):
         try:
             values.append(ast.literal_eval(match[0]))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

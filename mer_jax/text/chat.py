@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -254,7 +255,9 @@ class Session:
                 else:
                     raise
                 continue
-            if not self.is_cut(choice := completion["choices"][0]):
+            choice = completion["choices"][0]
+            self.check_end(choice)
+            if not self.is_cut(choice):
                 self.answered, self.failures = True, 0
                 if shared:
                     self.adopt(wording)
@@ -262,6 +265,14 @@ class Session:
             if wording.tokens >= MOST_TIMES * self.settings.max_tokens:
                 raise Cut(f"the reply is cut at {wording.tokens:,} tokens: raise ranking.openai.max_tokens")
             wording = replace(wording, tokens=max(self.wording.tokens, 4 * wording.tokens))
+
+    def check_end(self, choice: Mapping[str, Any]) -> None:
+        """Raises Stated where the server, and Refused where its filter ended a reply, whatever there is of it."""
+        end = choice.get("native_finish_reason") or choice.get("finish_reason")
+        if choice.get("error") or re.search("error|resource", str(end)):
+            raise Stated(choice.get("error") or f"finish_reason {end}")
+        if re.search("filter|sensitive|safety", f"{end} {choice.get('finish_reason')}", re.IGNORECASE):
+            raise Refused(self.redact(f"the server's filter ended the reply (finish_reason {end})"))
 
     def is_cut(self, choice: Mapping[str, Any]) -> bool:
         """Whether a reply ends at its limit, by thoughts most likely, before there is a ranking in it."""
@@ -332,8 +343,11 @@ def written(choice: Mapping[str, Any]) -> str:
         content = "".join(part.get("text", "") for part in content if part["type"] == "text")
     if not isinstance(content, str):
         raise TypeError("content of a completion is text")
+    if not content and message.get("tool_calls"):  # by which some servers have a schema followed
+        content = message["tool_calls"][0]["function"]["arguments"]
     # Servers that tell thoughts from the answer may take all for thoughts.
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    fields = "reasoning_content", "reasoning", "thinking", "analysis"
+    thoughts = next((message[name] for name in fields if message.get(name)), "")
     thoughts = thoughts if isinstance(thoughts, str) and choice.get("finish_reason") != "length" else ""
     return content or message.get("refusal") or thoughts
 

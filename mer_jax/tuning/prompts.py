@@ -24,6 +24,7 @@ from mer_jax.features.inputs import InputSettings
 from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.random import named_key
@@ -56,7 +57,10 @@ class PromptTuning:
     def _clip(self) -> tuple[CLIP, Any]:
         """The backbone and its tokenizer."""
         video = self.inputs.encoders.video
-        return CLIP.from_pretrained(video.source, dtype=video.dtype), clip_tokenizer(fetch(video.source))
+        clip = CLIP.from_pretrained(video.source, dtype=video.dtype)
+        if not jnp.isfinite(clip.logit_scale[...]):
+            raise DataError(f"{video.source}: its weights hold no logit_scale, by which prompts are tuned.")
+        return clip, clip_tokenizer(fetch(video.source))
 
     def build(self, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         """The network with fresh prompts; plain CLIP if not prompted."""

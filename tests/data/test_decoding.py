@@ -237,3 +237,29 @@ def test_what_is_no_image_of_the_usual_kinds_is_not_opened_whatever_its_name(tmp
     Image.new("RGB", (8, 8)).save(tmp_path / "0.jpg", kind)
     with pytest.raises(Absent, match="cannot identify image file"):
         read_images(tmp_path)
+
+
+def test_images_of_sixteen_bits_lose_the_lower_ones(tmp_path):
+    """Pillow's own conversion clips: all but the darkest would be white (Pillow 3011)."""
+    grey = np.arange(1, 65, dtype=np.uint16).reshape(8, 8) * 1000
+    for suffix in ("png", "tif"):
+        Image.fromarray(grey).save(tmp_path / f"frame.{suffix}")
+    images = read_images(tmp_path)
+    np.testing.assert_array_equal(images, np.broadcast_to((grey >> 8)[..., None], (2, 8, 8, 3)))
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "fractions.tif")
+    with pytest.raises(Absent, match="fractions, expected 8 or 16 bits"):
+        read_images(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_upright_as_their_exif_says(tmp_path, orientation):
+    """As viewers show them; Pillow leaves it to its users (datasets 6252, kohya-ss 1316)."""
+    shown = np.random.default_rng(0).integers(1, 255, (6, 4, 3), np.uint8)
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
+    turns |= {7: "TRANSVERSE", 8: "ROTATE_270"}  # what a camera that lies so stores
+    stored, exif = Image.fromarray(shown), Image.Exif()
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose[turns[orientation]])
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "frame_1.png", exif=exif)
+    np.testing.assert_array_equal(read_images(tmp_path), shown[None])

@@ -84,6 +84,12 @@ def test_rarer_encodings_are_read_or_refused(encoding, text):
         assert "in each of" in str(error)
 
 
+@pytest.mark.parametrize("text", ["Ёлка", "Ёлки", "Ёлка, ёлка", "так", "уже", "сам", "хан"])
+def test_short_dos_that_is_utf8_by_chance_is_refused(text):
+    with pytest.raises(UnicodeError, match=r"UTF-8 by its bytes, but too short|not UTF-8|UTF-8 but for"):
+        decode(table(text).encode("cp866"))
+
+
 @pytest.mark.parametrize("text", ["谢谢", "凭什么", "袁泉", "谭维维"])
 def test_short_gb18030_that_is_utf8_by_chance_is_refused(text):
     with pytest.raises(UnicodeError, match="UTF-8 by its bytes, but too short"):
@@ -100,13 +106,15 @@ def test_short_gb18030_that_is_utf8_by_chance_is_refused(text):
         "да",
         "לא",
         "نه",
-        "𫪠",
         "😀",
         "E\u0301",
         "ʻōlelo",
         "饕餮",
         "救命",
         "THE\u0302\u0309",
+        "मन",
+        "堭 好",
+        "𫪠好",
         "♥♥",
         "ъъ é",
     ],

@@ -1,6 +1,7 @@
 """Frames: the ones that are asked for, upright, and the nearest in place of a damaged one."""
 
 import struct
+from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 
@@ -103,6 +104,31 @@ def test_other_angles_are_taken_for_the_nearest_right_one(tmp_path, degrees, mir
     write_turned(tmp_path / "v.mp4", frames, cosine, sine, -mirror * sine, mirror * cosine)
     write_turned(tmp_path / "right.mp4", frames, *nearest)
     np.testing.assert_array_equal(read_frames(tmp_path / "v.mp4"), read_frames(tmp_path / "right.mp4"))
+    assert probe(tmp_path / "v.mp4").notes == (("video", "turned by no right angle (read at the nearest, 10 off)"),)
+    assert probe(tmp_path / "right.mp4").notes == ()
+
+
+@pytest.mark.parametrize(("ratio", "width"), [("16/9", 85), ("1/2", 24), ("1/255", 48)])
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(tmp_path, ratio, width):
+    """As players show DVDs and camcorders' videos (opencv 4921), before they are turned; FFmpeg leaves it to them.
+
+    Ratios that no camera has are damage.
+    """
+    frames, path = numbered_frames(3, height=64, width=48), tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=8, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 64, "rgb24"
+        stream.codec_context.sample_aspect_ratio = Fraction(ratio)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    assert read_frames(path).shape == (3, 64, width, 3)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 44
+    data[place : place + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    assert read_frames(path).shape == (3, width, 64, 3)
+    np.testing.assert_array_equal(read_frames(path)[:, 5, 5, 0], frames[:, 5, 5, 0])
 
 
 def test_what_the_first_frame_says_of_its_display_is_so_for_all(tmp_path):

@@ -25,6 +25,6 @@ def test_channels_that_cancel_each_other_are_not_called_silent(tmp_path):
     write_stereo(tmp_path / "s.flac", tone(1.0), -tone(1.0))
     content = probe(tmp_path / "s.flac")
     assert not content.silent
-    assert content.notes == (("speech", "channels that cancel each other (channel 0 alone is read)"),)
+    assert content.notes == (("speech", "channels that a mix would silence (channel 0 alone is read)"),)
     write_stereo(tmp_path / "s.flac", np.zeros(16_000, np.int16), np.zeros(16_000, np.int16))
     assert probe(tmp_path / "s.flac").silent

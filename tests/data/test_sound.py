@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from mer_jax.data.media import probe
 from mer_jax.data.sound import are_silent, is_silent, read_sound, resampled
 from mer_jax.data.streams import Unreadable
 from tests.data.media_files import noise, sent_packets, tone, write_sound, write_video
@@ -183,3 +184,21 @@ def test_a_track_that_is_not_there_is_absent(tmp_path):
     write_video(tmp_path / "mute.mp4", np.zeros((2, 64, 64, 3), np.uint8))
     with pytest.raises(Unreadable, match=r"^no sound track$"):
         read_sound(tmp_path / "mute.mp4", 16_000, "deu")
+
+
+@pytest.mark.parametrize("channel", range(6))
+@pytest.mark.parametrize(("suffix", "layout"), [("wav", "6 channels"), ("flac", "5.1")])
+def test_speech_of_any_channel_is_heard(tmp_path, suffix, layout, channel):
+    """Microphone arrays and recorders fill one of many (matrix-creator 24); FFmpeg's mix leaves the fourth out."""
+    samples = np.zeros((16_000, 6), np.int16)
+    samples[:, channel] = tone(1.0)
+    path = tmp_path / f"s.{suffix}"
+    if suffix == "wav":  # which says no places
+        with wave.open(str(path), "wb") as file:
+            file.setparams((6, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(samples.tobytes())
+    else:
+        write_sound(path, [samples.reshape(1, -1)], "flac", layout)
+    assert not probe(path).silent
+    assert read_sound(path, 16_000).std() > (tone(1.0).std() if channel == 3 else 1000) - 1
+    assert ("channel 3 alone" in str(probe(path).notes)) == (channel == 3)

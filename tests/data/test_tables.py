@@ -135,6 +135,9 @@ def test_an_encoding_that_is_told_is_said(tmp_path, capsys):
         ("\ufeff\ufeffname,\ufefflabel\na\u200b,\xa0x\n", ("name", "label"), {"name": "a", "label": "x"}),
         (",name,label,\n0,a,x,\n", ("name", "label"), {"": "", "name": "a", "label": "x"}),
         ("name,label\r\na,x\r\n\x1a", ("name", "label"), {"name": "a", "label": "x"}),  # DOS's end of a file
+        ("name,label\na," + "x" * 200_000, ("name",), {"name": "a", "label": "x" * 200_000}),  # csvkit 812
+        ('"name","label"\n"a","say \\"x\\", J\\, K"\n', ("name",), {"name": "a", "label": 'say "x", J, K'}),
+        ('name,label\n"a","C:\\"\n', ("name",), {"name": "a", "label": "C:\\"}),  # doubled quotes go first
     ],
 )
 def test_separators_and_what_other_programs_leave(tmp_path, content, columns, row):
@@ -149,7 +152,8 @@ def test_separators_and_what_other_programs_leave(tmp_path, content, columns, ro
         ("Name,Label\na,x\n", r"no column 'name', 'label'; it has Name, Label \(is it 'Name', 'Label'\?\)$"),
         ("# ours\nname,label\na,x\n", "no column 'name', 'label'; it has # ours$"),
         ("name;label\na;x;y\n", "3 cells under 2 columns; put text that holds semicolons"),
-        ("name,label\na," + "x" * 200_000, "not a well-formed csv"),
+        ('name,label\na,"x" y\n', "not a well-formed csv .*line 2: ',' expected"),
+        ('name,label\na,"say \\"x\\""\nC:\\b,y\n', "not a well-formed csv .*line 2"),
     ],
 )
 def test_tables_that_cannot_be_read_say_why(tmp_path, content, message):

@@ -227,3 +227,16 @@ def test_one_trace_serves_all_models_of_one_config(pair):
     other = jax.tree.map(lambda x: 0.9 * x, clip)
     assert not np.allclose(encode(clip, tokens()), encode(other, tokens()))
     assert len(traces) == 1
+
+
+def test_embeddings_do_without_a_temperature(oracle, tmp_path):
+    """Checkpoints that were pruned to their features lack it."""
+    write_clip(oracle, tmp_path)
+    whole, weights = CLIP.from_pretrained(tmp_path, jnp.float32), tmp_path / "model.safetensors"
+    tensors = safetensors.numpy.load_file(weights)
+    del tensors["logit_scale"]
+    safetensors.numpy.save_file(tensors, weights)
+    clip = CLIP.from_pretrained(tmp_path)
+    assert np.isnan(clip.logit_scale[...]) and clip.logit_scale.dtype == jnp.float32
+    clip = CLIP.from_pretrained(tmp_path, jnp.float32)
+    np.testing.assert_array_equal(clip.encode_image(images()), whole.encode_image(images()))

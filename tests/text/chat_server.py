@@ -56,6 +56,7 @@ class ChatServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
         self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
+        self.ended = {}  # fields of every choice in place of the usual ones
         self.bodies = []  # of requests that were not refused
         self.lock = threading.Lock()
         self.asked = Counter()  # transcript -> requests
@@ -185,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.says and not refusal and content.startswith('{"ranking"'):
             message, finish = self.server.says(self.server.bodies[-1], content)
         usage = {"prompt_tokens": 200, "completion_tokens": 40, "total_tokens": 240}
-        choice = {"index": 0, "message": message, "finish_reason": finish}
+        choice = {"index": 0, "message": message, "finish_reason": finish} | self.server.ended
         return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
 
     def send(self, status, text, headers=None, length=None):

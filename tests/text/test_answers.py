@@ -67,6 +67,17 @@ def test_anything_else_is_not(reply, reason):
         '{\\"ranking\\": [\\"sad\\", \\"happy\\", \\"angry\\"]}',
         '<answer>{"ranking": ["sad", "happy", "angry"]}</answer> As [1] says.',
         '{"why": "<b>x</b>", "ranking": ["sad", "happy", "angry"], "more": "</i>"}',
+        '{"ranking": ["sad\n", "happy\t", "angry"], "why": "a\nb"}',  # mem0 4420
+        '{"ranking": ["sad", "happy", "angry",], "sure": true,}',  # lgtmaybe 104
+        'analysisMaybe ["happy", "sad", "angry"]?assistantfinal{"ranking": ["sad", "happy", "angry"]}',
+        '**Thinking:** {"ranking": ["happy", "sad", "angry"]}?\n\n**Answer:** {"ranking": ["sad", "happy", "angry"]}',
+        '### Reasoning\n["happy", "sad", "angry"]\n\n### Final answer\n["sad", "happy", "angry"]\n### Analysis\nsad.',
+        'Answer: ["sad", "happy", "angry"]\n\nReasoning: not ["happy", "sad", "angry"], since',
+        '**Reasoning:** sad first, so {"ranking": ["sad", "happy", "angry"]}',
+        'Thought: first ["happy", "sad", "angry"]\nFinal Answer: {"ranking": ["sad", "happy", "angry"]}',
+        '```\nthe {speaker} sounds [sad]\n```\n```json\n{"ranking": ["sad", "happy", "angry"]}\n```',  # hindsight 2542
+        '{"ranking": ["sad", "happy", "angry"], "scores": {"happy": 9, "sad": 7}}',  # llm-council 13
+        '{"analysis": "It says assistant final.", "ranking": ["sad", "happy", "angry"]}',
     ],
 )
 def test_a_ranking_is_found_among_thoughts_and_prose(reply):
@@ -109,6 +120,17 @@ def test_a_draft_in_thoughts_that_were_cut_short_is_none():
     with pytest.raises(Unusable, match="not JSON"):
         parse('<think>first {"ranking": ["sad", "happy", "angry"]}, but', LABELS, whole=False)
     assert parse('{"ranking": ["sad", "happy", "angry"]}, beca', LABELS, whole=False)
+
+
+@pytest.mark.parametrize("thoughts", ["**Thinking:** maybe", "### Analysis\n", "analysisPerhaps", "Thoughts: I see"])
+def test_a_draft_under_a_heading_that_was_cut_short_is_none(thoughts):
+    with pytest.raises(Unusable, match="not JSON"):
+        parse(f'{thoughts} {{"ranking": ["sad", "happy", "angry"]}}, but', LABELS, whole=False)
+
+
+def test_two_rankings_without_a_word_between_them_are_no_answer():
+    with pytest.raises(Unusable, match="several"):
+        parse('["sad", "happy", "angry"]\nWait, that is wrong:\n["happy", "sad", "angry"]', LABELS)
 
 
 def test_labels_that_differ_in_case_alone_are_as_they_are_written():

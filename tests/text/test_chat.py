@@ -408,6 +408,8 @@ def test_a_reply_that_never_ends_is_asked_for_again_at_another_start(serve, tmp_
     [
         lambda reply: {"content": None, "reasoning_content": f"I am sure: {reply}"},
         lambda reply: {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": reply}]},
+        lambda reply: {"content": "", "thinking": reply},
+        lambda reply: {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": reply}}]},  # fara 83
     ],
 )
 def test_where_servers_put_what_a_model_has_thought(serve, tmp_path, message):
@@ -496,3 +498,24 @@ def test_what_is_sent_to_one_address_goes_to_no_other(odd_server, tmp_path):
     with pytest.raises(DataError, match="HTTP 307"):
         rank_all(texts(1), LABELS, odd_server(Redirecting), tmp_path)
     assert not Redirecting.visits
+
+
+@pytest.mark.parametrize(
+    ("ended", "final", "said"),
+    [
+        ({"finish_reason": "error", "error": {"message": "upstream is gone", "code": 502}}, False, "upstream is gone"),
+        ({"finish_reason": "stop", "native_finish_reason": "network_error"}, False, "network_error"),
+        ({"finish_reason": "insufficient_system_resource"}, False, "insufficient_system_resource"),
+        ({"finish_reason": "content_filter"}, True, "filter ended the reply"),
+        ({"finish_reason": "stop", "native_finish_reason": "SAFETY"}, True, "filter ended the reply"),
+    ],
+)
+def test_what_ends_a_reply_is_said_and_only_a_filter_is_the_transcripts_fault(serve, tmp_path, ended, final, said):
+    """A router that loses its provider half-way has sent its status 200 already (genkit 6259, pi 8511)."""
+    server, annotator = serve({"attempts": 2}, says=lambda body, reply: ({"content": ""}, "stop"))
+    server.ended = ended
+    (reason,) = rank_all(texts(1), LABELS, annotator, tmp_path).failures.values()
+    assert said in reason and sum(server.asked.values()) == (1 if final else 2)
+    server.ended, server.says = {}, None
+    server.replies.clear()
+    assert (not rank_all(texts(1), LABELS, annotator, tmp_path).failures) is not final

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import nnx
 
 from mer_jax.checkpoints.pytrees import load_trained
@@ -15,11 +16,13 @@ from mer_jax.features.encoders import EncoderSettings, VideoSettings
 from mer_jax.features.extraction import encode
 from mer_jax.features.inputs import InputSettings
 from mer_jax.metrics import waf
+from mer_jax.models.clip import CLIP
 from mer_jax.models.preprocess import OPENAI
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.random import named_key
 from mer_jax.tuning.prompts import PromptTuning, linear_probe
 from mer_jax.tuning.trainer import PerTower, TuneSettings, prompt_sets
-from tests.tuning.conftest import backbone, tokenizer
+from tests.tuning.conftest import CONFIG, backbone, tokenizer
 
 LABELS, FOLDS = np.arange(12) % 2, np.arange(12) // 2 % 3
 VIDEO = VideoSettings(source="bundled/clip", dtype="float32", num_frames=3)
@@ -142,3 +145,13 @@ def test_a_linear_probe_of_one_class_predicts_it():
     assert linear_probe(embeddings, np.array([0, 1]), np.array([0, 1])) == 0.0
     assert linear_probe(embeddings, np.array([0, 0]), np.array([0, 1])) == 1.0
     assert linear_probe(embeddings, np.array([0, 0]), np.array([1, 1])) == 1.0
+
+
+def test_a_checkpoint_without_a_temperature_tunes_no_prompts(tmp_path):
+    CLIP(CONFIG, rngs=nnx.Rngs(0)).save_pretrained(tmp_path)
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    del tensors["logit_scale"]
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    inputs = InputSettings(encoders=EncoderSettings(video=VideoSettings(source=str(tmp_path))))
+    with pytest.raises(DataError, match="hold no logit_scale"):
+        PromptTuning(SETTINGS, inputs, ("left", "top"), 3, tmp_path).build(jax.random.key(0))
