@@ -76,7 +76,7 @@ class Levels:
             yield frame
 
     def add(self, frame: av.AudioFrame) -> None:
-        """Takes a frame, which is summed with others later: alone, amid decoding, it would take several times as long."""
+        """Takes a frame, which is summed with others later: alone, amid decoding, it would take far longer."""
         samples, count = frame.to_ndarray(), frame.layout.nb_channels
         self.pending.append(samples if frame.format.is_planar else samples.reshape(-1, count).T)
         if count > len(self.mixed):
