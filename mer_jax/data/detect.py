@@ -19,6 +19,7 @@ from mer_jax.models.face_cascade import NOWHERE, cascade, first_level
 from mer_jax.models.mtcnn import MTCNN
 
 KEY_STRIDE = 16  # on a CPU; elsewhere a call's time hardly depends on what is searched
+GLANCE = 4  # every so manyth frame is searched after a key frame without a face
 SAME_PLACE = 0.5  # least intersection / union of a face's boxes in frames that follow each other
 LEAST_SIDE = 0.95  # of the smallest face for which the levels were chosen
 
@@ -28,18 +29,19 @@ class FaceDetector:
 
     Key frames are searched for all faces, the others first for faces as large as those of their key frame, which
     leaves most of the work out and finds the same landmarks (see `first_level`). A frame whose faces are not those of
-    the frame before is searched for all. A smaller face that joins them is not found before the next key frame.
+    the frame before is searched for all. A smaller face that joins them is not found before the next key frame. After
+    a key frame without a face every `GLANCE`th frame is searched, and all between two of which either has one.
 
     Args:
         stride: every so manyth of the frames that are given together is a key frame; 0: `KEY_STRIDE` on a CPU, else 1.
-        batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 4 on a
+        batch_size: frames that go through the cascade at once; the last batch is padded. By default 16, but 8 on a
             CPU, where the larger part of the work is done a frame at a time anyway.
     """
 
     def __init__(self, stride: int = 0, batch_size: int = 0):
         on_cpu = jax.default_backend() == "cpu"
         self.stride = stride or (KEY_STRIDE if on_cpu else 1)
-        self.batch_size = batch_size or (4 if on_cpu else 16)
+        self.batch_size = batch_size or (8 if on_cpu else 16)
         self.cascade = mtcnn_cascade()
 
     def find(self, fitted: np.ndarray) -> list[Faces]:
@@ -48,7 +50,7 @@ class FaceDetector:
         keys = self.search(fitted, dict.fromkeys(key_of, 0))
         levels = {i: first_level(smallest_side(keys[key])) for i, key in enumerate(key_of)}
         coarse = self.search(fitted, {i: level for i, level in levels.items() if level and i not in keys})
-        faces, last = dict(keys), keys[0]
+        faces, last = keys | self.glances(fitted, key_of, keys), keys[0]
         for i in range(len(fitted)):
             large = i in coarse and first_level(smallest_side(coarse[i]) / LEAST_SIDE) >= levels[i]
             if large and same_faces(last, coarse[i]):
@@ -56,6 +58,22 @@ class FaceDetector:
             last = faces.get(i, last)
         faces |= self.search(fitted, {i: 0 for i in levels if i not in faces})
         return [faces[i] for i in range(len(fitted))]
+
+    def glances(self, fitted: np.ndarray, key_of: list[int], keys: Mapping[int, Faces]) -> dict[int, Faces]:
+        """Of frames whose key frame has no face: those that are searched, and those between two without a face.
+
+        fitted, key_of, keys: as in `find`.
+        """
+        bare = {i for i, key in enumerate(key_of) if not len(keys[key].scores)} - keys.keys()
+        near = {i: 0 for i in sorted(bare) if (i - key_of[i]) % GLANCE == 0 or i + 1 == len(fitted)}
+        faces = self.search(fitted, near)
+        known = keys | faces
+        for i in bare - near.keys():
+            before = max(number for number in known if number < i)
+            after = min(number for number in known if number > i)
+            if not len(known[before].scores) + len(known[after].scores):
+                faces[i] = known[before]
+        return faces
 
     def search(self, fitted: np.ndarray, first: Mapping[int, int]) -> dict[int, Faces]:
         """The faces in some frames, each searched from a level of its pyramid on: frame -> its faces.

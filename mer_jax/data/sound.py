@@ -20,6 +20,7 @@ RESAMPLING = (
 CANCELLED = 0.2**2  # energy of the channels' sum to that of the loudest, below which they cancel each other
 NOTHING = 1e-6  # energy of what is mixed to that of the loudest channel, below which that is all there is to hear
 USUAL = 8  # channels up to which FFmpeg has usual places for those that say none
+PENDING = 64  # frames that are summed at once
 SPARSELY = 0.5  # s between frames that tell the channels' levels
 
 
@@ -60,33 +61,47 @@ class Levels:
 
     def __init__(self) -> None:
         self.products = np.zeros((0, 0))  # of each two channels, summed
+        self.pending: list[np.ndarray] = []  # [channels, S] of frames that are not in `products` yet
         self.mixed = np.zeros(0, bool)  # channels that are in the mix; FFmpeg leaves a subwoofer's out
 
     def measured(self, frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
         """Passes frames on."""
-        skipped = np.inf  # seconds
+        left = 0.0  # samples before the next one that is looked at
         for frame in frames:
-            if skipped >= SPARSELY and frame.layout.nb_channels > 1:
-                self.add(frame)
-                skipped = 0.0
-            skipped += frame.samples / frame.sample_rate
+            if left <= 0:
+                left = SPARSELY * frame.sample_rate
+                if frame.layout.nb_channels > 1:
+                    self.add(frame)
+            left -= frame.samples
             yield frame
 
     def add(self, frame: av.AudioFrame) -> None:
-        """Adds a frame, without its mean: a constant offset is nothing to hear."""
+        """Takes a frame, which is summed with others later: alone, amid decoding, it would take far longer."""
         samples, count = frame.to_ndarray(), frame.layout.nb_channels
-        samples = (samples if frame.format.is_planar else samples.reshape(-1, count).T).astype(np.float32)
-        samples -= samples.mean(axis=1, keepdims=True)
-        if count > len(self.products):
-            self.products = np.pad(self.products, (0, count - len(self.products)))
+        self.pending.append(samples if frame.format.is_planar else samples.reshape(-1, count).T)
+        if count > len(self.mixed):
             unknown = 2 < count <= USUAL and frame.layout.name == f"{count} channels"
             layout = av.AudioLayout(f"{count}c") if unknown else frame.layout
             self.mixed = np.array([channel.name != "LFE" for channel in layout.channels])
-        self.products[:count, :count] += samples @ samples.T
+        if len(self.pending) == PENDING:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        """Adds what is pending, each frame without its mean: a constant offset is nothing to hear."""
+        self.products = np.pad(self.products, (0, len(self.mixed) - len(self.products)))
+        alike: dict[tuple[int, ...], list[np.ndarray]] = {}
+        for samples in self.pending:
+            alike.setdefault(samples.shape, []).append(samples)
+        for (count, _), frames in alike.items():
+            stack = np.stack(frames, axis=1).astype(np.float32)  # [channels, frames, S]
+            channels = (stack - stack.mean(axis=2, keepdims=True)).reshape(count, -1)
+            self.products[:count, :count] += channels @ channels.T
+        self.pending = []
 
     @property
     def lone_channel(self) -> int | None:
         """The loudest channel, from 0, where the mix would be silent: they cancel each other, or it is left out."""
+        self.sum_up()
         energies = self.products.diagonal()
         cancel = self.products.sum() < CANCELLED * energies.max(initial=0)
         left_out = energies[self.mixed].sum() < NOTHING * energies.max(initial=0)

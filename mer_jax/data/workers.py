@@ -35,13 +35,14 @@ IDLE: list["Worker"] = []  # kept from earlier calls
 
 
 def send(connection: Connection, message: Any) -> None:
-    """`Connection.send`, but arrays go as they are instead of into a pickle."""
+    """`Connection.send`, but arrays go as they are instead of into a pickle, and are copied once by either end."""
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(message, 5, buffer_callback=buffers.append)
     arrays = [buffer.raw() for buffer in buffers]
     connection.send((body, [array.nbytes for array in arrays]))
     for array in arrays:
-        connection.send_bytes(array)
+        while array.nbytes:
+            array = array[os.write(connection.fileno(), array) :]
 
 
 def receive(connection: Connection) -> Any:
@@ -49,7 +50,12 @@ def receive(connection: Connection) -> Any:
     body, sizes = connection.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
-        connection.recv_bytes_into(array)
+        view = memoryview(array)
+        while view.nbytes:
+            count = os.readv(connection.fileno(), [view])
+            if not count:
+                raise EOFError
+            view = view[count:]
     return pickle.loads(body, buffers=arrays)
 
 

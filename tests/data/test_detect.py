@@ -174,7 +174,20 @@ def test_frames_whose_faces_stay_are_not_searched_for_small_ones(monkeypatch):
     monkeypatch.setattr(detector, "search", lambda fitted, first: levels.append(dict(first)) or search(fitted, first))
     face = draw_face(160, 90)
     detector.find(fit(Block.of(np.stack([face] * 3 + [np.full_like(face, 120)])))[0])
-    assert levels == [{0: 0}, {1: 2, 2: 2, 3: 2}, {3: 0}]
+    assert list(filter(None, levels)) == [{0: 0}, {1: 2, 2: 2, 3: 2}, {3: 0}]
+
+
+def test_after_a_key_frame_without_a_face_every_fourth_is_searched(monkeypatch):
+    """And all between two of which either has one: none is lost that stays for as long."""
+    detector, searched = FaceDetector(16, batch_size=4), []
+    search = detector.search
+    monkeypatch.setattr(detector, "search", lambda fitted, first: searched.extend(first) or search(fitted, first))
+    wall, face = np.full((180, 320, 3), 120, np.uint8), draw_face(160, 90)
+    fitted, _ = fit(Block.of(np.stack([wall] * 6 + [face] * 5 + [wall] * 11)))
+    counts = [len(faces.scores) for faces in detector.find(fitted)]
+    assert counts == [0] * 6 + [1] * 5 + [0] * 11
+    assert sorted(searched) == [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 20, 21]
+    assert [len(faces.scores) for faces in FaceDetector(1, batch_size=4).find(fitted)] == counts
 
 
 def faces_at(*boxes):
