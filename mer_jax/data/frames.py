@@ -29,7 +29,7 @@ Pairs = Iterator[tuple[av.Packet | None, Sequence[av.VideoFrame] | None]]  # see
 class Block:
     """Some of a clip's decoded frames, converted to RGB when and at the size that is asked for."""
 
-    pictures: Sequence[av.VideoFrame]  # as the decoder gave them; `opaque`: their Turn (see `turned`)
+    pictures: Sequence[av.VideoFrame]  # as the decoder gave them; `opaque`: see `turned`
     width: int  # of `frames`: the clip's first picture's, upright, no longer than LONGEST_SIDE
     height: int
 
@@ -49,7 +49,7 @@ class Block:
         frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
         resizer = VideoReformatter()
         for target, picture in zip(frames, self.pictures, strict=True):
-            turn = cast(Turn, picture.opaque or Turn())
+            turn = Turn.of(picture, cast(Turn, picture.opaque or Turn()))
             # Planes where it is RGB already: FFmpeg scales these faster and without a detour over YUV.
             planes = "gbrp" if picture.format.name == "rgb24" else "rgb24"
             size = turn.size(width, height)
@@ -129,17 +129,19 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
         sides = shown_size(stream, first)
         scale = min(1, LONGEST_SIDE / max(sides))
         width, height = (max(1, round(side * scale)) for side in sides)
-        frames, turn = chain([first], frames), cast(Turn, first.opaque)
+        frames, turn = chain([first], frames), Turn.of(first, cast(Turn, first.opaque))
         while pictures := list(islice(frames, size)):
             yield Block(pictures, *turn.size(width, height))
 
 
 def turned(pairs: Pairs) -> Pairs:
-    """Every frame with its Turn as `opaque`: a bitstream may say it at its first frame, or at key frames, for all."""
+    """Frames with the last key frame's Turn as `opaque`: a bitstream may say it at its first frame alone, for all."""
     turn = Turn()
     for packet, frames in pairs:
         for frame in frames or ():
-            frame.opaque = turn = Turn.of(frame, turn)
+            if frame.key_frame:  # asking each costs a third of its decoding
+                turn = Turn.of(frame, turn)
+            frame.opaque = Turn(*turn)  # PyAV forgets an object with the first frame that has it
         yield packet, frames
 
 

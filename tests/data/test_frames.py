@@ -12,7 +12,7 @@ from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from PIL import Image
 
-from mer_jax.data.frames import Block, chosen, frame_blocks, read_frames
+from mer_jax.data.frames import Block, Turn, chosen, frame_blocks, read_frames, turned
 from mer_jax.data.media import probe
 from mer_jax.data.streams import Unreadable
 from mer_jax.data.timing import at_most, frame_times, segment_centres
@@ -151,6 +151,15 @@ def test_what_the_first_frame_says_of_its_display_is_so_for_all(tmp_path):
     np.testing.assert_array_equal(read_frames(tmp_path / "v.mp4"), expected)
     (last,) = read_frames(tmp_path / "v.mp4", lambda count: np.array([count - 1]))
     np.testing.assert_array_equal(last, expected[-1])
+
+
+def test_a_frame_keeps_its_turn_when_others_are_gone():
+    """PyAV 18 finds an object by its identity, and forgets it with the first frame that has it."""
+    frames = [av.VideoFrame(8, 8, "rgb24") for _ in range(2)]
+    for _ in turned([(None, frames)]):
+        pass
+    del frames[0]
+    assert frames[0].opaque == Turn()
 
 
 @pytest.mark.parametrize(("size", "shrunk"), [((2160, 4096), (1012, 1920)), ((2400, 64), (1920, 51))])
