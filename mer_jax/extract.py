@@ -8,6 +8,7 @@ features there. The video features are not among them: their encoder is tuned on
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from absl import flags
@@ -21,6 +22,7 @@ from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 
+SHOWN = 5  # reasons why clips lack a modality
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
 )
@@ -48,6 +50,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         also = f"; {copies:,} corrupted copies" if copies else ""
         width = features.embeddings.shape[-1]
         print(f"{modality}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
+        for reason, count in Counter(features.reasons.values()).most_common(SHOWN):
+            print(f"  {count:,} without: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":
