@@ -40,7 +40,9 @@ SECONDS = flags.DEFINE_float("seconds", 300.0, "That a command may take.")
 
 INPUTS = [*CHECKPOINTS, *TABLES, *MEDIA, *CROPS, *ARRAYS, *PREPARED, *SERVERS, *ADDRESSES, *WORKDIRS]
 MOST_GIB = 4.0
-PYTHON = re.compile(r"/python[\d.]*$|/(git|uname|ldconfig(\.real)?|gcc|sh)$")  # what Python's own modules start, too
+PYTHON = re.compile(
+    r"/python[\d.]*$|/(git|uname|ldconfig(\.real)?|fc-list|gcc|sh)$"
+)  # what Python's own modules start, too
 SYSTEM_CALLS = re.compile(r'(?:connect\(.*sin6?_port=htons\((\d+)\)|execve\("([^"]+)".*= 0$)')
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +58,12 @@ def run(arguments: list[str], place: Place, log: Path) -> tuple[dict[str, Any], 
     if not any(argument.startswith("--workdir") for argument in arguments) and arguments[0] != "prepare":
         arguments = [*arguments, f"--workdir={place.folder / 'workdir'}"]
     environment = {"HOME": str(home), "TMPDIR": str(temporary), "MER_JAX_CACHE": str(place.folder / "cache")}
-    environment |= {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": KEY, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "OPENAI_API_KEY": KEY,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MPLCONFIGDIR": str(place.folder / "cache"),
+    }
     began = time.perf_counter()
     with open(log, "wb") as output:
         process = subprocess.Popen(

@@ -146,7 +146,7 @@ TABLES = [
 ]
 
 
-def array(name: str, make: Callable[[Place, Path], object], says: str) -> Input:
+def array(name: str, make: Callable[[Place, Path], object], says: str, command: str = "extract") -> Input:
     """A clip's ready-made feature, beside 23 that are whole."""
 
     def arguments(place: Place) -> list[str]:
@@ -158,8 +158,8 @@ def array(name: str, make: Callable[[Place, Path], object], says: str) -> Input:
             np.save(folder / f"{clip}.npy", rng.normal(size=8).astype(np.float32))
         (folder / "c0.npy").unlink()
         make(place, folder / "c0.npy")
-        train, *rest = "train", *config(root, *SHORT)
-        return [train, rest[0] + ",speech_feature=f", *rest[1:]]
+        first, *rest = config(root, *SHORT)
+        return [command, f"{first},speech_feature=f", *rest]
 
     return Input("array", name, arguments, says)
 
@@ -189,7 +189,7 @@ ARRAYS = [
     array("complex", saved(np.ones(8, np.complex64)), "expected real numbers"),
     array("structured", saved(np.zeros(8, [("a", "f4")])), "expected real numbers"),
     array("NaN", saved(np.full(8, np.nan, np.float32)), "not a finite"),
-    array("3e38", saved(np.full(8, 3e38, np.float32)), "out of all proportion"),
+    array("3e38", saved(np.full(8, 3e38, np.float32)), "out of all proportion", "train"),
     array("of no dimension", saved(np.float32(3)), "not a finite"),
     array("Fortran's order, another width", saved(np.asfortranarray(np.ones((3, 5), np.float32))), "wide"),
     array("a pipe", lambda place, path: pipe(path), "not a regular file"),

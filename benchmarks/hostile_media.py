@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.hostile_inputs import SHORT, Input, Place, config, data_set, endless, pipe, sparse
+from benchmarks.hostile_inputs import Input, Place, config, data_set, endless, pipe, sparse
 
 
 def predicted(name: str, make: Callable[[Place, Path], object], says: str, file: str = "a.mp4") -> Input:
@@ -110,7 +110,7 @@ def crops(name: str, make: Callable[[Place, Path], object], says: str) -> Input:
                 make(place, folder)
             else:
                 Image.new("RGB", (112, 112), "red").save(folder / "frame_1.png")
-        return ["train", *config(root, *SHORT, modalities="image")]
+        return ["extract", *config(root, modalities="image")]
 
     return Input("crops", name, arguments, says)
 

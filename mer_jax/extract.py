@@ -8,7 +8,6 @@ features there. The video features are not among them: their encoder is tuned on
 """
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 from absl import flags
@@ -20,9 +19,9 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.hosts import join_hosts
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
+from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
-SHOWN = 5  # reasons why clips lack a modality
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
 )
@@ -50,8 +49,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         also = f"; {copies:,} corrupted copies" if copies else ""
         width = features.embeddings.shape[-1]
         print(f"{modality}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
-        for reason, count in Counter(features.reasons.values()).most_common(SHOWN):
-            print(f"  {count:,} without: {reason}", file=sys.stderr)
+        for line in features.absences():
+            print(f"  {harmless(line)}", file=sys.stderr)
 
 
 if __name__ == "__main__":
