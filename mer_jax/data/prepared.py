@@ -120,13 +120,15 @@ def read_prepared(root: Path) -> Dataset:
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
     check_files(root)
-    description = load_json(root / DESCRIPTION)
+    name, labels, warnings, problems = read_description(root)
     positions: Counter[str] = Counter()
     clips, truth = [], {}
     for row in read_table(root / INDEX, INDEX_COLUMNS):
         split = row["split"]
         if not is_usable(row["name"]) or split not in SPLITS:
             raise damaged(root, f"its {INDEX} has a clip {row['name']!r} in a split {split!r}")
+        if unknown := {row["label"], row["truth"]} - {"", *labels}:
+            raise damaged(root, f"its {INDEX} has a label {min(unknown)!r} that its {DESCRIPTION} lacks")
         record = Record(root, row["name"], split, positions[split], row["fingerprint"])
         positions[split] += 1
         label, group = row["label"] or None, row["group"] or None
@@ -134,6 +136,23 @@ def read_prepared(root: Path) -> Dataset:
         clips.append(clip)
         if row["truth"]:
             truth[row["name"]] = row["truth"]
-    problems = tuple(Problem(**problem) for problem in description["problems"])
-    labels, warnings = tuple(description["labels"]), tuple(description["warnings"])
-    return Dataset(description["name"], labels, tuple(clips), truth, problems, warnings)
+    return Dataset(name, labels, tuple(clips), truth, problems, warnings)
+
+
+def read_description(root: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Problem, ...]]:
+    """Name, labels, warnings and problems of a prepared data set."""
+    description = load_json(root / DESCRIPTION)
+    try:
+        name, labels, warnings = (description[key] for key in ("name", "labels", "warnings"))
+        problems = tuple(Problem(**problem) for problem in description["problems"])
+        texts = [
+            name,
+            *labels,
+            *warnings,
+            *(text for each in problems for text in (each.name, each.split, each.reason)),
+        ]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("not a text")
+    except (TypeError, KeyError) as error:
+        raise damaged(root, f"its {DESCRIPTION} is not one that was written") from error
+    return name, tuple(labels), tuple(warnings), problems

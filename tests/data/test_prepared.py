@@ -106,3 +106,20 @@ def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
     for files, reason in (([picture], "8x8 px, more than 7 across"), ([b"no picture"], "cannot identify")):
         with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
             prepared.from_jpeg(files)
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": 5}, {"name": None}, {"warnings": [3]}, {"problems": 5}, {"problems": [{"name": "a"}]}, None]
+)
+def test_a_description_of_other_types_is_one_line(tmp_path, change):
+    (tmp_path / "dataset.json").write_text(json.dumps([] if change is None else DESCRIPTION | change))
+    (tmp_path / "clips.csv").write_text(TABLE)
+    with pytest.raises(DataError, match=r"its dataset\.json is not one that was written; remove"):
+        read_prepared(tmp_path)
+
+
+def test_labels_are_those_of_the_description(tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps(DESCRIPTION))
+    (tmp_path / "clips.csv").write_text(TABLE.replace("b,train,y", "b,train,z"))
+    with pytest.raises(DataError, match=r"its clips\.csv has a label 'z' that its dataset\.json lacks"):
+        read_prepared(tmp_path)
