@@ -43,11 +43,11 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 def open_regular(path: str | Path) -> IO[bytes]:
     """Opens a file for reading. OSError where it is none: a pipe would be waited for, and a device never ends."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (its caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return file
 
 
 def load_json(path: Path) -> Any:

@@ -103,7 +103,7 @@ def test_jpegs_are_rgb():
 def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
     picture = jpeg(np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr("mer_jax.data.decoding.LARGEST_SIDE", 7)
-    for files, reason in (([picture], "8x8 px, more than 7 across"), ([b"no picture"], "cannot identify")):
+    for files, reason in (([picture], "one is more than 7 px across"), ([b"no picture"], "cannot identify")):
         with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
             prepared.from_jpeg(files)
 
