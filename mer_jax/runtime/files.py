@@ -43,7 +43,7 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 def open_regular(path: str | Path) -> IO[bytes]:
     """Opens a file for reading. OSError where it is none: a pipe would be waited for, and a device never ends."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (its caller closes it)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
