@@ -25,18 +25,9 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks.hostile_inputs import (
-    ARRAYS,
-    CHECKPOINTS,
-    CROPS,
-    MEDIA,
-    PREPARED,
-    TABLES,
-    Input,
-    Place,
-    config,
-    data_set,
-)
+from benchmarks.hostile_checkpoints import CHECKPOINTS
+from benchmarks.hostile_inputs import ARRAYS, PREPARED, TABLES, Input, Place, config, data_set
+from benchmarks.hostile_media import CROPS, MEDIA
 from benchmarks.hostile_servers import ADDRESSES, KEY, SERVERS, WORKDIRS
 from benchmarks.kills import CONFIG
 from benchmarks.timing import show
@@ -49,13 +40,15 @@ SECONDS = flags.DEFINE_float("seconds", 300.0, "That a command may take.")
 
 INPUTS = [*CHECKPOINTS, *TABLES, *MEDIA, *CROPS, *ARRAYS, *PREPARED, *SERVERS, *ADDRESSES, *WORKDIRS]
 MOST_GIB = 4.0
-PYTHON = re.compile(r"/python[\d.]*$|/(git|uname|ldconfig(\.real)?|gcc|sh)$")  # what Python's own modules start, too
+PYTHON = re.compile(
+    r"/python[\d.]*$|/(git|uname|ldconfig(\.real)?|fc-list|gcc|sh)$"
+)  # what Python's own modules start, too
 SYSTEM_CALLS = re.compile(r'(?:connect\(.*sin6?_port=htons\((\d+)\)|execve\("([^"]+)".*= 0$)')
 ROOT = Path(__file__).parents[1]
 
 
 def run(arguments: list[str], place: Place, log: Path) -> tuple[dict[str, Any], str]:
-    """Starts a command where nothing but its workdir and cache may be written: how it ended, and all that it printed."""
+    """Starts a command in a place of its own: how it ended, and all that it printed."""
     home, temporary = place.folder / "home", place.folder / "temporary"
     for folder in (home, temporary):
         folder.mkdir()
@@ -65,7 +58,12 @@ def run(arguments: list[str], place: Place, log: Path) -> tuple[dict[str, Any], 
     if not any(argument.startswith("--workdir") for argument in arguments) and arguments[0] != "prepare":
         arguments = [*arguments, f"--workdir={place.folder / 'workdir'}"]
     environment = {"HOME": str(home), "TMPDIR": str(temporary), "MER_JAX_CACHE": str(place.folder / "cache")}
-    environment |= {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": KEY, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "OPENAI_API_KEY": KEY,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MPLCONFIGDIR": str(place.folder / "cache"),
+    }
     began = time.perf_counter()
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -87,18 +85,24 @@ def run(arguments: list[str], place: Place, log: Path) -> tuple[dict[str, Any], 
     process.returncode = os.waitstatus_to_exitcode(ended[1])
     text = log.read_text("utf-8", "surrogateescape")
     seen = calls.read_text("utf-8", "replace").splitlines() if calls.exists() else []
-    ports, programs = zip(*[match.groups() for line in seen if (match := SYSTEM_CALLS.search(line))] or [(None, None)])
-    strangers = {port for port in ports if port and int(port) not in place.ports}
-    foreign = {program for program in programs if program and not PYTHON.search(program)}
+    matches = [match for line in seen if (match := SYSTEM_CALLS.search(line))]
+    strangers = [match[1] for match in matches if match[1] and int(match[1]) not in place.ports]
+    programs = {match[2] for match in matches if match[2] and not PYTHON.search(match[2])}
     left = [path.name for path in temporary.iterdir()]
     return {
         "code": "late" if late else process.returncode,
         "seconds": round(time.perf_counter() - began, 1),
         "peak_gib": round(ended[2].ru_maxrss / 2**20, 2),
         "connections": len(strangers),
-        "programs": sorted(foreign),
+        "programs": sorted(programs),
         "left": left,
     }, text
+
+
+def start(command: str, *arguments: str) -> None:
+    """Starts a command that is to end well."""
+    call = [sys.executable, "-m", f"mer_jax.{command}", *arguments]
+    subprocess.run(call, check=True, cwd=ROOT, capture_output=True)
 
 
 def wrong(each: Input, row: dict[str, Any], text: str, outside: list[str]) -> str:
@@ -148,21 +152,11 @@ def main(_: list[str]) -> None:
         write_video(whole, numbered_frames(12), tone(1.5), lossy=True)
         place = Place(scratch / "setup", whole, scratch / "run", scratch / "prepared", address, scratch / "canary", [])
         place.folder.mkdir()
-        for arguments in (
-            [f"--workdir={place.run}", *CONFIG, "train"]
-            if any(each.kind in ("media", "workdir") for each in inputs)
-            else [],
-            [f"--output={place.prepared}", *config(data_set(place)), "prepare"]
-            if any(each.kind == "prepared" for each in inputs)
-            else [],
-        ):
-            if arguments:
-                subprocess.run(
-                    [sys.executable, "-m", f"mer_jax.{arguments[-1]}", *arguments[:-1]],
-                    check=True,
-                    cwd=ROOT,
-                    capture_output=True,
-                )
+        kinds = {each.kind for each in inputs}
+        if kinds & {"media", "workdir"}:
+            start("train", *CONFIG, f"--workdir={place.run}")
+        if "prepared" in kinds:
+            start("prepare", *config(data_set(place)), f"--output={place.prepared}")
         prepared = next(iter(place.prepared.glob("mer/*/1.0.0")), place.prepared)
         for number, each in enumerate(inputs):
             own = place._replace(folder=scratch / "inputs" / str(number), prepared=prepared, ports=[])
@@ -178,20 +172,10 @@ def main(_: list[str]) -> None:
             except BlockingIOError:
                 pass
             fault = wrong(each, row, text, outside)
-            rows.append({"kind": each.kind, "input": each.name, **row, "said": said(each, text), "wrong": fault})
-            rows[-1] = {key: value for key, value in rows[-1].items() if key not in ("programs", "left")}
+            figures = {name: row[name] for name in ("code", "seconds", "peak_gib", "connections")}
+            rows.append({"kind": each.kind, "input": each.name, **figures, "said": said(each, text), "wrong": fault})
             if fault:
-                print(
-                    each.kind,
-                    each.name,
-                    fault,
-                    outside[:3],
-                    row,
-                    text[-1500:].encode("ascii", "backslashreplace").decode(),
-                    sep="\n  ",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                print(each.kind, each.name, fault, outside[:3], row, ascii(text[-1500:]), sep="\n  ", file=sys.stderr)
             shutil.rmtree(own.folder)
     peak = max(row["peak_gib"] for row in rows)
     show(rows, inputs=len(rows), wrong=Counter(row["wrong"] for row in rows if row["wrong"]), peak_gib=peak)

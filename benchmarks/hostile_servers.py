@@ -1,10 +1,11 @@
 """Servers of chat completions that mean harm, and what else reaches a run from outside its data set."""
 
+import gzip
 import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -49,12 +50,15 @@ def server(name: str, answer: Callable[[BaseHTTPRequestHandler, Place], object],
     return Input("server", name, make, says)
 
 
-def body(*parts: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler, Place], None]:
-    """An answer of these parts; of the last without end, if it is to be repeated."""
+Answering = Callable[[BaseHTTPRequestHandler, Place], None]
+
+
+def body(*parts: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Answering:
+    """An answer of these parts."""
 
     def answer(handler: BaseHTTPRequestHandler, place: Place) -> None:
         handler.send_response(status)
-        for key, value in headers.items():
+        for key, value in (headers or {}).items():
             handler.send_header(key, value.replace("ADDRESS", place.address))
         handler.end_headers()
         for part in parts:
@@ -81,21 +85,20 @@ def echoed(handler: BaseHTTPRequestHandler, place: Place) -> None:
     body(said, status=401)(handler, place)
 
 
-def moved(location: str) -> Callable[[BaseHTTPRequestHandler, Place], None]:
-    return body(status=307, Location=location)
+def moved(location: str) -> Answering:
+    return body(status=307, headers={"Location": location})
 
 
 NONE = "without: the server's answer is not a chat completion"
-ASKED = "2 of 4 distinct transcripts ranked"
+DIGITS = b"9" * 5000
+BOMB = gzip.compress(bytes(10**9))
 SERVERS = [
     server("an answer without end", endless, "more than 16 MiB"),
     server("an answer that drips", dripping, "the server's answer does not end"),
     server("brackets, 100,000 deep", body(DEEP), NONE),
     server("a list", body(b"[]"), NONE),
     server("choices of another type", body(b'{"choices": {"0": 5}}'), NONE),
-    server(
-        "content of another type", body(completion(RANKING).replace(b'"assistant"', b"5").replace(b'"{', b'["{')), NONE
-    ),
+    server("content of another type", body(b'{"choices": [{"message": {"content": {"text": 5}}}]}'), NONE),
     server(
         "tokens below zero under a budget",
         body(completion(RANKING, prompt_tokens=-(10**12), completion_tokens=-(10**12))),
@@ -103,21 +106,13 @@ SERVERS = [
         "--config.ranking.openai.max_cost=0.0005",
     ),
     server("tokens NaN", body(completion(RANKING, prompt_tokens=float("nan"), completion_tokens="many")), "4 of 4"),
-    server(
-        "tokens of 5,000 digits",
-        body(completion(RANKING).replace(b"{}", b'{"prompt_tokens": ' + b"9" * 5000 + b"}")),
-        "without",
-    ),
+    server("tokens of 5,000 digits", body(completion(RANKING).replace(b"{}", b'{"prompt_tokens": %b}' % DIGITS)), NONE),
     server("escape sequences in a ranking", body(completion('{"ranking": ["x\x1b[2J", "y"]}')), "an invented label"),
     server("moved to another host", moved("ADDRESS/v1/chat/completions"), "HTTP 307"),
     server("moved to a file", moved("file:///etc/passwd"), "HTTP 307"),
     server("the key repeated", echoed, "[key]"),
     server("not HTTP", lambda handler, place: handler.wfile.write(b"\0" * 9999), "without"),
-    server(
-        "compressed a thousandfold",
-        body(__import__("gzip").compress(bytes(10**9)), **{"Content-Encoding": "gzip"}),
-        "without",
-    ),
+    server("compressed a thousandfold", body(BOMB, headers={"Content-Encoding": "gzip"}), "a compressed reply"),
 ]
 
 

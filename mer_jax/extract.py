@@ -19,6 +19,7 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.hosts import join_hosts
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
+from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
 DISTRIBUTED = flags.DEFINE_bool(
@@ -48,6 +49,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         also = f"; {copies:,} corrupted copies" if copies else ""
         width = features.embeddings.shape[-1]
         print(f"{modality}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
+        for line in features.absences():
+            print(f"  {harmless(line)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

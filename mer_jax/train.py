@@ -114,6 +114,8 @@ def train(run: Run[Settings]) -> None:
     for modality in modalities:
         with run.stage(modality):
             features[modality] = without_outliers(inputs.features(modality), modality)
+            for line in features[modality].absences():
+                print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
         sections = fuse(run, inputs, features, folds)
 

@@ -256,8 +256,8 @@ def load_pretrained(
             as WRAPPERS always are.
 
     Raises:
-        DataError: broken files, quantised weights, a part of the model that is not there, or tensors missing,
-            unexpected, misshapen or there twice (all are listed).
+        DataError: broken files, quantised weights, numbers that are not finite, a part of the model that is not there,
+            or tensors missing, unexpected, misshapen or there twice (all are listed).
     """
     graphdef, state = nnx.split(nnx.eval_shape(lambda: factory(rngs=nnx.Rngs(0))))
     shapes = {_dotted(path): variable.shape for path, variable in nnx.to_flat_state(state)}
@@ -277,7 +277,9 @@ def load_pretrained(
             to = rule.dtype or dtype
             partitions = (rule.partition, P(*rule.partition[1:]))  # of the variable, and of one layer of it
             whole, part = (None if mesh is None else NamedSharding(mesh, partition) for partition in partitions)
-            for target, array in zip(rule.targets, rule.transform.load(read()), strict=True):
+            if not all_finite(tensor := read()):
+                raise DataError(f"{file}: {header.name} holds numbers that are not finite; download it again.")
+            for target, array in zip(rule.targets, rule.transform.load(tensor), strict=True):
                 if layer is None:
                     arrays[target] = jax.device_put(array.astype(to), whole)
                     continue
@@ -303,6 +305,14 @@ def save_pretrained(module: nnx.Module, rules: Sequence[Rule], config: Any, fold
     with write_whole(folder / "model.safetensors", "wb") as file:
         file.write(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     config.save_pretrained(folder)
+
+
+def all_finite(tensor: np.ndarray) -> bool:
+    """Whether every number is one; of bfloat16, which numpy takes long to look at, by their bits."""
+    if tensor.dtype == jnp.bfloat16:
+        exponent = np.uint16(0x7F80)
+        return not ((tensor.view(np.uint16) & exponent) == exponent).any()
+    return bool(np.isfinite(tensor).all())
 
 
 def _dotted(path: tuple[Any, ...]) -> str:

@@ -164,11 +164,15 @@ def rgb_images(files: Iterable[IO[bytes]]) -> Iterator[Image.Image]:
     for file in files:
         with file, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is another
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                total += 3 * width * height
-                if max(width, height) > LARGEST_SIDE:
-                    raise ValueError(f"an image of {width}x{height} px, more than {LARGEST_SIDE} across")
+            name = Path(getattr(file, "name", "one")).name
+            try:
+                picture = Image.open(file, formats=FORMATS)
+            except Image.DecompressionBombError as error:
+                raise ValueError(f"{name} is more than {LARGEST_SIDE} px across") from error
+            with picture as image:
+                total += 3 * image.width * image.height
+                if max(image.size) > LARGEST_SIDE:
+                    raise ValueError(f"{name} is more than {LARGEST_SIDE} px across")
                 if total > MOST_BYTES:
                     raise ValueError(f"more than {MOST_BYTES / 2**30:.1f} GiB of them")
                 yield as_shown(image)

@@ -67,7 +67,7 @@ class FaceDetector:
         bare = {i for i, key in enumerate(key_of) if not len(keys[key].scores)} - keys.keys()
         near = {i: 0 for i in sorted(bare) if (i - key_of[i]) % GLANCE == 0 or i + 1 == len(fitted)}
         faces = self.search(fitted, near)
-        known = keys | faces
+        known = {**keys, **faces}
         for i in bare - near.keys():
             before = max(number for number in known if number < i)
             after = min(number for number in known if number > i)

@@ -128,19 +128,15 @@ def read_prepared(root: Path) -> Dataset:
     if not (root / DESCRIPTION).exists():
         raise DataError(f"{root}: no prepared data set in it; expected the folder that mer_jax.prepare has printed")
     check_files(root)
-    try:
-        description = load_json(root / DESCRIPTION)
-        problems = tuple(Problem(**problem) for problem in description["problems"])
-        name, labels, warnings = description["name"], tuple(description["labels"]), tuple(description["warnings"])
-        "".join([name, *labels, *warnings])  # all of them text
-    except (KeyError, TypeError, AttributeError) as error:
-        raise damaged(root, f"its {DESCRIPTION} holds other things than this version writes ({error!r})") from error
+    name, labels, warnings, problems = read_description(root)
     positions: Counter[str] = Counter()
     clips, truth = [], {}
     for row in read_table(root / INDEX, INDEX_COLUMNS):
         split = row["split"]
-        if not is_usable(row["name"]) or split not in SPLITS or {row["label"], row["truth"]} - {"", *labels}:
-            raise damaged(root, f"its {INDEX} has a clip {row['name']!r}, {row['label']!r}, in a split {split!r}")
+        if not is_usable(row["name"]) or split not in SPLITS:
+            raise damaged(root, f"its {INDEX} has a clip {row['name']!r} in a split {split!r}")
+        if unknown := {row["label"], row["truth"]} - {"", *labels}:
+            raise damaged(root, f"its {INDEX} has a label {min(unknown)!r} that its {DESCRIPTION} lacks")
         record = Record(root, row["name"], split, positions[split], row["fingerprint"])
         positions[split] += 1
         label, group = row["label"] or None, row["group"] or None
@@ -149,3 +145,16 @@ def read_prepared(root: Path) -> Dataset:
         if row["truth"]:
             truth[row["name"]] = row["truth"]
     return Dataset(name, labels, tuple(clips), truth, problems, warnings)
+
+
+def read_description(root: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Problem, ...]]:
+    """Name, labels, warnings and problems of a prepared data set."""
+    description = load_json(root / DESCRIPTION)
+    try:
+        name, labels, warnings = (description[key] for key in ("name", "labels", "warnings"))
+        problems = tuple(Problem(**problem) for problem in description["problems"])
+        told = [text for each in problems for text in (each.name, each.split, each.modality or "", each.reason)]
+        "".join([name, *labels, *warnings, *told])  # raises where one of them is no text
+    except (TypeError, KeyError) as error:
+        raise damaged(root, f"its {DESCRIPTION} holds other things than this version writes") from error
+    return name, tuple(labels), tuple(warnings), problems

@@ -48,7 +48,7 @@ def send(connection: Connection, message: Any) -> None:
 def receive(connection: Connection) -> Any:
     """What the other end has sent with `send`: a private socket pair joins this process and its own children."""
     body, sizes = connection.recv()
-    arrays = [np.empty(size, np.uint8) for size in sizes]
+    arrays: list[Any] = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
         view = memoryview(array)
         while view.nbytes:

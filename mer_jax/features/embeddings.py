@@ -1,5 +1,6 @@
 """Embeddings that stay on disk until they are asked for: a hundred thousand clips never lie in memory at once."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,3 +62,10 @@ class Features:
     reasons: Mapping[int, str]  # position -> why it is absent
     digest: str = ""  # of all that these are
     usual_size: float = 0.0  # the largest value of the clip in the middle; 0: unknown
+
+    def absences(self, most: int = 5) -> list[str]:
+        """Lines that say why clips, or copies, lack the modality: the `most` usual reasons, and how many have each."""
+        counts = Counter(self.reasons.values()).most_common()
+        others = sum(count for _, count in counts[most:])
+        lines = [f"{count:,} without: {reason}" for reason, count in counts[:most]]
+        return [*lines, f"{others:,} without for other reasons"] if others else lines

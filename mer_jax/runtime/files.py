@@ -54,15 +54,15 @@ def open_regular(path: str | Path, most_bytes: float = math.inf) -> IO[bytes]:
     Raises:
         OSError: it is none (a pipe would be waited for, and a device never ends), or larger than `most_bytes`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    status = os.fstat(descriptor)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    status = os.fstat(file.fileno())
     wrong = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
     if not wrong and status.st_size > most_bytes:
         wrong = f"{status.st_size / 2**20:,.0f} MiB, where {most_bytes / 2**20:,.0f} are the most"
     if wrong:
-        os.close(descriptor)
+        file.close()
         raise OSError(errno.EINVAL, wrong, str(path))
-    return os.fdopen(descriptor, "rb")
+    return file
 
 
 def of_the_system(error: BaseException) -> bool:

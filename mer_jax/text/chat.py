@@ -33,6 +33,7 @@ LONGEST_BACKOFF = 30.0  # seconds
 LONGEST_REPLY = 10  # times `timeout_s`, which is for every byte
 PATIENCE = 20  # transcripts in a row that the server fails before the rest is left for another start
 MOST_TIMES = 64  # the tokens of `max_tokens` that a model may have to think and reply
+MOST_TOLD = 250  # characters of what a server says of an error
 WAITING = 4  # transcripts under way for each slot: those that wait to try again leave theirs to others
 
 
@@ -52,7 +53,7 @@ class Stated(Exception):
     """An error that the server states in an answer that is called good. The message is the reason."""
 
     def __init__(self, body: Any):
-        super().__init__(f"the server answers an error ({str(body)[:200]})")
+        super().__init__(f"the server answers an error ({body})")
         self.body = body
         self.status_code = body.get("code") or body.get("status") if isinstance(body, dict) else None
 
@@ -199,7 +200,7 @@ class Session:
                 try:
                     return await self.accepted(messages, usage)
                 except openai.APIStatusError as error:
-                    status, reason = error.status_code, self.redact(describe(error))
+                    status, reason = error.status_code, self.told(describe(error))
                     if status == 413:
                         raise Refused(reason) from None
                     if (status < 500 and status not in (408, 409, 425, 429)) or "insufficient_quota" in said(error):
@@ -208,10 +209,12 @@ class Session:
                             raise DataError(f"annotator openai: {reason}: {advice}") from None
                         break
                     stated = retry_after(error.response.headers)
-                except (openai.APIConnectionError, TimeoutError) as error:
-                    reason = self.redact(str(error)) or "the server's answer does not end"
+                except TimeoutError:
+                    reason = "the server's answer does not end"
+                except openai.APIConnectionError as error:  # timeouts as well
+                    reason = self.told(f"{error} {error.__cause__ or ''}".strip())
                 except Stated as error:
-                    reason = self.redact(str(error))
+                    reason = self.told(str(error))
                 except Cut as cut:
                     reason = str(cut)
                     break
@@ -242,7 +245,7 @@ class Session:
                 if not is_refusal(error.status_code, said(error)):
                     raise
                 if CONTENT.search(said(error)):
-                    raise Refused(self.redact(describe(error))) from None
+                    raise Refused(self.told(describe(error))) from None
                 too_long = bool(LENGTH.search(said(error)))
                 shared = shared and not too_long  # other transcripts may be shorter
                 other = wording.reworded(said(error), guess=not self.answered)
@@ -251,7 +254,7 @@ class Session:
                 elif other:
                     wording = other
                 elif too_long:
-                    raise Refused(self.redact(describe(error))) from None
+                    raise Refused(self.told(describe(error))) from None
                 else:
                     raise
                 continue
@@ -330,6 +333,10 @@ class Session:
         question = json.dumps([self.settings.model, self.labels, *messages, *reworded], ensure_ascii=False)
         return hashlib.sha256(question.encode()).hexdigest()
 
+    def told(self, text: str) -> str:
+        """What a server says, in short; cut only when a key in it is whole no more."""
+        return self.redact(text)[:MOST_TOLD]
+
     def redact(self, text: str) -> str:
         """Text of the server without the key, should it repeat it."""
         return text.replace(self.annotator.key, "[key]") if self.annotator.key else text
@@ -373,7 +380,7 @@ def describe(error: openai.APIStatusError | Stated) -> str:
     """The status and, from a JSON answer, the message or what stands in its place."""
     body = error.body
     message = body.get("message") or body.get("detail") if isinstance(body, dict) else None
-    return f"HTTP {error.status_code}" + (f" ({str(message)[:200]})" if message else "")
+    return f"HTTP {error.status_code}" + (f" ({message})" if message else "")
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

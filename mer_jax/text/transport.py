@@ -8,11 +8,15 @@ MOST_BYTES = 2**24  # of a reply's body
 
 
 class Bounded(httpx2.AsyncHTTPTransport):
-    """httpx2's own transport, whose replies end in an error where they are larger than MOST_BYTES."""
+    """httpx2's own transport, whose replies end in an error where they are larger than MOST_BYTES, or compressed."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers["Accept-Encoding"] = "identity"  # 16 MiB might become 16 GiB
         response = await super().handle_async_request(request)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            await response.stream.aclose()
+            raise httpx2.ReadError("a compressed reply, which was not asked for")
         response.stream = BoundedStream(response.stream)
         return response
 

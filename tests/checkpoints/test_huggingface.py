@@ -350,3 +350,16 @@ def test_pipes_and_files_of_absurd_sizes_are_refused_before_they_are_read(tmp_pa
         with pytest.raises(DataError, match=rf"{name}: {reason}"):
             fetch(folder)
         shutil.copyfile(ASSETS / "clip" / name, folder / name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 6e4])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, dtype, number):
+    tensors = {name: x.astype(dtype) for name, x in toy_tensors().items()}
+    tensors["scale"].flat[-1] = number
+    write(tmp_path, tensors)
+    if np.isfinite(number):
+        load_pretrained(Toy, RULES, tmp_path)
+        return
+    with pytest.raises(DataError, match=r"model\.safetensors: scale holds numbers that are not finite"):
+        load_pretrained(Toy, RULES, tmp_path)

@@ -185,7 +185,7 @@ def test_images_that_together_are_too_large_are_refused_before_they_are_decoded(
         Image.new("RGB", (64, 64), "red").save(tmp_path / f"{number}.png")
     assert read_images(tmp_path).shape == (3, 64, 64, 3)
     Image.new("L", (4000, 1)).save(tmp_path / "9.png")
-    with pytest.raises(Absent, match="4000x1 px, more than 3840 across"):
+    with pytest.raises(Absent, match=r"9\.png is more than 3840 px across"):
         read_images(tmp_path)
     (tmp_path / "9.png").unlink()
     monkeypatch.setattr("mer_jax.data.decoding.MOST_BYTES", 2 * 64 * 64 * 3)
@@ -235,7 +235,7 @@ def test_a_file_that_may_not_be_read_has_another_name(tmp_path, monkeypatch):
 def test_what_is_no_image_of_the_usual_kinds_is_not_opened_whatever_its_name(tmp_path, kind):
     """Pillow would have Ghostscript run the program that an EPS file is."""
     Image.new("RGB", (8, 8)).save(tmp_path / "0.jpg", kind)
-    with pytest.raises(Absent, match="cannot identify image file"):
+    with pytest.raises(Absent, match=r"cannot identify image file .*0\.jpg"):
         read_images(tmp_path)
 
 

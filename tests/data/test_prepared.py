@@ -100,24 +100,35 @@ def test_jpegs_are_rgb():
     assert Image.fromarray(again).size == (8, 8)
 
 
-@pytest.mark.parametrize("changes", [{"problems": 3}, {"problems": [{}]}, {"labels": [1]}, {"labels": None}, None])
-def test_a_description_of_another_kind_is_refused_by_name(tmp_path, changes):
-    (tmp_path / "dataset.json").write_text(json.dumps([] if changes is None else DESCRIPTION | changes))
+def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
+    picture = jpeg(np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr("mer_jax.data.decoding.LARGEST_SIDE", 7)
+    for files, reason in (([picture], "one is more than 7 px across"), ([b"no picture"], "cannot identify")):
+        with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
+            prepared.from_jpeg(files)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": 5},
+        {"name": None},
+        {"warnings": [3]},
+        {"problems": 5},
+        {"problems": [{"name": "a"}]},
+        {"labels": None},
+        None,
+    ],
+)
+def test_a_description_of_other_types_is_one_line(tmp_path, change):
+    (tmp_path / "dataset.json").write_text(json.dumps([] if change is None else DESCRIPTION | change))
     (tmp_path / "clips.csv").write_text(TABLE)
     with pytest.raises(DataError, match=r"its dataset\.json holds other things than .*; remove that folder"):
         read_prepared(tmp_path)
 
 
-def test_a_label_that_the_set_has_not_is_refused(tmp_path):
+def test_labels_are_those_of_the_description(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps(DESCRIPTION))
-    (tmp_path / "clips.csv").write_text(TABLE.replace("a,train,x", "a,train,z"))
-    with pytest.raises(DataError, match=r"its clips\.csv has a clip 'a', 'z', in"):
+    (tmp_path / "clips.csv").write_text(TABLE.replace("b,train,y", "b,train,z"))
+    with pytest.raises(DataError, match=r"its clips\.csv has a label 'z' that its dataset\.json lacks"):
         read_prepared(tmp_path)
-
-
-def test_stored_pictures_are_opened_under_the_limits_of_others(monkeypatch):
-    picture = jpeg(np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr("mer_jax.data.decoding.LARGEST_SIDE", 7)
-    for files, reason in (([picture], "8x8 px, more than 7 across"), ([b"no picture"], "cannot identify")):
-        with pytest.raises(Absent, match=f"its pictures cannot be read: .*{reason}"):
-            prepared.from_jpeg(files)

@@ -1,6 +1,8 @@
 """The annotator behind a server, against one that misbehaves."""
 
 import asyncio
+import gzip
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
-from mer_jax.text.chat import ChatAnnotator, retry_after, stated_usage
+from mer_jax.text.chat import MOST_TOLD, ChatAnnotator, retry_after, stated_usage
 from mer_jax.text.rankings import ChatSettings, rank_all
 from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 
@@ -519,3 +521,36 @@ def test_what_ends_a_reply_is_said_and_only_a_filter_is_the_transcripts_fault(se
     server.ended, server.says = {}, None
     server.replies.clear()
     assert (not rank_all(texts(1), LABELS, annotator, tmp_path).failures) is not final
+
+
+class Echoing(BaseHTTPRequestHandler):
+    """Repeats the key, at the place where long messages are cut."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said = json.dumps({"error": {"message": "x" * (MOST_TOLD - 20) + self.headers["Authorization"]}})
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+
+class Compressing(BaseHTTPRequestHandler):
+    """Sends a megabyte in a thousandth of it."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(gzip.compress(bytes(2**20)))
+
+
+def test_no_part_of_the_key_is_told(odd_server, tmp_path):
+    with pytest.raises(DataError, match=r"HTTP 401 \(xxx") as error:
+        rank_all(texts(1), LABELS, odd_server(Echoing), tmp_path)
+    assert KEY[:6] not in str(error.value)
+
+
+def test_a_compressed_reply_is_not_unpacked(odd_server, tmp_path):
+    (reason,) = rank_all(texts(1), LABELS, odd_server(Compressing), tmp_path).failures.values()
+    assert reason == "Connection error. a compressed reply, which was not asked for"
