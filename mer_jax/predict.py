@@ -65,14 +65,14 @@ def main() -> None:
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")
-    files = list(media(INPUT.value))
+    files = [file._replace(text=TEXT.value or file.text) for file in media(INPUT.value)]
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
     readable, unreadable = [], list[dict[str, Any]]()
     for file in files:
         try:
             with opened(file.path):
-                readable.append(file._replace(text=TEXT.value or file.text))
+                readable.append(file)
         except Unreadable as reason:
             unreadable.append({"file": printable(file.path), "error": str(reason)})
     parts = [lambda: unreadable, *parts_of(workdir, settings, ensemble, readable)]

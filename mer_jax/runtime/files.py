@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -41,6 +42,17 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_through(file: FileIO, content: bytes) -> None:
+    """Writes all of it to an unbuffered file: a disk that is nearly full takes a part. OSError names the file."""
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        error.filename = str(file.name)
+        raise
 
 
 def open_regular(path: str | Path) -> IO[bytes]:

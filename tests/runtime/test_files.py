@@ -1,11 +1,22 @@
 import errno
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.files import cache_folder, csv_text, dump_json, load_json, printable, shown, write_csv, write_whole
+from mer_jax.runtime.files import (
+    cache_folder,
+    csv_text,
+    dump_json,
+    load_json,
+    printable,
+    shown,
+    write_csv,
+    write_through,
+    write_whole,
+)
 
 
 def test_writes_text_as_given_and_makes_parents(tmp_path):
@@ -47,6 +58,19 @@ def test_what_the_system_has_against_an_open_file_names_it(tmp_path):
     with pytest.raises(OSError) as raised, write_whole(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.filename == str(path)
+
+
+def test_a_write_that_is_taken_in_part_goes_on_and_a_refused_one_names_the_file(tmp_path):
+    class Nearly(io.FileIO):
+        def write(self, content):
+            return super().write(content[:3])
+
+    with Nearly(tmp_path / "answers.jsonl", "w") as file:
+        write_through(file, b"a line of some length\n")
+    assert (tmp_path / "answers.jsonl").read_bytes() == b"a line of some length\n"
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left") as raised:
+        write_through(full, b"x")
+    assert raised.value.filename == "/dev/full"
 
 
 def test_json_is_readable_and_comes_back(tmp_path):
