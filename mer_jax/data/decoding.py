@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
@@ -23,6 +24,7 @@ IMAGE_SUFFIXES = frozenset((
     ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 MOST_BYTES = 2**30  # of one clip's crops or ready-made feature: a header may claim any size
+HEADERS = Lock()  # numpy has them parsed by `ast`, which fails now and then where several threads are in it
 OPENFACE = re.compile(r"_det_(\d+)_")  # frame_det_00_000001: face 0 of frame 1
 SAID = re.compile(r"(?<![a-z])(?:face|person|track|id)[ _.-]*(\d+)", re.IGNORECASE)  # frame-1-face-0, person1_frame1
 COUNTED = re.compile(r"(?<=\d)_(0|[1-9]\d*)$")  # frame0001_0
@@ -98,12 +100,15 @@ def mapped_array(path: Path) -> np.ndarray:
         with open_regular(path) as file:
             if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
                 raise ValueError("not a .npy array")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with HEADERS:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.nbytes > MOST_BYTES:
             raise ValueError(f"it holds {array.nbytes / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}")
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}, expected real numbers")
         return array
+    except SystemError:  # the interpreter's
+        raise
     except Exception as error:  # numpy's header parser raises almost anything
         raise Absent(f"{path.name} cannot be read: {str(error) or type(error).__name__}") from error
 

@@ -110,7 +110,9 @@ class FeatureStore:
         """`rows` with the reasons of those that are absent."""
         embeddings, present = self.rows(keys)
         reasons = {i: self.reasons[key] for i, key in enumerate(keys) if not present[i]}
-        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, self.checksums))
+        # Of the shards that hold them: others may join, such as those of the transcripts without rankings.
+        checksums = [self.checksums[number] for number in sorted({self.where[key][0] for key in keys})]
+        return Features(embeddings, present, reasons, digest_of(self.folder.name, keys, checksums))
 
     def _read(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Rows [n, *shape]. A shard is mapped only while it is read, so that its pages leave the memory again."""

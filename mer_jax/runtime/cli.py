@@ -119,7 +119,7 @@ def system_error(error: BaseException) -> str:
     """
     for each in chain(error):
         if isinstance(each, OSError) and each.errno in SYSTEM:
-            return f"{each.filename or 'standard output'}: {each.strerror}"
+            return f"{each.filename or 'a file'}: {each.strerror}"
     lines = (line.strip() for each in chain(error) for line in str(each).splitlines())
     return next((line for line in lines if any(os.strerror(number) in line for number in FULL)), "")
 

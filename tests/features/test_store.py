@@ -119,3 +119,12 @@ def test_a_shard_of_an_earlier_version_is_read(tmp_path, capsys):
     store = FeatureStore(tmp_path)
     assert np.asarray(store.rows(["a"])[0]).tolist() == [[1, 1]] and store.reasons == {"b": "silent"}
     assert "earlier version" in capsys.readouterr().err
+
+
+def test_the_digest_is_of_the_rows_and_not_of_what_joins_them(tmp_path):
+    store = FeatureStore(tmp_path / "text-1")
+    store.append([Row("a", np.ones(2, np.float32)), Row("b", None, "gone")])
+    before = store.features(["a", "b"]).digest
+    store.append([Row("c", np.zeros(2, np.float32))])
+    assert FeatureStore(tmp_path / "text-1").features(["a", "b"]).digest == before
+    assert store.features(["a", "c"]).digest != before

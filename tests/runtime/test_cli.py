@@ -91,7 +91,7 @@ def test_a_reader_that_has_gone_is_one_line():
         process.stdout.close()
         errors = process.stderr.read().decode()
     assert process.returncode == 1
-    assert errors.startswith("error: standard output: Broken pipe; ") and errors.count("\n") == 1
+    assert errors.startswith("error: a file: Broken pipe; ") and errors.count("\n") == 1
 
 
 RAISES = """
