@@ -220,7 +220,7 @@ def interrupt(
     written = set[int]()
     for kind in kinds:
         moment, room = float(rng.uniform(0.0, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 21))
-        line = arguments(command, places[1])
+        line, before = arguments(command, places[1]), {*temporary.iterdir()}
         if kind == "disk full":
             with filled(folder.parent, room):
                 ending = start(line)
@@ -229,9 +229,9 @@ def interrupt(
         done = ending.code == 0  # before its moment had come
         good = done or (ending.code == CODES[kind] and len(ending.errors) == (kind != "killed"))
         time.sleep(1.0)  # for workers to notice
-        good &= not left_behind() and (kind == "killed" or not any(temporary.iterdir()))
+        good &= not left_behind() and (kind == "killed" or before >= {*temporary.iterdir()})
         row = {"command": command, "kind": kind, "seconds": round(ending.seconds, 1), "code": ending.code}
-        rows.append(row | {"as it should": good, "said": " / ".join(ending.errors)[:300]})
+        rows.append(row | {"as it should": good, "said": " / ".join(ending.errors)[-300:]})
         written |= times(folder)
         if done:
             shutil.rmtree(folder)
