@@ -95,6 +95,7 @@ def main(_: list[str]) -> None:
             )
             rows.append({"start": start, "seconds": round(seconds, 1), "guards": round(guards, 2), "most": most})
             rows[-1]["share, %"] = round(100 * guards / seconds, 2)
+            print(rows[-1], file=sys.stderr, flush=True)
     show(rows)
 
 
