@@ -60,7 +60,7 @@ KINDS = {
 }
 CODES = {"killed": -9, "terminated": 143, "Ctrl-C": 130, "disk full": 1, "file limit": 1}
 HALF_WRITTEN = re.compile(r"\..+\.tmp|.*orbax-checkpoint-tmp.*|incomplete\..*|\.parts|\.sample.*")
-FINISHED = ("features/**/*.safetensors", "faces/**/*.npy", "**/round-*.json", "**/*.array_record")
+FINISHED = ("features/**/*.safetensors", "faces/**/*.npy", "**/round-*.json", "**/*.array_record*")
 DISK = 2**30  # bytes of the tmpfs
 
 
@@ -172,7 +172,8 @@ def results(folder: Path) -> dict[str, str]:
 
 def times(folder: Path) -> set[int]:
     """When each of the files that are finished once they are there was written."""
-    return {path.stat().st_mtime_ns for pattern in FINISHED for path in folder.glob(pattern)}
+    paths = (path for pattern in FINISHED for path in folder.glob(pattern))
+    return {path.stat().st_mtime_ns for path in paths if not HALF_WRITTEN.fullmatch(path.name)}
 
 
 def litter(*folders: Path) -> list[str]:

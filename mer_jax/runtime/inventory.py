@@ -6,12 +6,17 @@ from pathlib import Path
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
 from mer_jax.runtime.kept import KEPT, changed_in, digests_in, keep, usable
+from mer_jax.runtime.lock import check_held
 
 INVENTORY = "inventory.json"
 
 
 def take_inventory(workdir: Path, results: Iterable[str]) -> None:
-    """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there."""
+    """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there.
+
+    Raises DataError where the workdir has been removed meanwhile.
+    """
+    check_held(workdir)
     places = [workdir / name for name in results]
     paths = (path for place in places for path in (place, *place.rglob("*")))
     keep(workdir / INVENTORY, {"files": digests_in(workdir, paths)})
