@@ -157,6 +157,7 @@ def results(folder: Path) -> dict[str, str]:
     """What a command left: a digest of each file but clocks and Orbax' own, whose arrays the predictions tell of."""
     paths = [path for path in folder.rglob("*") if path.name not in VOLATILE]
     paths = [path for path in paths if "checkpoints" not in path.parts or path.suffix in (".json", ".safetensors")]
+    paths = [path for path in paths if not path.name.endswith(".files.json")]  # digests of Orbax' own
     apart = {"ensemble", "prompts", "tuning", "answers"}  # answers come in any order
     paths = [path for path in paths if not apart & {*path.relative_to(folder).parts[:-1]}]
     digests = digests_in(folder, paths)
