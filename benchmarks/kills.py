@@ -60,7 +60,7 @@ KINDS = {
 }
 CODES = {"killed": -9, "terminated": 143, "Ctrl-C": 130, "disk full": 1, "file limit": 1}
 HALF_WRITTEN = re.compile(r"\..+\.tmp|.*orbax-checkpoint-tmp.*|incomplete\..*|\.parts|\.sample.*")
-FINISHED = ("features/**/*.safetensors", "faces/**/*.npy", "**/round-*.json", "**/*.array_record")
+FINISHED = ("features/**/*.safetensors", "faces/**/*.npy", "**/round-*.json", "**/*.array_record*")
 DISK = 2**30  # bytes of the tmpfs
 
 
@@ -157,6 +157,7 @@ def results(folder: Path) -> dict[str, str]:
     """What a command left: a digest of each file but clocks and Orbax' own, whose arrays the predictions tell of."""
     paths = [path for path in folder.rglob("*") if path.name not in VOLATILE]
     paths = [path for path in paths if "checkpoints" not in path.parts or path.suffix in (".json", ".safetensors")]
+    paths = [path for path in paths if not path.name.endswith(".files.json")]  # digests of Orbax' own
     apart = {"ensemble", "prompts", "tuning", "answers"}  # answers come in any order
     paths = [path for path in paths if not apart & {*path.relative_to(folder).parts[:-1]}]
     digests = digests_in(folder, paths)
@@ -172,7 +173,8 @@ def results(folder: Path) -> dict[str, str]:
 
 def times(folder: Path) -> set[int]:
     """When each of the files that are finished once they are there was written."""
-    return {path.stat().st_mtime_ns for pattern in FINISHED for path in folder.glob(pattern)}
+    paths = (path for pattern in FINISHED for path in folder.glob(pattern))
+    return {path.stat().st_mtime_ns for path in paths if not HALF_WRITTEN.fullmatch(path.name)}
 
 
 def litter(*folders: Path) -> list[str]:
@@ -220,7 +222,7 @@ def interrupt(
     written = set[int]()
     for kind in kinds:
         moment, room = float(rng.uniform(0.0, 1.0) * undisturbed.seconds), int(2 ** rng.uniform(8, 21))
-        line = arguments(command, places[1])
+        line, before = arguments(command, places[1]), {*temporary.iterdir()}
         if kind == "disk full":
             with filled(folder.parent, room):
                 ending = start(line)
@@ -229,9 +231,9 @@ def interrupt(
         done = ending.code == 0  # before its moment had come
         good = done or (ending.code == CODES[kind] and len(ending.errors) == (kind != "killed"))
         time.sleep(1.0)  # for workers to notice
-        good &= not left_behind() and (kind == "killed" or not any(temporary.iterdir()))
+        good &= not left_behind() and (kind == "killed" or before >= {*temporary.iterdir()})
         row = {"command": command, "kind": kind, "seconds": round(ending.seconds, 1), "code": ending.code}
-        rows.append(row | {"as it should": good, "said": " / ".join(ending.errors)[:300]})
+        rows.append(row | {"as it should": good, "said": " / ".join(ending.errors)[-300:]})
         written |= times(folder)
         if done:
             shutil.rmtree(folder)
@@ -262,8 +264,9 @@ def main(_: list[str]) -> None:
         os.environ["OPENAI_API_KEY"] = "none"
         tempfile.tempdir = os.environ["TMPDIR"]
         finished = scratch / "finished"
-        first = start(arguments("train", Place(finished, finished, server.url)))
-        assert first.code == 0, first.errors
+        if {"sweep", "predict"} & {*COMMANDS.value}:
+            first = start(arguments("train", Place(finished, finished, server.url)))
+            assert first.code == 0, first.errors
         kinds = [kind for kind in KINDS if mounted or kind != "disk full"]
         shares = Counter(COMMANDS.value[i % len(COMMANDS.value)] for i in range(INTERRUPTIONS.value))
         for turn, (command, count) in enumerate(shares.items()):

@@ -67,7 +67,7 @@ def main() -> None:
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")
-    files = list(media(INPUT.value))
+    files = [file._replace(text=TEXT.value or file.text) for file in media(INPUT.value)]
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
     readable, unreadable = [], list[dict[str, Any]]()
@@ -75,7 +75,7 @@ def main() -> None:
     reasons = map_in_workers(check_media, [file.path for file in files], lambda _: limit)
     for file, reason in zip(files, reasons, strict=True):
         if reason is None:
-            readable.append(file._replace(text=TEXT.value or file.text))
+            readable.append(file)
         else:
             unreadable.append({"file": printable(file.path), "error": str(reason)})
     parts = [lambda: unreadable, *parts_of(workdir, settings, ensemble, readable)]

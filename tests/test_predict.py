@@ -100,6 +100,38 @@ def test_files_are_predicted_a_shard_at_a_time_and_groups_as_a_whole(workdir, mo
     assert parts() == []
 
 
+def test_what_an_output_is_made_of_names_files_with_their_content_texts_and_groups(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    file = module.File(path, "hi", "g")
+    before = module.described([file])
+    assert module.described([file]) == before
+    others = [[], [file, file], [file._replace(text="")], [file._replace(group=None)]]
+    assert all(module.described(other) != before for other in others)
+    path.write_bytes(b"xy")
+    assert module.described([file]) != before
+
+
+def test_an_output_of_another_text_is_refused(workdir, tmp_path):
+    """Also where no file can be read, so that nothing has to be computed."""
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    (workdir / "metrics.json").touch()  # of a run of an earlier version, without an inventory
+    command = [sys.executable, "-m", "mer_jax.predict", f"--workdir={workdir}", f"--input={tmp_path / 'a.wav'}"]
+
+    def predict(*more):
+        done = subprocess.run([*command, *more], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr.splitlines()[-1]
+
+    printed = predict("--text=hi")
+    output = tmp_path / "lines.jsonl"
+    assert printed[0] == 1 and "1 of 1 files cannot be decoded" in printed[2]
+    assert predict("--text=hi", f"--output={output}") == (1, "", printed[2])
+    assert output.read_text("utf-8") == printed[1]
+    code, _, line = predict("--text=ho", f"--output={output}")
+    assert code == 1 and line.startswith(f"error: {output}: not written by this command")
+    assert output.read_text("utf-8") == printed[1]
+
+
 def test_an_unfinished_run_is_named_before_anything_is_opened(workdir, tmp_path):
     dump_json(tmp_path / "config.json", load_json(workdir / "config.json"))
     command = [sys.executable, "-m", "mer_jax.predict", f"--workdir={tmp_path}", "--input=/nowhere.mp4"]

@@ -6,6 +6,7 @@ whole, so that a build that was killed goes on where it ended; Apache Beam runs 
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
+from tensorflow_datasets.proto import tf_example_pb2
 
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
 from mer_jax.data.decoding import identity
@@ -69,10 +71,16 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
         for clip, example in zip(shard.clips, examples, strict=True):
             row = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
             record = lost(example) if isinstance(example, Absent) else example
-            writer.write(FEATURES.serialize_example(row | record))
+            writer.write(serialized(row | record))
             advance(1)
         writer.close()
     keep(digest, {"digests": file_digests([shard.path])})
+
+
+def serialized(record: Mapping[str, Any]) -> bytes:
+    """A clip's record. TFDS leaves the order of its fields to chance, which differs from process to process."""
+    example = tf_example_pb2.Example.FromString(FEATURES.serialize_example(record))
+    return example.SerializeToString(deterministic=True)
 
 
 def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
@@ -158,7 +166,11 @@ class Mer(FileReaderBuilder):
                 shutil.rmtree(version)
         with redirect_stdout(StringIO()), temporary_files_in(self.parts):  # TFDS tells of downloads: there are none
             config = tfds.download.DownloadConfig(beam_runner=beam_runner)
-            self.download_and_prepare(download_dir=self.parts / "downloads", download_config=config)
+            try:
+                self.download_and_prepare(download_dir=self.parts / "downloads", download_config=config)
+            except OSError as error:
+                error.filename = error.filename or str(version)  # TFDS names none
+                raise
         if not (version / FILES).exists():
             digests = digests_in(version)
             keep(
@@ -189,6 +201,7 @@ def run_beam(shards: Sequence[Shard], download_config: Any) -> None:
         import apache_beam as beam
     except ImportError as error:
         raise UsageError("--beam needs Apache Beam: pip install 'mer_jax[beam]'") from error
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it tells of an error that it raises as well
     with beam.Pipeline(runner=download_config.beam_runner, options=download_config.beam_options) as pipeline:
         _ = pipeline | beam.Create(shards) | beam.Reshuffle() | beam.Map(write_shard)
 

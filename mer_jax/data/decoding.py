@@ -118,6 +118,8 @@ def mapped_array(path: Path, bytes_each: int = 1) -> np.ndarray:
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}, expected real numbers")
         return array
+    except SystemError:  # the interpreter's
+        raise
     except Exception as error:  # numpy's header parser raises almost anything
         if of_the_system(error):
             raise

@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> None:
     print_harmlessly()
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell a dozen lines about every step
+        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step, and of errors that it raises as well
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: flags look like --name=value")

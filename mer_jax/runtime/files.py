@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -42,10 +43,23 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        if error.errno is None:  # numpy's, which keeps no cause where a part of an array is written
+            raise OSError(errno.ENOSPC, f"not written whole ({error})", str(path)) from error
         error.filename = error.filename or str(path)  # of what is written through an open file the system names none
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_through(file: FileIO, content: bytes) -> None:
+    """Writes all of it to an unbuffered file: a disk that is nearly full takes a part. OSError names the file."""
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        error.filename = str(file.name)
+        raise
 
 
 def open_regular(path: str | Path, most_bytes: float = math.inf) -> IO[bytes]:

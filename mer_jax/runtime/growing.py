@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import write_through
 from mer_jax.runtime.kept import Damaged, digest_of, keep, make_again, read_kept
 
 
@@ -73,13 +74,6 @@ class Parts:
     def append(self, text: str) -> None:
         """Writes the next part, and then lists it."""
         content = text.encode("utf-8", "backslashreplace")
-        try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[self.file.write(rest) :]
-            os.fsync(self.file.fileno())
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
+        write_through(self.file, content)
         self.whole.append((len(content), digest_of(content)))
         self._keep()

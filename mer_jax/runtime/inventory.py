@@ -5,12 +5,17 @@ from pathlib import Path
 
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import changed_in, digests_under, has_checksum, keep, listed_files, usable
+from mer_jax.runtime.lock import check_held
 
 INVENTORY = "inventory.json"
 
 
 def take_inventory(workdir: Path, results: Iterable[str]) -> None:
-    """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there."""
+    """Notes files of a workdir that nothing changes any more. results: files and folders, some perhaps not there.
+
+    Raises DataError where the workdir has been removed meanwhile.
+    """
+    check_held(workdir)
     keep(workdir / INVENTORY, {"files": digests_under(workdir, results)})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 
 HELD: dict[Path, int] = {}  # file descriptors, open for as long as this process lives, and so the locks
 LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}\.tmp|.+\.orbax-checkpoint-tmp.*")  # what a killed process was writing
@@ -43,8 +43,20 @@ def hold(workdir: Path, flag: str = "--workdir") -> None:
         holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
         raise UsageError(f"{workdir} is in use by {holder}: wait for that, or choose another {flag}") from error
     HELD[path] = file
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}".encode(), 0)
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}"
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, holder.encode(), 0)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     places = [*workdir.glob("*"), *(path for folder in FOLDERS for path in (workdir / folder).rglob("*"))]
     for leftover in filter(lambda path: LEFTOVER.fullmatch(path.name), places):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def check_held(workdir: Path) -> None:
+    """Raises DataError where a workdir that this process holds has been removed, or another put in its place."""
+    path = workdir.absolute() / ".lock"
+    if path in HELD and not (path.exists() and os.path.samestat(os.fstat(HELD[path]), path.stat())):
+        raise DataError(f"{workdir}: has been removed while this run worked in it; start the same command again")

@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict
 from mer_jax import __version__
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.kept import Damaged, keep, read_kept, usable
-from mer_jax.runtime.lock import hold
+from mer_jax.runtime.lock import check_held, hold
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
@@ -63,7 +63,9 @@ class Run(Generic[Settings]):
         """Announces a stage, and notes the time it took unless an earlier start already did the work."""
         print(f"[{self.stages.index(name) + 1}/{len(self.stages)}] {name}", file=sys.stderr, flush=True)
         start = time.perf_counter()
+        check_held(self.workdir)
         yield
+        check_held(self.workdir)
         seconds = {name: time.perf_counter() - start}
         if not self.path.exists():
             settings = as_dict(self.settings)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from mer_jax.runtime.files import MOST_BYTES, open_regular
+from mer_jax.runtime.files import MOST_BYTES, open_regular, write_through
 from mer_jax.runtime.kept import KEPT, digest_of
 from mer_jax.text.answers import Annotator, Answer, Usage
 
@@ -75,7 +75,7 @@ class AnswerCache:
         if damaged:
             print(f"  {self.path}: {damaged:,} lines cannot be read: asked again", file=sys.stderr, flush=True)
         if not line.endswith(b"\n"):  # what comes next must not continue an unfinished line
-            self.file.write(b"\n")
+            write_through(self.file, b"\n")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -86,7 +86,7 @@ class AnswerCache:
         entry = {**self.identity, **asdict(answer)}
         line = json.dumps({**entry, KEPT: digest_of(entry)}, ensure_ascii=False)
         # A reply may hold half a surrogate pair: backslashreplace writes the JSON escape of it.
-        self.file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        write_through(self.file, line.encode("utf-8", "backslashreplace") + b"\n")
         self._note(answer)
 
     def _note(self, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -130,6 +131,14 @@ def test_temporary_folders_of_libraries_are_in_one_that_is_removed(folder, tmp_p
     build(folder, tmp_path / "tfds")
     assert not any((tmp_path / "temporary").iterdir())
     assert tempfile.gettempdir() == str(tmp_path / "temporary")
+
+
+def test_a_record_has_the_same_bytes_in_every_process():
+    program = "import numpy as np; from mer_jax.data.builder import serialized; from mer_jax.data.clips import Absent\n"
+    program += "from mer_jax.data.records import lost\n"
+    program += "print(serialized({'id': 'a', 'transcript': 'b', 'label': 'c'} | lost(Absent('gone'))).hex())"
+    records = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True) for _ in range(3)]
+    assert len({record.stdout for record in records}) == 1 and bytes.fromhex(records[0].stdout)
 
 
 def test_what_has_changed_is_made_anew(folder, tmp_path, capsys):

@@ -23,6 +23,17 @@ def test_crops_are_turned_to_rgb(tmp_path):
     np.testing.assert_array_equal(clip_faces(Clip("a", "train", faces=tmp_path / "a.npy")), crops[..., ::-1])
 
 
+def test_a_fault_of_the_interpreter_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((2, 4, 4, 3), np.uint8))
+
+    def fail(*_, **__):
+        raise SystemError("AST constructor recursion depth mismatch (before=54, after=50)")
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(SystemError):
+        mapped_array(tmp_path / "a.npy")
+
+
 def test_black_crops_are_no_face(tmp_path):
     crops = np.full((4, 8, 8, 3), 9, np.uint8)
     crops[[0, 2]] = 0

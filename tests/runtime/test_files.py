@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mer_jax.runtime.files import (
     printable,
     shown,
     write_csv,
+    write_through,
     write_whole,
 )
 
@@ -59,6 +61,27 @@ def test_what_the_system_has_against_an_open_file_names_it(tmp_path):
     with pytest.raises(OSError) as raised, write_whole(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.filename == str(path)
+
+
+def test_an_array_that_is_written_in_part_is_an_error_of_the_system(tmp_path):
+    path = tmp_path / "crops.npy"
+    message = r"not written whole \(9 requested and 2 written\): .*crops.npy"
+    with pytest.raises(OSError, match=message) as raised, write_whole(path, mode="wb"):
+        raise OSError("9 requested and 2 written")  # as numpy says it
+    assert raised.value.errno == errno.ENOSPC and not path.exists()
+
+
+def test_a_write_that_is_taken_in_part_goes_on_and_a_refused_one_names_the_file(tmp_path):
+    class Nearly(io.FileIO):
+        def write(self, content):
+            return super().write(content[:3])
+
+    with Nearly(tmp_path / "answers.jsonl", "w") as file:
+        write_through(file, b"a line of some length\n")
+    assert (tmp_path / "answers.jsonl").read_bytes() == b"a line of some length\n"
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left") as raised:
+        write_through(full, b"x")
+    assert raised.value.filename == "/dev/full"
 
 
 def test_json_is_readable_and_comes_back(tmp_path):

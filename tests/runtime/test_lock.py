@@ -1,14 +1,16 @@
 """Two processes never work in one workdir, and a killed one holds nothing."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from mer_jax.runtime.errors import UsageError
-from mer_jax.runtime.lock import hold
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.lock import check_held, hold
 
 PROGRAM = """
 import sys, time
@@ -52,3 +54,26 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     hold(tmp_path)
     assert whole.exists() and not half.exists() and not checkpoint.exists()
     assert foreign.exists() and whole.with_name(".mine.tmp").exists()  # not of ours
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/\.lock'"):
+        hold(tmp_path)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_workdir_that_was_removed_is_noticed(tmp_path, again):
+    workdir = tmp_path / "run"
+    check_held(workdir)  # nobody's
+    hold(workdir)
+    check_held(workdir)
+    shutil.rmtree(workdir)
+    if again:
+        workdir.mkdir()
+        (workdir / ".lock").touch()
+    with pytest.raises(DataError, match=r"run: has been removed while this run worked in it; start the same command"):
+        check_held(workdir)
