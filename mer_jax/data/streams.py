@@ -57,7 +57,10 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         if of_the_system(error):
             raise
-        if isinstance(error, av.FFmpegError) and error.errno == errno.EIO:  # which it also says of a damaged file
+        if isinstance(error, av.FFmpegError) and error.errno in (
+            errno.EIO,
+            errno.ESTALE,
+        ):  # which it also says of a damaged file
             read_through(path)
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
 

@@ -82,7 +82,10 @@ def load_json(path: Path) -> Any:
 
 def load_object(path: Path) -> dict[str, Any]:
     """Content of a JSON file of a checkpoint; DataError when it is no object."""
-    content = load_json(path)
+    try:
+        content = load_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; download it again.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a JSON object; download it again.")
     return content
