@@ -114,11 +114,11 @@ def outcome(code: int, output: str, name: Path, same: bool) -> str:
     return "named, and made again" if named else "same results, not read"
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """What a start has come to: tables, metrics, crops and the rows of features, wherever in their store they stand."""
+def results(folder: Path, new: bool) -> dict[str, Any]:
+    """What a start has come to: tables and metrics; in a new folder crops and features, too, wherever they stand."""
     tables = (path for pattern in ("*.csv", "predictions/*", "sweeps/*/results.*") for path in folder.glob(pattern))
-    content: dict[str, Any] = digests_in(folder, [*tables, *folder.glob("faces/*/*.npy")])
-    for store in folder.glob("features/*"):
+    content: dict[str, Any] = digests_in(folder, [*tables, *(folder.glob("faces/*/*.npy") if new else ())])
+    for store in folder.glob("features/*") if new else ():
         content[store.name] = sorted(row for path in store.glob("*.safetensors") for row in rows_of(path))
     if (metrics := folder / "metrics.json").exists():
         content |= {key: value for key, value in json.loads(metrics.read_text("utf-8")).items() if key not in CLOCKS}
@@ -154,7 +154,7 @@ class Trials:
             damage(copy / name, way, other_file(case.other, name), self.rng)
         command, environment = case.command(copy, new)
         code = self.warm.start(command, self.log, **environment)
-        found = {} if code else results(copy if case.in_copy else new)
+        found = {} if code else results(copy if case.in_copy else new, not case.in_copy)
         for folder in (copy, new):
             shutil.rmtree(folder, ignore_errors=True)
         return code, self.log.read_text("utf-8"), found
