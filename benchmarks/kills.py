@@ -44,14 +44,7 @@ CONFIG = [
     "--config.cv.folds=3",
     "--config.extraction.shard_clips=16",
 ]
-VOLATILE = {
-    "timing.json",
-    "inventory.json",
-    "fusion.json",
-    "config.json",
-    ".lock",
-    "index.html",
-}  # clocks, and digests of them
+VOLATILE = {"timing.json", "inventory.json", "config.json", ".lock", "index.html"}  # clocks, and digests of them
 KINDS = {"killed": signal.SIGKILL, "terminated": signal.SIGTERM, "Ctrl-C": signal.SIGINT, "disk full": None}
 CODES = {"killed": -9, "terminated": 143, "Ctrl-C": 130, "disk full": 1}
 MOST_LINES = {"killed": 0, "terminated": 1, "Ctrl-C": 1, "disk full": 1}
