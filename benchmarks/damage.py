@@ -1,6 +1,6 @@
 """What runs, prepared sets and caches have kept, damaged file by file, and what the next start makes of it.
 
-    python -m benchmarks.damage [--trials=200] [--seed=0]
+    python -m benchmarks.damage [--trials=200] [--seed=0] [--kept=sample,sweep]
 
 Peer: the same start without damage. A file is cut, emptied, flipped by a bit, or replaced by another run's of its name.
 Right is: named and made again, with the same results; or refused in one line that names it; or, of a file that nothing
@@ -25,6 +25,7 @@ from benchmarks.warm import Warm
 from mer_jax.runtime.kept import digest_of, digests_in
 
 TRIALS = flags.DEFINE_integer("trials", 200, "Damaged files, over all that is kept and all ways.")
+KEPT = flags.DEFINE_list("kept", [], "Names of the cases, such as sample or half-way sweep; all by default.")
 SEED = flags.DEFINE_integer("seed", 0, "Of files, ways and places.")
 
 CLIPS = ["--config.data.labelled=20", "--config.data.unlabelled=12", "--config.data.test=8"]
@@ -114,11 +115,11 @@ def outcome(code: int, output: str, name: Path, same: bool) -> str:
     return "named, and made again" if named else "same results, not read"
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """What a start has come to: tables, metrics, crops and the rows of features, wherever in their store they stand."""
+def results(folder: Path, new: bool) -> dict[str, Any]:
+    """What a start has come to: tables and metrics; in a new folder crops and features, too, wherever they stand."""
     tables = (path for pattern in ("*.csv", "predictions/*", "sweeps/*/results.*") for path in folder.glob(pattern))
-    content: dict[str, Any] = digests_in(folder, [*tables, *folder.glob("faces/*/*.npy")])
-    for store in folder.glob("features/*"):
+    content: dict[str, Any] = digests_in(folder, [*tables, *(folder.glob("faces/*/*.npy") if new else ())])
+    for store in folder.glob("features/*") if new else ():
         content[store.name] = sorted(row for path in store.glob("*.safetensors") for row in rows_of(path))
     if (metrics := folder / "metrics.json").exists():
         content |= {key: value for key, value in json.loads(metrics.read_text("utf-8")).items() if key not in CLOCKS}
@@ -154,7 +155,7 @@ class Trials:
             damage(copy / name, way, other_file(case.other, name), self.rng)
         command, environment = case.command(copy, new)
         code = self.warm.start(command, self.log, **environment)
-        found = {} if code else results(copy if case.in_copy else new)
+        found = {} if code else results(copy if case.in_copy else new, not case.in_copy)
         for folder in (copy, new):
             shutil.rmtree(folder, ignore_errors=True)
         return code, self.log.read_text("utf-8"), found
@@ -242,7 +243,7 @@ def main(_: list[str]) -> None:
     rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as name:
         trials = Trials(Path(name), np.random.default_rng(SEED.value))
-        everything = cases(trials)
+        everything = [case for case in cases(trials) if not KEPT.value or case.name in KEPT.value]
         for case in everything:
             for row in trials.rows(case, round(TRIALS.value * case.share / sum(each.share for each in everything))):
                 print(json.dumps(row), flush=True)

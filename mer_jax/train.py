@@ -33,7 +33,7 @@ from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
-from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.kept import (
@@ -83,7 +83,10 @@ def main() -> None:
         for name in changed if begun else ():
             print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
         train(run)
-    print(headline(load_json(finished), workdir / "report" / "index.html"))
+    try:
+        print(headline(load_json(finished), workdir / "report" / "index.html"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{finished}: not the metrics of a run; remove it, and start the same command again") from error
 
 
 def train(run: Run[Settings]) -> None:

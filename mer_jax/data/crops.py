@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,10 @@ def write_crops(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, 
         keep(path.with_name(FAILURE), {"reason": str(crops)})
         return
     pictures, without_face = crops
+    content = BytesIO()  # straight into a file numpy's errors would not tell what the system has against it
+    np.save(content, pictures[..., ::-1], allow_pickle=False)
     with write_whole(path, mode="wb") as file:
-        np.save(file, pictures[..., ::-1], allow_pickle=False)
+        file.write(content.getbuffer())
     (digest,), size = file_digests([path]), path.stat().st_size
     cut = Cut(len(pictures), without_face, identity(clip.media), settings.face_stride, size, digest)
     keep(counts, cut.as_json())

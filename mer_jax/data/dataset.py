@@ -169,6 +169,6 @@ def check_unchanged(dataset: Dataset, workdir: Path) -> None:
         raise DataError(f"{error}; put it back as it was, or start another run") from error
     if digest != dataset.digest:
         raise DataError(
-            f"{workdir}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
+            f"{path}: its run began with other clips, splits, labels or groups than {dataset.name} has now: "
             "choose another --workdir, or remove it"
         )

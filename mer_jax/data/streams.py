@@ -57,8 +57,8 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         if of_the_system(error):
             raise
-        if isinstance(error, av.FFmpegError) and error.errno == errno.EIO:  # which it also says of a damaged file
-            read_through(path)
+        if isinstance(error, av.FFmpegError) and error.errno in (errno.EIO, errno.ESTALE):
+            read_through(path)  # FFmpeg says so of a damaged file, too
         raise Unreadable(f"cannot decode: {getattr(error, 'strerror', None) or error}") from error
 
 

@@ -1,7 +1,10 @@
 """Arrays and images that a data set brings: read as they are, or a reason."""
 
 import errno
+import gc
 import os
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -207,12 +210,30 @@ def test_images_that_together_are_too_large_are_refused_before_they_are_decoded(
         read_images(tmp_path)
 
 
-def test_arrays_are_read_by_many_threads_at_once(tmp_path):
-    """Python 3.11's parser, which numpy reads headers with, fails where threads take turns in it."""
+@pytest.fixture
+def restless_threads():
+    """They take turns at every collection of garbage, as JAX's do, and that is often."""
+    interval, threshold, turn = sys.getswitchinterval(), gc.get_threshold(), lambda *_: time.sleep(0)
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(3)
+    gc.callbacks.append(turn)
+    yield
+    gc.callbacks.remove(turn)
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(interval)
+
+
+def test_arrays_are_read_by_many_threads_at_once(tmp_path, restless_threads):
+    """Python 3.11's parser, which numpy reads headers with, fails where threads of other depths take turns in it."""
     np.save(tmp_path / "a.npy", np.zeros((2, 3), np.uint8))
-    with ThreadPoolExecutor(16) as readers:
-        shapes = list(readers.map(lambda _: mapped_array(tmp_path / "a.npy").shape, range(4000)))
-    assert set(shapes) == {(2, 3)}
+
+    def read(depth):
+        garbage = []
+        garbage.append(garbage)
+        return read(depth - 1) if depth else mapped_array(tmp_path / "a.npy").shape
+
+    with ThreadPoolExecutor(8) as readers:
+        assert set(readers.map(read, [i % 7 for i in range(3000)])) == {(2, 3)}
 
 
 def test_what_the_system_does_not_give_is_not_absent(tmp_path, monkeypatch):

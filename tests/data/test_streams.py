@@ -1,5 +1,6 @@
 """Opening: a file is a file, streams that are none, and reasons instead of crashes."""
 
+import errno
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.error import err_check
 
 from mer_jax.data.frames import read_frames
 from mer_jax.data.media import probe
@@ -125,3 +127,21 @@ def test_names_in_a_file_may_be_in_any_encoding(tmp_path):
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
     (tmp_path / "s.wav").write_bytes(data)
     np.testing.assert_array_equal(read_sound(tmp_path / "s.wav", 16_000), tone(0.5))
+
+
+def test_ffmpegs_error_of_reading_is_the_files_unless_the_system_says_so_too(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+
+    def failing(*_, **options):
+        err_check(-errno.EIO)
+
+    monkeypatch.setattr("mer_jax.data.streams.av.open", failing)
+    with pytest.raises(Unreadable, match="cannot decode: Input/output error"):
+        probe(tmp_path / "a.mp4")
+
+    def lost(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("mer_jax.data.streams.read_through", lost)
+    with pytest.raises(OSError, match=r"Input/output error: .*a\.mp4"):
+        probe(tmp_path / "a.mp4")

@@ -12,6 +12,7 @@ from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.kept import Damaged
 from mer_jax.text.rankings import Rankings, RankingSettings
 
 CLIPS = (
@@ -136,6 +137,33 @@ def test_faces_are_searched_only_where_images_are_encoded(tmp_path, monkeypatch,
     inputs = Inputs(DATASET, settings(**data), tmp_path)
     assert [clip.no_faces == "searched" for clip in [*inputs.clips, *inputs.clips]] == [searched] * 8
     assert folders == [tmp_path / "faces"] * searched
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_crops_that_are_damaged_when_they_are_read_are_cut_again_by_a_single_host(tmp_path, monkeypatch, capsys, hosts):
+    searches, encoded = [], []
+
+    def find_faces(clips, folder, extraction, thorough=False):
+        searches.append(thorough)
+        return [replace(clip, no_faces="thorough" if thorough else "") for clip in clips]
+
+    def encode(clips, *rest):
+        encoded.append({clip.no_faces for clip in clips})
+        if len(encoded) == 1:
+            raise Damaged("u.npy: not as it was written")
+        return "features"
+
+    monkeypatch.setattr(module, "find_faces", find_faces)
+    monkeypatch.setattr(module, "encode", encode)
+    monkeypatch.setattr(module, "image_encoder", lambda settings: None)
+    monkeypatch.setattr(module.jax, "process_count", lambda: hosts)
+    inputs = Inputs(DATASET, settings(copies=1), tmp_path)
+    if hosts > 1:
+        with pytest.raises(DataError, match=r"^u\.npy: not as it was written; remove it, and start"):
+            inputs.features("image")
+        return
+    assert inputs.features("image") == "features" and searches == [False, True]
+    assert encoded == [{""}, {"thorough"}] and capsys.readouterr().err.count("u.npy: ") == 1
 
 
 def test_corrupted_copies_of_labelled_clips_come_behind_all_clips(tmp_path, encoded):
