@@ -50,7 +50,8 @@ CONFIG = [
     "--config.cv.folds=3",
     "--config.extraction.shard_clips=16",
 ]
-VOLATILE = {"timing.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}  # clocks, and digests of them
+# Clocks, and digests of them.
+VOLATILE = {"timing.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}
 KINDS = {
     "killed": signal.SIGKILL,
     "terminated": signal.SIGTERM,
