@@ -21,6 +21,7 @@ import numpy as np
 from absl import app, flags
 from safetensors import safe_open
 
+from benchmarks.timing import show
 from benchmarks.warm import Warm
 from mer_jax.runtime.kept import digest_of, digests_in
 
@@ -238,8 +239,6 @@ def cases(trials: Trials) -> list[Case]:
 
 def main(_: list[str]) -> None:
     """The benchmark."""
-    from benchmarks.timing import show  # brings torch, which trials do without
-
     rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as name:
         trials = Trials(Path(name), np.random.default_rng(SEED.value))

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
@@ -38,6 +37,8 @@ def ratio(ours: Sequence[float], peers: Sequence[float]) -> dict[str, float]:
 
 def matrix_products(size: int = 2048) -> tuple[float, dict[str, Callable[[], Any]]]:
     """FLOPs of a float32 product of two square matrices, and the rivals that compute it."""
+    import torch  # tables are shown without it, too
+
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((size, size), np.float32) for _ in range(2))
     product, x, y = jax.jit(jnp.matmul), jnp.asarray(a), jnp.asarray(b)

@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytest.importorskip("torch")
-
 from benchmarks.timing import alternate, ratio, show
 
 

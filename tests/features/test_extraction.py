@@ -167,8 +167,11 @@ class FailingReader(NumbersReader):
     """Clip 5 cannot be read: the system's fault, or the file's, which may change meanwhile."""
 
     number: int
-    decodes: bool = False
+    in_worker: bool = False
     changed: list = field(default_factory=list)
+
+    def decodes(self, clip):
+        return self.in_worker
 
     def identity(self, clip):
         return "".join([clip.name, *self.changed])
@@ -181,10 +184,10 @@ class FailingReader(NumbersReader):
         return super().read(clip)
 
 
-@pytest.mark.parametrize("decodes", [False, True])
+@pytest.mark.parametrize("in_worker", [False, True])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EMFILE])
-def test_no_clip_is_absent_for_ever_because_the_system_failed_once(tmp_path, encoder, number, decodes):
-    failing = replace(encoder, reader=FailingReader(number, decodes))
+def test_no_clip_is_absent_for_ever_because_the_system_failed_once(tmp_path, encoder, number, in_worker):
+    failing = replace(encoder, reader=FailingReader(number, in_worker))
     with pytest.raises(OSError, match=r"5\.mp4") as error:
         extract(CLIPS[:9], failing, FeatureStore(tmp_path), ExtractionSettings(shard_clips=2, workers=1))
     assert error.value.errno == number
