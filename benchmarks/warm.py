@@ -57,7 +57,7 @@ def run(command: Sequence[str]) -> int:
 
 def main() -> None:
     """Starts what standard input asks for, line by line."""
-    os._exit = sys.exit  # by which a command that fails ends its process, and would end this one
+    os._exit = sys.exit  # type: ignore[assignment]  # by which a command that fails ends its process, and would end this one
     for line in sys.stdin:
         command, log, environment = json.loads(line)
         os.environ.update(environment)
