@@ -21,13 +21,13 @@ import numpy as np
 from absl import app, flags
 from safetensors import safe_open
 
+from benchmarks.kills import SEED
 from benchmarks.timing import show
 from benchmarks.warm import Warm
 from mer_jax.runtime.kept import digest_of, digests_in
 
 TRIALS = flags.DEFINE_integer("trials", 200, "Damaged files, over all that is kept and all ways.")
 KEPT = flags.DEFINE_list("kept", [], "Names of the cases, such as sample or half-way sweep; all by default.")
-SEED = flags.DEFINE_integer("seed", 0, "Of files, ways and places.")
 
 CLIPS = ["--config.data.labelled=20", "--config.data.unlabelled=12", "--config.data.test=8"]
 TINY = [

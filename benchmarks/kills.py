@@ -35,7 +35,7 @@ from mer_jax.runtime.kept import digest_of, digests_in
 
 ALL = ["train", "extract", "tune", "sweep", "prepare", "beam", "annotate", "predict"]
 INTERRUPTIONS = flags.DEFINE_integer("interruptions", 50, "Over all commands.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments and kinds.")
+SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn: moments and kinds, or files, ways and places.")
 COMMANDS = flags.DEFINE_list("commands", ALL, "Those to interrupt.")
 
 CONFIG = [
