@@ -16,6 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks.memory import free_programs
 from mer_jax.runtime import cli
 
 
@@ -67,6 +68,7 @@ def main() -> None:
             redirect_stdout(file),
         ):
             code = run(command)
+            free_programs()
         print(code, flush=True)
 
 

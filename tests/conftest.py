@@ -3,13 +3,13 @@
 import inspect
 import os
 import signal
-from pathlib import Path
 
 import jax
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from benchmarks.memory import free_programs
 from tests.oracle import Oracle
 
 # A process that was started in the background ignores SIGINT, and so would all that the tests start.
@@ -22,8 +22,6 @@ install_import_hook(TYPED, "beartype.beartype")
 
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}"  # read when the backend starts
-
-MAPS = Path("/proc/self/maps")  # a line for each piece
 
 settings.register_profile("any machine", deadline=None)  # an example may take as long as it takes
 settings.load_profile("any machine")
@@ -52,13 +50,9 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def mapped_memory():
-    """Frees compiled programs long before they fill the 65,530 pieces of memory that Linux lets a process map.
-
-    A network's takes hundreds; the process that finds none left crashes.
-    """
+    """Many tests share a process."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
-        jax.clear_caches()
+    free_programs()
 
 
 @pytest.fixture(scope="session")
