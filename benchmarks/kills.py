@@ -12,7 +12,6 @@ temporary files, and no finished shard, clip's faces or round has been made twic
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -102,6 +101,16 @@ def arguments(command: str, place: Place) -> list[str]:
     return [f"mer_jax.{command}", *CONFIG, f"--workdir={folder}"]
 
 
+# Not `preexec_fn`, for which a process that uses JAX would fork. Shells take SIGINT from what runs in the background.
+LAUNCHER = """
+import os, resource, signal, sys
+if most_bytes := int(sys.argv[1]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])
+"""
+
+
 def start(
     command: Sequence[str], kind: str = "", moment: float = 0.0, most_bytes: int = 0, log: Path | None = None
 ) -> Ending:
@@ -109,20 +118,13 @@ def start(
 
     log: where its standard error is written to.
     """
-
-    def limit() -> None:
-        if kind == "file limit":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells take from what runs in the background
-
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, str(most_bytes if kind == "file limit" else 0), *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        preexec_fn=limit,
         start_new_session=True,
     )
     number = KINDS.get(kind)
