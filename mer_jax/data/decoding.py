@@ -113,8 +113,8 @@ def mapped_array(path: Path, bytes_each: int = 1) -> np.ndarray:
                 raise ValueError("not a .npy array")
         with ONE_AT_A_TIME:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.nbytes > MOST_BYTES:
-            raise ValueError(f"it holds {array.nbytes / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}")
+        if (size := max(array.nbytes, bytes_each * array.size)) > MOST_BYTES:
+            raise ValueError(f"it holds {size / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.1f}")
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}, expected real numbers")
         return array

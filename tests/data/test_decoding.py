@@ -223,6 +223,14 @@ def restless_threads():
     sys.setswitchinterval(interval)
 
 
+def test_an_array_counts_as_what_it_will_be_converted_to(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros(8, np.uint8))
+    monkeypatch.setattr("mer_jax.data.decoding.MOST_BYTES", 31)
+    assert len(mapped_array(tmp_path / "a.npy")) == 8
+    with pytest.raises(Absent, match=r"a\.npy cannot be read: it holds 0\.0 GiB, more than"):
+        mapped_array(tmp_path / "a.npy", bytes_each=4)
+
+
 def test_arrays_are_read_by_many_threads_at_once(tmp_path, restless_threads):
     """Python 3.11's parser, which numpy reads headers with, fails where threads of other depths take turns in it."""
     np.save(tmp_path / "a.npy", np.zeros((2, 3), np.uint8))
