@@ -84,18 +84,9 @@ def reason(error: BaseException) -> str:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # also told from the text of a library's error
 SYSTEM = (
     *FULL,
-    *(errno.EACCES, errno.EPERM, errno.EPIPE, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(
-        errno.ESTALE,
-        errno.ENAMETOOLONG,
-        errno.ELOOP,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOLCK,
-        errno.EBUSY,
-        errno.ENODEV,
-    ),
-    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.EPIPE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.EBUSY, errno.ENODEV),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
 """What the system may have against a path: full, too small a quota or limit, not to be written, broken, gone."""
 

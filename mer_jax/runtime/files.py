@@ -43,8 +43,6 @@ def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:  # numpy's, which keeps no cause where a part of an array is written
-            raise OSError(errno.ENOSPC, f"not written whole ({error})", str(path)) from error
         error.filename = error.filename or str(path)  # of what is written through an open file the system names none
         raise
     finally:

@@ -63,7 +63,7 @@ class Parts:
         try:
             if not self.list.exists():
                 raise Damaged("nothing beside it says what it is")
-            return read_kept(self.list, self.made_of)["parts"]
+            return read_kept(self.list, self.made_of, parse=lambda saved: [(n, digest) for n, digest in saved["parts"]])
         except Damaged as reason:
             message = f"{self.path}: not written by this command ({reason}); remove it, or choose another file"
             raise DataError(message) from reason

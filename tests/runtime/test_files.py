@@ -63,14 +63,6 @@ def test_what_the_system_has_against_an_open_file_names_it(tmp_path):
     assert raised.value.filename == str(path)
 
 
-def test_an_array_that_is_written_in_part_is_an_error_of_the_system(tmp_path):
-    path = tmp_path / "crops.npy"
-    message = r"not written whole \(9 requested and 2 written\): .*crops.npy"
-    with pytest.raises(OSError, match=message) as raised, write_whole(path, mode="wb"):
-        raise OSError("9 requested and 2 written")  # as numpy says it
-    assert raised.value.errno == errno.ENOSPC and not path.exists()
-
-
 def test_a_write_that_is_taken_in_part_goes_on_and_a_refused_one_names_the_file(tmp_path):
     class Nearly(io.FileIO):
         def write(self, content):
