@@ -5,6 +5,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -53,7 +54,9 @@ def pickled(content: bytes) -> bytes:
     return pickle.PROTO + b"\2" + content + pickle.STOP
 
 
-def save_torch(file: Path, tensors: Mapping[str, np.ndarray], legacy: bool = False, byteorder: str = "little") -> None:
+def save_torch(
+    file: Path, tensors: Mapping[str, np.ndarray], legacy: bool = False, byteorder: Literal["little", "big"] = "little"
+) -> None:
     """Writes each array as a tensor with a storage of its own, contiguous, in a file of either layout."""
     rows, contents = {}, {}
     for key, (name, array) in enumerate(tensors.items()):
@@ -69,7 +72,9 @@ def save_torch(file: Path, tensors: Mapping[str, np.ndarray], legacy: bool = Fal
         zip_file(file, pickled(dictionary(rows)), contents, byteorder)
 
 
-def zip_file(file: Path, content: bytes, storages: Mapping[str, bytes], byteorder: str = "little") -> None:
+def zip_file(
+    file: Path, content: bytes, storages: Mapping[str, bytes], byteorder: Literal["little", "big"] = "little"
+) -> None:
     """An archive as torch writes it since 1.6; storages begin wherever they happen to."""
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", content)
