@@ -15,6 +15,7 @@ STORAGES = {
     **{"int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"},
     **{"complex64": "ComplexFloat", "complex128": "ComplexDouble"},
 }
+Order = Literal["little", "big"]
 EMPTY_ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 
 
@@ -55,7 +56,7 @@ def pickled(content: bytes) -> bytes:
 
 
 def save_torch(
-    file: Path, tensors: Mapping[str, np.ndarray], legacy: bool = False, byteorder: Literal["little", "big"] = "little"
+    file: Path, tensors: Mapping[str, np.ndarray], legacy: bool = False, byteorder: Order = "little"
 ) -> None:
     """Writes each array as a tensor with a storage of its own, contiguous, in a file of either layout."""
     rows, contents = {}, {}
@@ -72,9 +73,7 @@ def save_torch(
         zip_file(file, pickled(dictionary(rows)), contents, byteorder)
 
 
-def zip_file(
-    file: Path, content: bytes, storages: Mapping[str, bytes], byteorder: Literal["little", "big"] = "little"
-) -> None:
+def zip_file(file: Path, content: bytes, storages: Mapping[str, bytes], byteorder: Order = "little") -> None:
     """An archive as torch writes it since 1.6; storages begin wherever they happen to."""
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", content)
