@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 
 from benchmarks.hostile_inputs import DEEP, Input, Place, config, data_set, endless, pipe, runs_code, sparse
-from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 
 
 def checkpoint(name: str, edit: Callable[[Path, Place], object], says: str, asset: str = "hubert") -> Input:

@@ -32,13 +32,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mer_jax.data.dataset import VARIANTS
-from mer_jax.features.encoders import EncoderSettings, ImageSettings, SpeechSettings, TextSettings, VideoSettings
-from mer_jax.fusion.trials import AblationSettings, FusionSettings
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import LocalSettings, RankingSettings
-from mer_jax.tuning.trainer import PerTower, TuneSettings
+from mer_jax.tuning.tune_settings import PerTower, TuneSettings
 
 
 def get_config(argument: str = "sample") -> ConfigDict:

@@ -26,7 +26,8 @@ from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import run_folds
-from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import subsets_of
 from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.fusion.adam import Moments, adam
 from mer_jax.fusion.data import TrainingSet, gather
-from mer_jax.fusion.trials import FusionSettings, Trials
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores

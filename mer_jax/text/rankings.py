@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
+from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
@@ -19,7 +20,9 @@ from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.templates import PROMPTS, TEMPLATES, join
-from mer_jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mer_jax.text.tokenizer import Tokenizer
 
 
 def wrong_address(address: str) -> str:
@@ -151,7 +154,7 @@ def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> Non
     write_csv(path, ("name", "ranking", "reason"), rows)
 
 
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: Tokenizer, template: str) -> dict[str, float]:
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", template: str) -> dict[str, float]:
     """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
     bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
     joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])
