@@ -8,6 +8,22 @@ which group (speaker, dialogue) a file belongs to: what the group's other files 
 --output the lines come a shard at a time, and the same command goes on where one was interrupted.
 """
 
+from absl import flags
+
+from mer_jax.runtime import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
+INPUT = flags.DEFINE_multi_string(
+    "input",
+    None,
+    "Media file, folder of media files, or csv with the columns file (relative to it) and, optionally, text and group.",
+    required=True,
+)
+TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
+OUTPUT = flags.DEFINE_string("output", None, "File for the lines, in place of standard output; goes on after a kill.")
+
+cli.parse_flags(__name__)
+
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +32,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 
 from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located, no_media
 from mer_jax.data.clips import Clip, Dataset
@@ -28,7 +43,6 @@ from mer_jax.data.workers import map_in_workers
 from mer_jax.features.inputs import Inputs
 from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.ensemble import TrainedEnsemble
-from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import printable
 from mer_jax.runtime.growing import growing
@@ -39,16 +53,6 @@ from mer_jax.runtime.scratch import scratch_folder
 from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
-
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
-INPUT = flags.DEFINE_multi_string(
-    "input",
-    None,
-    "Media file, folder of media files, or csv with the columns file (relative to it) and, optionally, text and group.",
-    required=True,
-)
-TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
-OUTPUT = flags.DEFINE_string("output", None, "File for the lines, in place of standard output; goes on after a kill.")
 
 
 class File(NamedTuple):
