@@ -22,13 +22,15 @@ from mer_jax.data.crops import cut_faces
 from mer_jax.data.dataset import RootData, open_dataset
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.faces import FACE_SIZE
+from mer_jax.data.prepared import ENCODERS
 from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.kept import keep
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
-from mer_jax.runtime.settings import read_settings
+from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
@@ -81,7 +83,9 @@ def prepare(dataset: Dataset, settings: Settings, output: Path, beam_runner: str
     root = settings.data.root if isinstance(settings.data, RootData) else "."
     with progress("prepared", len(dataset.clips), "clip") as bar:
         records = RecordSettings(settings.prepare, settings.extraction)
-        print(Mer(name, dataset, records, output, bar.update).build(Path(root), beam_runner))
+        version = Mer(name, dataset, records, output, bar.update).build(Path(root), beam_runner)
+    keep(version / ENCODERS, {modality: each["source"] for modality, each in as_dict(settings.encoders).items()})
+    print(version)
 
 
 if __name__ == "__main__":

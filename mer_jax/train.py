@@ -99,7 +99,8 @@ def train(run: Run[Settings]) -> None:
         dataset = run_dataset(settings, workdir)
         check_encoders(settings.encoders, settings.encoded)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
+        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
+        print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
@@ -121,6 +122,7 @@ def train(run: Run[Settings]) -> None:
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
         sections = fuse(run, inputs, features, folds)
+        sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
     with run.stage("report"):
         video = tuned() if "video" in settings.encoded else None

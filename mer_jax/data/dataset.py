@@ -27,6 +27,7 @@ class DataSettings:
 
     labels: tuple[str, ...] = setting(LABELS, wrong=partial(few, least=2))  # of the challenges; a folder brings its own
     audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
+    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the data set can give
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
@@ -36,7 +37,8 @@ class DataSettings:
     @property
     def chosen_modalities(self) -> tuple[str, ...]:
         """The modalities that are asked for, in the order of MODALITIES."""
-        return MODALITIES
+        chosen = self.modalities.split("+") if self.modalities else MODALITIES
+        return tuple(modality for modality in MODALITIES if modality in chosen)
 
     @property
     def ready_made(self) -> dict[str, str]:
@@ -65,16 +67,10 @@ class RootData(DataSettings):
 class FeaturedData(RootData):
     """A data set that may bring features: what the challenge's baseline makes."""
 
-    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the folder can give
     speech_feature: str = setting("")
     image_feature: str = setting("")
     text_feature: str = setting("")
     video_feature: str = setting("")
-
-    @property
-    def chosen_modalities(self) -> tuple[str, ...]:
-        chosen = self.modalities.split("+") if self.modalities else MODALITIES
-        return tuple(modality for modality in MODALITIES if modality in chosen)
 
 
 @dataclass(frozen=True)
