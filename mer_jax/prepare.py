@@ -27,6 +27,7 @@ from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.findings import Finding, tell
 from mer_jax.runtime.kept import keep
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
@@ -50,13 +51,21 @@ def main() -> None:
     if not (CHECK.value or PREVIEW.value or OUTPUT.value):
         raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
     settings = read_settings(Settings, config)
-    dataset = open_dataset(settings.variant, settings.data)
+    opened, findings = None, list[Finding]()
+    if CHECK.value:
+        from mer_jax.preflight import look_over  # brings all models
+
+        opened, findings = look_over(settings, Path(f"runs/{settings.variant}"), settings.encoded)
+        if opened is None and any(finding.stops for finding in findings):
+            tell(findings)
+    dataset = opened or open_dataset(settings.variant, settings.data)
     if CHECK.value:
         print_check(dataset, settings.extraction)
     if PREVIEW.value:
         preview(dataset, settings.extraction, Path(PREVIEW.value), PREVIEW_CLIPS.value)
     if OUTPUT.value:
         prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)
+    tell(findings)
 
 
 def print_check(dataset: Dataset, settings: ExtractionSettings) -> None:
