@@ -39,7 +39,6 @@ from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.standardise import Standardiser
@@ -48,6 +47,7 @@ from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
+from mer_jax.preflight import preflight
 from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
@@ -102,13 +102,14 @@ def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
     settings, workdir = run.settings, run.workdir
     modalities = settings.data.chosen_modalities
+    opened = preflight(settings, workdir, settings.encoded)
     run.announce(["data", "faces", *["ranking"] * settings.reads_rankings, *modalities, "fusion", "report"])
 
     with run.stage("data"):
-        dataset = run_dataset(settings, workdir)
-        check_encoders(settings.encoders, settings.encoded)
+        dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
+        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
+        print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
@@ -120,7 +121,8 @@ def train(run: Run[Settings]) -> None:
         with run.stage("ranking"):
             rankings = inputs.rankings
             write_rankings(workdir / "rankings.csv", clips, rankings)
-            tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
+            source = settings.encoders.text.source
+            tokenizer = Tokenizer(fetch(source, weights=False)) if rankings.ranked else None
             tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
     features: dict[str, Features] = {}
     for modality in modalities:
@@ -130,9 +132,10 @@ def train(run: Run[Settings]) -> None:
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
         sections = fuse(run, inputs, features, folds)
+        sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
     with run.stage("report"):
-        video = tuned() if "video" in settings.encoded else None
+        video = tuned() if "video" in inputs.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,

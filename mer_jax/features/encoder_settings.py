@@ -31,6 +31,7 @@ class ImageSettings:
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
     batch_frames: int = setting(80, least=1)
+    most_frames: int = setting(0, least=0)  # of a clip with more faces, so many evenly spaced ones; 0: all
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,11 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
     side, preprocessing = clip_images(settings.source)
+    changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
-        reader=FaceReader(side, max(settings.buckets_frames), preprocessing),
-        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes),
+        reader=FaceReader(side, max(settings.buckets_frames), preprocessing, settings.most_frames),
+        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
         load=lambda: resized(
             frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images),
             preprocessing,

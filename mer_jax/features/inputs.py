@@ -4,7 +4,8 @@ Only `Inputs` decides whether a modality is ready-made, encoded or tuned, whethe
 anything reads a ranking of the transcripts.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.text.rankings import Rankings, rank_transcripts
 
+CHINESE = re.compile("[\u3400-\u9fff]")
+
 
 @dataclass
 class Inputs:
@@ -46,6 +49,11 @@ class Inputs:
         if "image" not in self.settings.encoded:
             return list(self.dataset.clips)
         return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """The modalities that are encoded of some clip."""
+        return encoded_of(self.dataset.clips, self.settings)
 
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
@@ -73,6 +81,10 @@ class Inputs:
         """
         if modality not in self.settings.encoded:
             return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
+        if modality not in self.encoded:  # no checkpoint is fetched and loaded for nothing
+            count, reason = len(self.everything), "no transcript" if modality == "text" else "row without a clip"
+            nothing = np.zeros((count, 0), np.float32)
+            return Features(nothing, np.zeros(count, bool), dict.fromkeys(range(count), reason))
         encoder = self.encoder(modality, with_rankings)
         try:
             return encode(self.everything, encoder, self.workdir, self.settings.extraction)
@@ -109,15 +121,48 @@ class Inputs:
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
 
 
-def run_dataset(settings: InputSettings, workdir: Path) -> Dataset:
+def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:
+    """The modalities that are encoded and that any of the clips may have."""
+    return tuple(name for name in settings.encoded if any(may_have(clip, name) for clip in clips))
+
+
+def may_have(clip: Clip, modality: str) -> bool:
+    """Whether there is something that a modality can be encoded from, unread."""
+    if modality == "text":
+        return clip.transcript != ""
+    return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
+
+
+def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
+    """Notes the modalities that no labelled clip can have, and transcripts in another language than is expected.
+
+    Raises:
+        DataError: that leaves none.
+    """
+    labelled, chosen = [dataset.clips[i] for i in dataset.split("train")], settings.data.chosen_modalities
+    ready_made = [name for name in chosen if any(name in clip.features for clip in labelled)]
+    lacking = [name for name in chosen if name not in (*ready_made, *encoded_of(labelled, settings))]
+    if len(lacking) == len(chosen) and labelled:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")
+    if lacking:
+        yield f"no labelled clip has {', '.join(lacking)}: the run goes on without"
+    words = "".join(clip.transcript for clip in dataset.clips)
+    if settings.reads_rankings and settings.ranking.template.startswith("zh") and words and not CHINESE.search(words):
+        yield "no transcript holds a Chinese character, and speech and text are taken for Chinese: language=en?"
+
+
+def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None = None) -> Dataset:
     """The data set as every stage of a run sees it: with the test clips corrupted as the settings say.
+
+    dataset: where it has been opened already.
 
     Raises:
         DataError: the data set is not there, has nothing to learn from, or is not the one that the workdir's run began
             with.
     """
     with first_host_first("data"):
-        dataset = open_dataset(settings.variant, settings.data)
-        check_content(dataset)
+        if dataset is None:
+            dataset = open_dataset(settings.variant, settings.data)
+            check_content(dataset)
         check_unchanged(dataset, workdir)
     return corrupt(dataset, settings.corruptions.evaluation, settings.seed)

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -90,3 +92,14 @@ def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[
     graphdef, state = nnx.split(model)
     program = jax.jit(lambda state, *arrays: function(nnx.merge(graphdef, state), *arrays))
     return partial(program, state)
+
+
+def device_bytes() -> int:
+    """Memory of a local device, as much of it as JAX may take; of a CPU the machine's, or the container's."""
+    device = jax.local_devices()[0]
+    if stats := device.memory_stats():
+        return int(stats["bytes_limit"])
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return physical

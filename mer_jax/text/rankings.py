@@ -1,7 +1,7 @@
 """Transcripts -> rankings, by the annotator that the settings name, behind its cache."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import few, section, setting
@@ -97,8 +99,7 @@ def rank_transcripts(
     annotator = make_annotator(settings, asks=not dry_run)
     if annotator is None:
         return Rankings.none()
-    folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
-    return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
+    return rank_all([clip.transcript for clip in clips], labels, annotator, answers_folder(settings), dry_run)
 
 
 def make_annotator(settings: RankingSettings, asks: bool = True) -> Annotator | None:
@@ -114,6 +115,35 @@ def make_annotator(settings: RankingSettings, asks: bool = True) -> Annotator | 
     return LexiconAnnotator(settings.lexicon_guesses) if settings.annotator == "lexicon" else None
 
 
+def check_annotator(settings: RankingSettings, transcripts: Sequence[str], labels: Sequence[str]) -> Iterator[str]:
+    """What is worth knowing before the annotator is asked: what it may cost, and that its budget is short of it.
+
+    Raises:
+        UsageError: it cannot be asked: a key is missing, or prices.
+        DataError: the local annotator's checkpoint, whose small files are looked at, is not one that we can follow.
+    """
+    if settings.annotator == "local":
+        folder = fetch(settings.local.source, weights=False)
+        read_config(folder, CONFIG_CLASSES)
+        Tokenizer(folder)
+    elif settings.annotator == "openai" and (annotator := make_annotator(settings)):
+        with AnswerCache(answers_folder(settings), annotator, labels) as cache:
+            if missing := unanswered(cache, transcripts):
+                plan = " ".join(annotator.plan(missing, labels, cache.spent).split())
+                yield f"{annotator.name} ({annotator.model}) will be asked: {plan}"
+
+
+def answers_folder(settings: RankingSettings) -> Path:
+    """Where the answers are kept."""
+    return Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
+
+
+def unanswered(cache: AnswerCache, transcripts: Iterable[str]) -> list[str]:
+    """The distinct transcripts that have no final answer."""
+    wanted = sorted(set(transcripts) - {""})
+    return [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
+
+
 def rank_all(
     transcripts: Sequence[str], labels: Sequence[str], annotator: Annotator, folder: Path, dry_run: bool = False
 ) -> Rankings:
@@ -124,7 +154,7 @@ def rank_all(
     wanted = sorted(set(transcripts) - {""})
     who = f"{annotator.name} ({annotator.model}, prompt {annotator.prompt})"
     with AnswerCache(folder, annotator, labels) as cache:
-        missing = [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
+        missing = unanswered(cache, wanted)
         print(
             f"  {who}: {len(wanted):,} distinct transcripts, {len(wanted) - len(missing):,} answered in {cache.path}",
             file=sys.stderr,
@@ -154,11 +184,14 @@ def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> Non
     write_csv(path, ("name", "ranking", "reason"), rows)
 
 
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", template: str) -> dict[str, float]:
-    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer | None", template: str) -> dict[str, float]:
+    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most.
+
+    tokenizer: None where nothing is ranked.
+    """
+    if not ranked or tokenizer is None:
+        return {"transcript": 0.0, "added": 0.0, "most": 0}
     bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
     joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])
     added = np.array([len(row) for row in joined]) - bare
-    if not ranked:
-        return {"transcript": 0.0, "added": 0.0, "most": 0}
     return {"transcript": float(bare.mean()), "added": float(added.mean()), "most": int(added.max())}
