@@ -125,7 +125,6 @@ def hubert_extraction(config: Settings, mesh: Mesh) -> Program:
     waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
     frames = int(model.feature_encoder.frame_count(jnp.int32(samples)))
     hidden = batch(mesh, (total, frames, HUBERT_LARGE.hidden_size), jnp.bfloat16)
-    mask = batch(mesh, (total, 1, 1, frames), jnp.bool_)
     layers = model.encoder.layers
     return Program(
         f"HuBERT-large extraction, {clips} x {seconds:g} s per device",
@@ -134,7 +133,7 @@ def hubert_extraction(config: Settings, mesh: Mesh) -> Program:
         clips * work.hubert_flops(HUBERT_LARGE, samples),
         total,
         "encoders.speech.batch_seconds",
-        [Loop(depth_of(layers) - 1, lambda layer, x, mask: layer(x, mask), (one_layer(layers), hidden, mask))],
+        [Loop(depth_of(layers) - 1, lambda layer, x, frames: layer(x, frames), (one_layer(layers), hidden, lengths))],
     )
 
 
@@ -146,11 +145,8 @@ def baichuan_forward(config: Settings, mesh: Mesh) -> Program:
     tokens, lengths = batch(mesh, (clips, length), jnp.int32), batch(mesh, (clips,), jnp.int32)
     hidden = batch(mesh, (clips, length, BAICHUAN_13B.hidden_size), jnp.bfloat16)
     bias = batch(mesh, (1, BAICHUAN_13B.num_attention_heads, length, length), jnp.float32)
-    causal = batch(mesh, (1, 1, length, length), jnp.bool_)
     body = Loop(
-        depth_of(model.layers) - 1,
-        lambda layer, x, mask, bias: layer(x, mask, bias, None),
-        (one_layer(model.layers), hidden, causal, bias),
+        depth_of(model.layers) - 1, lambda layer, x, bias: layer(x, bias, None), (one_layer(model.layers), hidden, bias)
     )
     return Program(
         f"Baichuan-13B, {clips} x {length} tokens, tensor parallel over {mesh.shape['model']}",
