@@ -24,7 +24,7 @@ from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.layers import KEEP_LAYERS
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
-from mer_jax.runtime.devices import frozen_program, local_mesh
+from mer_jax.runtime.devices import ATTENTION, frozen_program, local_mesh
 from mer_jax.runtime.settings import few, section, setting
 
 
@@ -34,6 +34,7 @@ class SpeechSettings:
 
     source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, above=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
@@ -48,6 +49,7 @@ class ImageSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_frames: tuple[int, ...] = setting(
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
@@ -60,6 +62,7 @@ class TextSettings:
 
     source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
     batch_tokens: int = setting(8192, least=1)
@@ -72,6 +75,7 @@ class VideoSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     num_frames: int = setting(16, least=1)
     batch_frames: int = setting(160, least=1)
 
@@ -126,7 +130,10 @@ class Encoder:
 
 
 def identify(source: str, **preprocessing: Any) -> str:
-    """Fingerprint of an encoder's weights together with every setting that its features depend on."""
+    """Fingerprint of an encoder's weights together with every setting that its features depend on.
+
+    By `attention` they differ no more than by the kind of device, both of which are left out: in rounding.
+    """
     text = fingerprint(fetch(source)) + json.dumps(preprocessing, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -215,7 +222,10 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
         fingerprint=identify(
             settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
         ),
-        load=lambda: frozen_program(Hubert.from_pretrained(settings.source, settings.dtype, local_mesh()), embed),
+        load=lambda: frozen_program(
+            Hubert.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
+            embed,
+        ),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
@@ -229,7 +239,10 @@ def image_encoder(settings: ImageSettings) -> Encoder:
         reader=FaceReader(side, max(settings.buckets_frames), preprocessing),
         fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes),
         load=lambda: resized(
-            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images),
+            frozen_program(
+                CLIP.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
+                embed_images,
+            ),
             preprocessing,
         ),
         buckets=tuple(settings.buckets_frames),
@@ -251,7 +264,10 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
             settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
         ),
         load=lambda: frozen_program(
-            Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
+            Baichuan.from_pretrained(
+                settings.source, settings.dtype, local_mesh(settings.model_parallel), attention_impl=settings.attention
+            ),
+            embed,
         ),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 
 from mer_jax.runtime.errors import UsageError
 
+ATTENTION = ("auto", "xla", "cudnn")  # implementations of `mer_jax.models.attention`, which says what they are
+
 
 def map_trials(
     function: Callable[..., Any], devices: Sequence[jax.Device] | None = None, side_by_side: int | None = None

@@ -11,6 +11,7 @@ import numpy as np
 
 from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.runtime.devices import ATTENTION
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import few, section, setting
@@ -58,6 +59,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 
