@@ -13,6 +13,7 @@ import numpy as np
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.defaults import ATTENTION
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
@@ -63,6 +64,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 

@@ -56,7 +56,7 @@ class PromptTuning:
     def _clip(self) -> tuple[CLIP, Any]:
         """The backbone and its tokenizer."""
         video = self.inputs.encoders.video
-        clip = CLIP.from_pretrained(video.source, dtype=video.dtype)
+        clip = CLIP.from_pretrained(video.source, dtype=video.dtype, attention_impl=video.attention)
         if not jnp.isfinite(clip.logit_scale[...]):
             raise DataError(f"{video.source}: its weights hold no logit_scale, by which prompts are tuned.")
         return clip, clip_tokenizer(fetch(video.source))
