@@ -10,6 +10,7 @@ import numpy as np
 
 from mer_jax.features.standardise import STANDARDISE
 from mer_jax.models.fusion import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
+from mer_jax.runtime.devices import over_devices_setting
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import setting
 from mer_jax.self_training import OWN_FOLD
@@ -46,6 +47,7 @@ class FusionSettings:
     epochs: int = setting(30, least=1)
     network: str = setting("best", choices=NETWORKS)
     seeds: int = setting(1, least=1)  # networks of a fold, whose logits are averaged
+    over_devices: str = over_devices_setting()
 
     @property
     def hyperparameters(self) -> Hyperparameters:

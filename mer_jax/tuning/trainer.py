@@ -20,7 +20,7 @@ from flax import nnx
 from mer_jax.checkpoints.pytrees import load_trained, remove_trained, save_trained
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
-from mer_jax.runtime.devices import map_trials
+from mer_jax.runtime.devices import map_trials, over_devices_setting
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.random import named_key
@@ -54,6 +54,7 @@ class TuneSettings:
     weight_decay: float = setting(1e-3, least=0)
     label_smoothing: float = setting(0.1, least=0, most=0.99)
     remat: bool = setting(False)  # True: recompute each layer in the backward pass, for still less memory
+    over_devices: str = over_devices_setting()
 
 
 class TuneState(NamedTuple):
@@ -100,8 +101,9 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_trials(self.training_step, side_by_side=1 if settings.micro_batch else None)
-        self.score = map_trials(self.scoring_step)
+        laid_out = partial(map_trials, over_devices=settings.over_devices)
+        self.step = laid_out(self.training_step, side_by_side=1 if settings.micro_batch else None)
+        self.score = laid_out(self.scoring_step)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
