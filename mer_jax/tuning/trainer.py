@@ -70,8 +70,9 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_trials(self.training_step, side_by_side=1 if settings.micro_batch else None)
-        self.score = map_trials(self.scoring_step)
+        laid_out = partial(map_trials, over_devices=settings.over_devices)
+        self.step = laid_out(self.training_step, side_by_side=1 if settings.micro_batch else None)
+        self.score = laid_out(self.scoring_step)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
