@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.data.dataset import open_dataset
+from mer_jax.features.inputs import seen_dataset
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.lock import hold
@@ -22,6 +22,7 @@ from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, rank_transcripts, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.text.transcripts import transcribe_clips
 
 DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
 
@@ -33,12 +34,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
         raise UsageError("nothing would read rankings: this config encodes no text (see modalities and text_feature)")
     if not DRY_RUN.value:
         hold(workdir)
-    dataset = open_dataset(settings.variant, settings.data)
-    rankings = rank_transcripts(dataset.clips, dataset.labels, settings.ranking, DRY_RUN.value)
+    dataset = seen_dataset(settings)
+    clips = dataset.clips
+    if settings.transcribes:
+        clips = transcribe_clips(clips, settings.transcripts, settings.extraction, DRY_RUN.value).clips
+    rankings = rank_transcripts(clips, dataset.labels, settings.ranking, DRY_RUN.value)
     if DRY_RUN.value:
         return
     path = workdir / "rankings.csv"
-    write_rankings(path, dataset.clips, rankings)
+    write_rankings(path, clips, rankings)
     tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
     total = len(rankings.ranked) + len(rankings.failures)
     print(f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}")

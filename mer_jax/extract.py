@@ -35,11 +35,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     run = Run(workdir, settings)
     check_encoders(settings.encoders, settings.encoded)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
-    run.announce(["data", "faces", *modalities])
+    run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *modalities])
     with run.stage("data"):
         dataset = run_dataset(settings, workdir)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     inputs = Inputs(dataset, settings, workdir)
+    if settings.transcribes:
+        with run.stage("transcripts"):
+            print(inputs.transcripts.summary())
     with run.stage("faces"):
         clips = inputs.clips
     for modality in modalities:

@@ -4,6 +4,7 @@ Only `Inputs` decides whether a modality is ready-made, encoded or tuned, whethe
 anything reads a ranking of the transcripts.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,12 @@ from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
+from mer_jax.text.transcripts import Transcripts, TranscriptSettings, transcribe_clips
+
+NO_TEXT = (
+    "no clip has a transcript: the text modality stays absent; --config.transcripts.transcriber=whisper or openai "
+    "makes transcripts from the sound"
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class InputSettings:
     variant: str = setting("sample", choices=tuple(VARIANTS))
     data: DataSettings = section(SampleData)
     encoders: EncoderSettings = section(EncoderSettings)
+    transcripts: TranscriptSettings = section(TranscriptSettings)
     ranking: RankingSettings = section(RankingSettings)
     extraction: ExtractionSettings = section(ExtractionSettings)
     corruptions: CorruptionsSettings = section(CorruptionsSettings)
@@ -49,6 +57,11 @@ class InputSettings:
     def reads_rankings(self) -> bool:
         """Whether anything does."""
         return "text" in self.encoded
+
+    @property
+    def transcribes(self) -> bool:
+        """Whether clips without a transcript are given one."""
+        return self.reads_rankings and self.transcripts.transcriber != "none"
 
 
 @dataclass
@@ -65,11 +78,19 @@ class Inputs:
     tuned_encoder: Callable[[], Encoder] | None = None
 
     @cached_property
+    def transcripts(self) -> Transcripts:
+        """The data set's, and where the settings say so, those that are made from the sound of clips without one."""
+        if not self.settings.transcribes:
+            return Transcripts("none", self.dataset.clips)
+        with first_host_first("transcripts"):
+            return transcribe_clips(self.dataset.clips, self.settings.transcripts, self.settings.extraction)
+
+    @cached_property
     def clips(self) -> list[Clip]:
-        """The data set's clips, with face crops where these are encoded."""
+        """The data set's clips, with their transcripts, and face crops where these are encoded."""
         if "image" not in self.settings.encoded:
-            return list(self.dataset.clips)
-        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
+            return list(self.transcripts.clips)
+        return find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction)
 
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
@@ -85,10 +106,11 @@ class Inputs:
     @cached_property
     def rankings(self) -> Rankings:
         """Of the clips' transcripts; none where nothing reads them."""
-        if not self.settings.reads_rankings or not any(clip.transcript for clip in self.dataset.clips):
+        clips = self.transcripts.clips
+        if not self.settings.reads_rankings or not any(clip.transcript for clip in clips):
             return Rankings.none()
         with first_host_first("rankings"):
-            return rank_transcripts(self.dataset.clips, self.dataset.labels, self.settings.ranking)
+            return rank_transcripts(clips, self.dataset.labels, self.settings.ranking)
 
     def features(self, modality: str, with_rankings: bool = True) -> Features:
         """One modality of the clips, then of the copies, from the workdir where it is there.
@@ -104,7 +126,7 @@ class Inputs:
             if jax.process_count() > 1:
                 raise DataError(f"{reason}; remove it, and start the same command again") from reason
             make_again(reason)
-        self.clips = find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.clips = find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
         self.__dict__.pop("copies", None)  # of those before
         return encode(self.everything, encoder, self.workdir, self.settings.extraction)
 
@@ -133,15 +155,24 @@ class Inputs:
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
 
 
+def seen_dataset(settings: InputSettings) -> Dataset:
+    """The data set with the test clips corrupted as the settings say."""
+    dataset = open_dataset(settings.variant, settings.data)
+    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+
+
 def run_dataset(settings: InputSettings, workdir: Path) -> Dataset:
-    """The data set as every stage of a run sees it: with the test clips corrupted as the settings say.
+    """The data set as every stage of a run sees it: see `seen_dataset`. Says where nothing will give it a transcript.
 
     Raises:
         DataError: the data set is not there, has nothing to learn from, or is not the one that the workdir's run began
             with.
     """
     with first_host_first("data"):
-        dataset = open_dataset(settings.variant, settings.data)
+        dataset = seen_dataset(settings)
         check_content(dataset)
         check_unchanged(dataset, workdir)
-    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+    spoken = any(clip.transcript for clip in dataset.clips)
+    if "text" in settings.encoded and not (spoken or settings.transcribes):
+        print(f"  {NO_TEXT}", file=sys.stderr)
+    return dataset

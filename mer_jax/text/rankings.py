@@ -3,48 +3,30 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
 from mer_jax.runtime.files import cache_folder, write_csv
-from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import few, section, setting
-from mer_jax.runtime.signals import stop_requests
 from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
+from mer_jax.text.server_settings import ServerSettings
 from mer_jax.text.templates import PROMPTS, TEMPLATES, join
 from mer_jax.text.tokenizer import Tokenizer
 
 
-def wrong_address(address: str) -> str:
-    """What is wrong with a server's address, which is kept with the settings; empty if nothing is."""
-    try:
-        parts = urlsplit(address)
-    except ValueError as error:
-        return str(error)
-    if address and parts.scheme not in ("http", "https"):
-        return "expected an address that begins with http:// or https://"
-    secret = "@" in parts.netloc or parts.query or parts.fragment
-    return "holds a name, password or key, which would be kept: put the key into $OPENAI_API_KEY" if secret else ""
-
-
 @dataclass(frozen=True)
-class ChatSettings:
-    """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
+class ChatSettings(ServerSettings):
+    """Any server of chat completions: `config.ranking.openai`."""
 
-    base_url: str = setting("", wrong=wrong_address, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
     model: str = setting("gpt-4o-mini")
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply
     concurrency: int = setting(32, least=1)  # requests under way at any time
-    timeout_s: float = setting(60.0, above=0)
-    attempts: int = setting(6, least=1)  # of a request that the server fails
     max_requests: int = setting(0, least=0)  # over all starts with this cache; 0: any number
     max_cost: float = setting(0.0, least=0)  # likewise, in the currency of the prices
     input_price: float = setting(0.15, least=0)  # per million tokens
@@ -116,12 +98,12 @@ def rank_all(
 ) -> Rankings:
     """Ranks the labels for every distinct transcript, asking only for what the cache in `folder` lacks.
 
-    A first SIGINT or SIGTERM ends it once the answers under way are kept. dry_run: only say what it would do.
+    See `Cache.fill`. dry_run: only say what it would do.
     """
     wanted = sorted(set(transcripts) - {""})
     who = f"{annotator.name} ({annotator.model}, prompt {annotator.prompt})"
     with AnswerCache(folder, annotator, labels) as cache:
-        missing = [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
+        missing = cache.missing(wanted)
         print(
             f"  {who}: {len(wanted):,} distinct transcripts, {len(wanted) - len(missing):,} answered in {cache.path}",
             file=sys.stderr,
@@ -129,11 +111,7 @@ def rank_all(
         if missing:
             print(f"  to do: {annotator.plan(missing, labels, cache.spent)}", file=sys.stderr, flush=True)
         if missing and not dry_run:
-            with stop_requests() as stopping, progress("rankings", len(missing), "transcript") as bar:
-                wanting = takewhile(lambda _: not stopping(), missing)
-                for answer in annotator.rank(wanting, labels, cache.spent):
-                    cache.append(answer)
-                    bar.update(1)
+            cache.fill(missing, lambda texts: annotator.rank(texts, labels, cache.spent), "rankings", "transcript")
         answers = {text: cache.answers[text] for text in wanted if text in cache.answers}
     not_asked = annotator.stopped or "not asked yet"
     ranked = {text: answer.ranking for text, answer in answers.items() if answer.ranking}
