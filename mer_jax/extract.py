@@ -10,27 +10,21 @@ features there. The video features are not among them: their encoder is tuned on
 import sys
 from pathlib import Path
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.runtime import cli
-from mer_jax.runtime.hosts import join_hosts
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
-)
-
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The data set, its faces, and a stage per modality; prints what each modality has."""
-    if DISTRIBUTED.value:
-        join_hosts()
+    join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
     check_encoders(settings.encoders, settings.encoded)

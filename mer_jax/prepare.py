@@ -5,7 +5,7 @@
     python -m mer_jax.prepare --config=configs/semi.py:mer2024,root=DIR --output=DIR     clips -> TFDS (ArrayRecord)
     python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR/mer/NAME/1.0.0    trains on what came out
 
-Interrupted, preparing goes on with the next shard.
+Interrupted, preparing goes on with the next shard. Several hosts write it together with --distributed.
 """
 
 import re
@@ -25,7 +25,9 @@ from mer_jax.data.faces import FACE_SIZE
 from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import DISTRIBUTED, join_hosts
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.hosts import first_host_first, is_first_host
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import read_settings
@@ -47,11 +49,15 @@ def main() -> None:
         raise UsageError("--config is missing: try --config=configs/semi.py")
     if not (CHECK.value or PREVIEW.value or OUTPUT.value):
         raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
+    if BEAM.value and DISTRIBUTED.value:
+        raise UsageError("--beam spreads the work by itself: leave out --distributed")
+    join_hosts()
     settings = read_settings(Settings, config)
-    dataset = open_dataset(settings.variant, settings.data)
-    if CHECK.value:
+    with first_host_first("data"):
+        dataset = open_dataset(settings.variant, settings.data)
+    if CHECK.value and is_first_host():
         print_check(dataset, settings.extraction)
-    if PREVIEW.value:
+    if PREVIEW.value and is_first_host():
         preview(dataset, settings.extraction, Path(PREVIEW.value), PREVIEW_CLIPS.value)
     if OUTPUT.value:
         prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)

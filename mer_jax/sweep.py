@@ -1,6 +1,6 @@
 """Many settings of the fusion head on one run's features: searches, and the paper's tables.
 
-    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN
+    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN [--distributed]
 
 RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. Rows that differ in
 nothing but hyperparameters train side by side in one program, with all their seeds and folds.
@@ -30,8 +30,10 @@ from mer_jax.fusion.trials import FusionSettings, Setting
 from mer_jax.metrics import subsets_of
 from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.hosts import in_step
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.kept import digest_of, keep, usable
 from mer_jax.runtime.lock import hold
@@ -73,6 +75,7 @@ def main() -> None:
     """The command."""
     if CONFIG.value is None or not WORKDIR.value:
         raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
+    join_hosts()
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
     hold(workdir)
@@ -164,7 +167,8 @@ def sweep(
         path = rounds / "rows.json"
         papers = {row.name: row.paper for row in alike_rows}
         made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
-        if (saved := usable(path, made, parse=partial(read_entries, names=list(papers)))) is not None:
+        saved = in_step("rows", partial(usable, path, made, parse=partial(read_entries, names=list(papers))))
+        if saved is not None:
             entries |= saved
             continue
         title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"

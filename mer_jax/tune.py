@@ -1,6 +1,6 @@
 """EmoVCLIP's prompts alone: the part of the main job that trains them.
 
-    python -m mer_jax.tune --config=configs/semi.py [--workdir=DIR] [--config.tune.epochs=30 ...]
+    python -m mer_jax.tune --config=configs/semi.py [--workdir=DIR] [--config.tune.epochs=30 ...] [--distributed]
 
 In the workdir of a run of `mer_jax.train` the two share what is done: either continues the other's work.
 """
@@ -14,6 +14,7 @@ from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import run_dataset
 from mer_jax.fusion.folds import run_folds
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
@@ -23,6 +24,7 @@ from mer_jax.tuning.prompts import PromptTuning
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The command: the data set, then the prompts."""
+    join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
     check_encoders(settings.encoders, ("video",))
