@@ -37,7 +37,7 @@ def start(module, arguments, hosts=1):
         cluster = ["--distributed", f"--coordinator=127.0.0.1:{reserved.getsockname()[1]}", f"--hosts={hosts}"]
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", f"mer_jax.{module}", *arguments, *(cluster + [f"--host={host}"]) * (hosts > 1)],
+                [sys.executable, "-m", f"mer_jax.{module}", *arguments, *[*cluster, f"--host={host}"] * (hosts > 1)],
                 env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from absl import flags
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import leave_writing_to_the_first_host
 from mer_jax.runtime.signals import signals_blocked
+from mer_jax.runtime.terminal import Harmless
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, Kubernetes) that share the workdir and the work."
@@ -52,9 +53,12 @@ def join_hosts() -> None:
             "--distributed: this process is not of a Cloud TPU slice, nor started by SLURM, Open MPI or Kubernetes; "
             f"give --coordinator, --hosts and --host ({error})"
         ) from error
+    results = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where native code talks of its connections
     if jax.process_index() > 0:
         leave_writing_to_the_first_host()
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        results = os.open(os.devnull, os.O_WRONLY)
+    sys.stdout = Harmless(open(results, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def say_lost_hosts() -> None:
