@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec as P
 from transformers import CLIPConfig, HubertConfig
 
 from mer_jax.checkpoints.huggingface import (
-    ASSETS,
     CONV,
     SPLIT3,
     TRANSPOSE,
@@ -26,6 +25,7 @@ from mer_jax.checkpoints.huggingface import (
     read_config,
     save_pretrained,
 )
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
