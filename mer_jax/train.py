@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import checkpoint_facts, fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
@@ -185,6 +185,7 @@ def train(run: Run[Settings]) -> None:
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
             "run": run.begun,
         }
         if fused.clips:
