@@ -109,7 +109,7 @@ def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, extraction: Extracti
     contents = list(read_all([(encoder.reader, clip) for clip in clips], extraction))
     embed = encoder.load()
     call = partial(dispatch, contents, encoder, embed, lambda done: None)
-    return len(clips) / median(seconds_of(lambda: call()[0]) for _ in range(3))
+    return len(clips) / median(seconds_of(lambda: call().batches) for _ in range(3))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mer_jax.checkpoints.sources import DTYPES, wrong_source
-from mer_jax.defaults import KEEP_LAYERS
+from mer_jax.defaults import ATTENTION, KEEP_LAYERS
 from mer_jax.runtime.settings import few, section, setting
 
 
@@ -13,6 +13,7 @@ class SpeechSettings:
 
     source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, above=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
@@ -27,10 +28,12 @@ class ImageSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_frames: tuple[int, ...] = setting(
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
     batch_frames: int = setting(80, least=1)
+    most_frames: int = setting(0, least=0)  # of a clip with more faces, so many evenly spaced ones; 0: all
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class TextSettings:
 
     source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
     batch_tokens: int = setting(8192, least=1)
@@ -51,6 +55,7 @@ class VideoSettings:
 
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     num_frames: int = setting(16, least=1)
     batch_frames: int = setting(160, least=1)
 

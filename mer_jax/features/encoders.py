@@ -72,7 +72,10 @@ class Encoder:
 
 
 def identify(source: str, **preprocessing: Any) -> str:
-    """Fingerprint of an encoder's weights together with every setting that its features depend on."""
+    """Fingerprint of an encoder's weights together with every setting that its features depend on.
+
+    By `attention` they differ no more than by the kind of device, both of which are left out: in rounding.
+    """
     text = fingerprint(fetch(source)) + json.dumps(preprocessing, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -161,7 +164,10 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
         fingerprint=identify(
             settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
         ),
-        load=lambda: frozen_program(Hubert.from_pretrained(settings.source, settings.dtype, local_mesh()), embed),
+        load=lambda: frozen_program(
+            Hubert.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
+            embed,
+        ),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
@@ -170,12 +176,16 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
     side, preprocessing = clip_images(settings.source)
+    changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
-        reader=FaceReader(side, max(settings.buckets_frames), preprocessing),
-        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes),
+        reader=FaceReader(side, max(settings.buckets_frames), preprocessing, settings.most_frames),
+        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
         load=lambda: resized(
-            frozen_program(CLIP.from_pretrained(settings.source, settings.dtype, local_mesh()), embed_images),
+            frozen_program(
+                CLIP.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
+                embed_images,
+            ),
             preprocessing,
         ),
         buckets=tuple(settings.buckets_frames),
@@ -197,7 +207,10 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
             settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
         ),
         load=lambda: frozen_program(
-            Baichuan.from_pretrained(settings.source, settings.dtype, local_mesh(settings.model_parallel)), embed
+            Baichuan.from_pretrained(
+                settings.source, settings.dtype, local_mesh(settings.model_parallel), attention_impl=settings.attention
+            ),
+            embed,
         ),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,

@@ -8,6 +8,7 @@ from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoder_settings import EncoderSettings
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.rankings import RankingSettings
+from mer_jax.text.transcripts import TranscriptSettings
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class InputSettings:
     variant: str = setting("sample", choices=tuple(VARIANTS))
     data: DataSettings = section(SampleData)
     encoders: EncoderSettings = section(EncoderSettings)
+    transcripts: TranscriptSettings = section(TranscriptSettings)
     ranking: RankingSettings = section(RankingSettings)
     extraction: ExtractionSettings = section(ExtractionSettings)
     corruptions: CorruptionsSettings = section(CorruptionsSettings)
@@ -28,6 +30,26 @@ class InputSettings:
         return tuple(name for name in self.data.chosen_modalities if name not in self.data.ready_made)
 
     @property
+    def drawn(self) -> list[str]:
+        """A caution where some of the encoders are those for drawings."""
+        bundled = [name for name in self.encoded if getattr(self.encoders, name).source.startswith("bundled/")]
+        if not bundled:
+            return []
+        return [
+            f"the bundled encoders ({', '.join(bundled)}) know drawings and synthetic voices alone: labels of real "
+            "clips mean nothing; encoders=base takes others"
+        ]
+
+    def back_to(self, earlier: "InputSettings") -> str:
+        """How to go on with a run that began with other encoders, where that is one word."""
+        return "encoders=bundled goes on with it; or " if earlier.drawn and not self.drawn else ""
+
+    @property
     def reads_rankings(self) -> bool:
         """Whether anything does."""
         return "text" in self.encoded
+
+    @property
+    def transcribes(self) -> bool:
+        """Whether clips without a transcript are given one."""
+        return self.reads_rankings and self.transcripts.transcriber != "none"

@@ -82,11 +82,15 @@ class SpeechReader(MediaReader):
 
 @dataclass(frozen=True)
 class FaceReader:
-    """Aligned face crops as uint8 RGB chunks [T, H, W, 3] with their resize weights (spec: Image)."""
+    """Aligned face crops as uint8 RGB chunks [T, H, W, 3] with their resize weights (spec: Image).
+
+    most_frames: of a clip with more, so many evenly spaced ones; 0: all.
+    """
 
     image_size: int
     chunk_frames: int
     preprocessing: Preprocessing = OPENAI
+    most_frames: int = 0
     read = staticmethod(clip_faces)
 
     def decodes(self, clip: Clip) -> bool:
@@ -96,6 +100,8 @@ class FaceReader:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
 
     def chunks(self, crops: np.ndarray) -> list[Chunk]:
+        if 0 < self.most_frames < len(crops):
+            crops = crops[segment_centres(self.most_frames, len(crops))]
         chunk = frame_chunk(crops, self.image_size, self.preprocessing)
         starts = range(0, len(crops), self.chunk_frames)
         return [Chunk(chunk.data[start : start + self.chunk_frames], chunk.side) for start in starts]
@@ -158,7 +164,7 @@ class TextReader:
 
     def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
-            raise Absent("no transcript")
+            raise Absent(clip.no_transcript)
         if clip.corruption:
             clip.corruption.check("text")
         (tokens,) = self.tokenize([self.identity(clip)])

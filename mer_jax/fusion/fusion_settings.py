@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mer_jax.defaults import DROPOUT, HIDDEN, MODALITY_DROPOUT
+from mer_jax.defaults import DROPOUT, HIDDEN, MODALITY_DROPOUT, OVER_DEVICES
 from mer_jax.runtime.settings import setting
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class FusionSettings:
     epochs: int = setting(30, least=1)
     network: str = setting("best", choices=NETWORKS)
     seeds: int = setting(1, least=1)  # networks of a fold, whose logits are averaged
+    over_devices: str = setting(OVER_DEVICES[0], choices=OVER_DEVICES, decisive=False)
 
     @property
     def hyperparameters(self) -> Hyperparameters:

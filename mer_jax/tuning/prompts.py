@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from transformers import CLIPConfig
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder, video_encoder
@@ -55,15 +56,23 @@ class PromptTuning:
     def _clip(self) -> tuple[CLIP, Any]:
         """The backbone and its tokenizer."""
         video = self.inputs.encoders.video
-        clip = CLIP.from_pretrained(video.source, dtype=video.dtype)
+        clip = CLIP.from_pretrained(video.source, dtype=video.dtype, attention_impl=video.attention)
         if not jnp.isfinite(clip.logit_scale[...]):
             raise DataError(f"{video.source}: its weights hold no logit_scale, by which prompts are tuned.")
         return clip, clip_tokenizer(fetch(video.source))
 
+    def check(self) -> None:
+        """Raises what `build` would, by the small files of the backbone's checkpoint alone."""
+        folder = fetch(self.inputs.encoders.video.source, weights=False)
+        config, tokenizer = read_config(folder, {"clip": CLIPConfig}), clip_tokenizer(folder)
+        nnx.eval_shape(lambda: self._network(CLIP(config, rngs=nnx.Rngs(0)), tokenizer, jax.random.key(0)))
+
     def build(self, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         """The network with fresh prompts; plain CLIP if not prompted."""
+        return self._network(*self._clip, key, prompted)
+
+    def _network(self, clip: CLIP, tokenizer: Any, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         settings, asked = self.settings, CLASS_PROMPTS[self.settings.class_prompts]
-        clip, tokenizer = self._clip
         return EmoVCLIP(
             clip,
             [asked.nouns.get(label, label) for label in self.labels],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from mer_jax.defaults import DEPTH, NUM_PROMPTS
+from mer_jax.defaults import DEPTH, NUM_PROMPTS, OVER_DEVICES
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.templates import CLASS_PROMPTS
 
@@ -33,3 +33,4 @@ class TuneSettings:
     weight_decay: float = setting(1e-3, least=0)
     label_smoothing: float = setting(0.1, least=0, most=0.99)
     remat: bool = setting(False)  # True: recompute each layer in the backward pass, for still less memory
+    over_devices: str = setting(OVER_DEVICES[0], choices=OVER_DEVICES, decisive=False)
