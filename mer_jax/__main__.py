@@ -11,7 +11,7 @@ from pathlib import Path
 from mer_jax.runtime.signals import leave_on_signals
 from mer_jax.runtime.usage import headline, version
 
-COMMANDS = ("prepare", "annotate", "extract", "tune", "train", "sweep", "predict")  # in the order of their use
+COMMANDS = ("prepare", "transcribe", "annotate", "extract", "tune", "train", "sweep", "predict")  # as they are used
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     elif name in ("", "--help", "-h"):
         print("Multimodal emotion recognition in JAX. Commands, each with --help:\n")
         for command in COMMANDS:
-            print(f"  mer-{command:10}{headline(Path(__file__).with_name(f'{command}.py'))}")
+            print(f"  mer-{command:12}{headline(Path(__file__).with_name(f'{command}.py'))}")
         print("\nmer-NAME is python -m mer_jax.NAME")
     else:
         print(f"error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
