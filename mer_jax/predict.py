@@ -141,7 +141,7 @@ def predict(
         Clip(f"{i:06d}", "test", file.path, transcript=file.text, group=file.group, audio_track=track)
         for i, file in enumerate(files)
     )
-    prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
+    prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)
     with scratch_folder("mer_jax-predict-") as scratch:
         inputs = Inputs(Dataset("input", labels, clips, {}), settings, scratch, prompts.trained_encoder)
         sizes = ensemble.shape.usual_sizes
