@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.numpy
 
 from benchmarks.hostile_inputs import DEEP, Input, Place, config, data_set, endless, pipe, runs_code, sparse
-from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 from tests.torch_writer import dictionary, legacy_file, pickled, save_torch, storage, text, view, zip_file
 
 

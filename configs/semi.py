@@ -44,13 +44,27 @@ from ml_collections import ConfigDict
 
 from mer_jax.data.dataset import VARIANTS
 from mer_jax.data.prepared import prepared_sources
-from mer_jax.features.encoders import EncoderSettings, ImageSettings, SpeechSettings, TextSettings, VideoSettings
-from mer_jax.fusion.trials import AblationSettings, FusionSettings
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings
-from mer_jax.tuning.trainer import PerTower, TuneSettings
+from mer_jax.tuning.tune_settings import PerTower, TuneSettings
+
+ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
+SPEECH = {  # by language, for `base`
+    "zh": "TencentGameMate/chinese-hubert-base",
+    "en": "facebook/hubert-base-ls960",
+    "other": "utter-project/mHuBERT-147",  # 147 languages; its licence is for non-commercial use
+}
+BASE_CLIP = "openai/clip-vit-base-patch16"
 
 ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
 SPEECH = {  # by language, for `base`

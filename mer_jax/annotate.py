@@ -7,24 +7,27 @@ Says first what it will ask and what that may cost; --dry-run ends there. Can be
 has no answer yet is asked. `rankings.csv` in the workdir lists each clip's ranking, or why it has none.
 """
 
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
+cli.parse_run_flags(__name__, Settings)
+
 from collections import Counter
 from pathlib import Path
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.dataset import open_dataset
 from mer_jax.preflight import preflight
-from mer_jax.runtime import cli
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import read_settings
-from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, rank_transcripts, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
-
-DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be asked and what it may cost.")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

@@ -7,24 +7,27 @@ features there. The video features are not among them: their encoder is tuned on
 `mer_jax.train`.
 """
 
-import sys
-from pathlib import Path
-
 from absl import flags
-from ml_collections import ConfigDict
 
-from mer_jax.features.inputs import Inputs, run_dataset
-from mer_jax.preflight import preflight
 from mer_jax.runtime import cli
-from mer_jax.runtime.hosts import join_hosts
-from mer_jax.runtime.run import Run
-from mer_jax.runtime.settings import read_settings
-from mer_jax.runtime.terminal import harmless
 from mer_jax.settings import Settings
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
 )
+cli.parse_run_flags(__name__, Settings)
+
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.preflight import preflight
+from mer_jax.runtime.hosts import join_hosts
+from mer_jax.runtime.run import Run
+from mer_jax.runtime.settings import read_settings
+from mer_jax.runtime.terminal import harmless
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

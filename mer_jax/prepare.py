@@ -8,13 +8,33 @@
 Interrupted, preparing goes on with the next shard.
 """
 
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+CONFIG = cli.config_flag()
+CHECK = flags.DEFINE_bool("check", False, "Open every media file, and report all that is wrong with the data set.")
+PREVIEW = flags.DEFINE_string("preview", None, "PNG file for a contact sheet of a few clips' face crops.")
+PREVIEW_CLIPS = flags.DEFINE_integer("preview_clips", 8, "Clips on the contact sheet.")
+OUTPUT = flags.DEFINE_string("output", None, "TFDS data folder to prepare the data set into.")
+BEAM = flags.DEFINE_string("beam", None, "Apache Beam runner that prepares, such as DirectRunner.")
+
+
+def wrong() -> str:
+    """What is wrong with the flags together; empty if nothing is."""
+    if CONFIG.value is None:
+        return cli.NO_CONFIG
+    chosen = CHECK.value or PREVIEW.value or OUTPUT.value
+    return "" if chosen else "nothing to do: give --check, --preview=PNG or --output=DIR"
+
+
+cli.parse_flags(__name__, Settings, wrong)
+
 import re
 import sys
 from functools import partial
 from pathlib import Path
-
-from absl import flags
-from ml_collections import config_flags
 
 from mer_jax.data import check
 from mer_jax.data.clips import Dataset
@@ -25,32 +45,17 @@ from mer_jax.data.faces import FACE_SIZE
 from mer_jax.data.prepared import ENCODERS
 from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
-from mer_jax.runtime import cli
-from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.findings import Finding, tell
 from mer_jax.runtime.kept import keep
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
-from mer_jax.settings import Settings
-
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-CHECK = flags.DEFINE_bool("check", False, "Open every media file, and report all that is wrong with the data set.")
-PREVIEW = flags.DEFINE_string("preview", None, "PNG file for a contact sheet of a few clips' face crops.")
-PREVIEW_CLIPS = flags.DEFINE_integer("preview_clips", 8, "Clips on the contact sheet.")
-OUTPUT = flags.DEFINE_string("output", None, "TFDS data folder to prepare the data set into.")
-BEAM = flags.DEFINE_string("beam", None, "Apache Beam runner that prepares, such as DirectRunner.")
 
 
 def main() -> None:
     """The command."""
-    config = CONFIG.value
-    if config is None:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
-    if not (CHECK.value or PREVIEW.value or OUTPUT.value):
-        raise UsageError("nothing to do: give --check, --preview=PNG or --output=DIR")
-    settings = read_settings(Settings, config)
+    settings = read_settings(Settings, CONFIG.value)
     opened, findings = None, list[Finding]()
     if CHECK.value:
         from mer_jax.preflight import look_over  # brings all models

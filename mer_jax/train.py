@@ -5,17 +5,34 @@
 Every stage keeps what it has done in the workdir; a second start goes on where the first one ended.
 """
 
+from pathlib import Path
+
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+CONFIG = cli.config_flag()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+
+
+def wrong() -> str:
+    """What is wrong with the flags together; empty if nothing is."""
+    if CONFIG.value is None and WORKDIR.value and not Path(WORKDIR.value, "config.json").exists():
+        return f"{WORKDIR.value} holds no run: give --config as well"
+    return "" if CONFIG.value or WORKDIR.value else cli.NO_CONFIG
+
+
+cli.parse_flags(__name__, Settings, wrong)
+
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from flax.traverse_util import flatten_dict
-from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import overview
@@ -32,8 +49,7 @@ from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
 from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
-from mer_jax.runtime import cli
-from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.kept import (
@@ -51,13 +67,10 @@ from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
-from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.tuning.prompts import PromptTuning
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 ENSEMBLE = tuple(
     f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
 )
@@ -71,11 +84,7 @@ RESULTS = (
 def main() -> None:
     """The command."""
     config = CONFIG.value
-    if config is None and not WORKDIR.value:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
     workdir = Path(WORKDIR.value or f"runs/{config.variant}")
-    if config is None and not (workdir / "config.json").exists():
-        raise UsageError(f"{workdir} holds no run: give --config as well")
     run = Run(workdir, read_settings(Settings, config) if config else load_settings(Settings, workdir))
     finished = workdir / "metrics.json"
     begun = finished.exists()

@@ -5,6 +5,11 @@
 In the workdir of a run of `mer_jax.train` the two share what is done: either continues the other's work.
 """
 
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+cli.parse_run_flags(__name__, Settings)
+
 import sys
 from pathlib import Path
 
@@ -13,11 +18,9 @@ from ml_collections import ConfigDict
 from mer_jax.features.inputs import run_dataset
 from mer_jax.fusion.folds import run_folds
 from mer_jax.preflight import preflight
-from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
-from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
 

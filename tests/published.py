@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 import tokenizers
 
-from mer_jax.checkpoints.hub import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 from tests.torch_writer import save_torch
 
 Shapes = dict[str, tuple[int, ...]]

@@ -9,8 +9,8 @@ import pytest
 
 from configs import best, recipe, semi, sweep, table1, table2
 from mer_jax.data.dataset import VARIANTS, FolderData
-from mer_jax.features.encoders import TextSettings
-from mer_jax.fusion.trials import FusionSettings
+from mer_jax.features.encoder_settings import TextSettings
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings

@@ -4,7 +4,6 @@ The library's environment variables hold: HF_ENDPOINT (a mirror), HF_HOME (where
 HF_TOKEN. What was downloaded before serves without a network.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,18 +21,18 @@ from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download, try_
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.checkpoints.weight_files import weight_files
+from mer_jax.runtime.disk import SPARE_BYTES, free_bytes, size_text
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import of_the_system
 
-ASSETS = Path(__file__).parents[1] / "assets"
 SMALL = ("*.json", "*.txt", "*.model")
 WEIGHTS = (  # of which the first that a checkpoint has are fetched
     ("model.safetensors", "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model-*-of-*.bin"),
 )
 SECONDS = 6.0  # that the hub may take to say what a checkpoint consists of
-SPARE_BYTES = 2**30  # that are left on a disk
 HELP = "pass the folder of a checkpoint, name a mirror by HF_ENDPOINT=https://..., or try encoders=bundled"
 
 _listings: dict[tuple[str, str, str], ModelInfo] = {}  # so that one process works with one commit
@@ -114,16 +113,6 @@ def lack_of_space(plans: Iterable[Plan]) -> str:
         f"{constants.HF_HUB_CACHE}: {size_text(need)} are to be fetched, and {size_text(free)} are free there: make "
         "room, or name another folder by HF_HOME"
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """On the disk that the folder is, or would be, on."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.resolve().parents) if path.exists())).free
-
-
-def size_text(size: int) -> str:
-    """A size as people say it."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def commit_of(folder: Path) -> str:

@@ -11,7 +11,7 @@ from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
-from mer_jax.models.fusion import MODALITIES
+from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.disk import check_room
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder

@@ -14,59 +14,20 @@ import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import CorruptionsSettings, corrupt, corrupted_copies
+from mer_jax.data.corruptions import corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
-from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData, check_content, check_unchanged, open_dataset
-from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.data.dataset import check_content, check_unchanged, open_dataset
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
-from mer_jax.runtime.settings import section, setting
-from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
+from mer_jax.text.rankings import Rankings, rank_transcripts
 
 CHINESE = re.compile("[\u3400-\u9fff]")
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """The part of a config that says what the inputs are."""
-
-    seed: int = setting(0, least=0, most=2**32 - 1)  # larger ones give the numbers of smaller ones
-    variant: str = setting("sample", choices=tuple(VARIANTS))
-    data: DataSettings = section(SampleData)
-    encoders: EncoderSettings = section(EncoderSettings)
-    ranking: RankingSettings = section(RankingSettings)
-    extraction: ExtractionSettings = section(ExtractionSettings)
-    corruptions: CorruptionsSettings = section(CorruptionsSettings)
-
-    @property
-    def encoded(self) -> tuple[str, ...]:
-        """The modalities that are asked for and not ready-made."""
-        return tuple(name for name in self.data.chosen_modalities if name not in self.data.ready_made)
-
-    @property
-    def drawn(self) -> list[str]:
-        """A caution where some of the encoders are those for drawings."""
-        bundled = [name for name in self.encoded if getattr(self.encoders, name).source.startswith("bundled/")]
-        if not bundled:
-            return []
-        return [
-            f"the bundled encoders ({', '.join(bundled)}) know drawings and synthetic voices alone: labels of real "
-            "clips mean nothing; encoders=base takes others"
-        ]
-
-    def back_to(self, earlier: "InputSettings") -> str:
-        """How to go on with a run that began with other encoders, where that is one word."""
-        return "encoders=bundled goes on with it; or " if earlier.drawn and not self.drawn else ""
-
-    @property
-    def reads_rankings(self) -> bool:
-        """Whether anything does."""
-        return "text" in self.encoded
 
 
 @dataclass

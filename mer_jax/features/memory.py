@@ -13,7 +13,13 @@ from flax import nnx
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, read_config
-from mer_jax.features.encoders import EncoderSettings, ImageSettings, SpeechSettings, TextSettings, VideoSettings
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
 from mer_jax.models.baichuan import Baichuan, head_dim
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.clip import CLIP

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
@@ -197,6 +196,8 @@ def read_all(
             if of_the_system(reason):
                 raise
             return Absent(str(reason))  # without the traceback, which would hold the clip's arrays
+
+    import grain.python as grain  # brings Orbax
 
     ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=max(2 * count, LEAST_AHEAD))
     yield from grain.MapDataset.source(pairs).map(read).to_iter_dataset(ahead)

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from mer_jax.checkpoints.huggingface import DTYPES, fetch, read_config, wrong_source
+from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.defaults import ATTENTION
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.progress import progress
@@ -20,7 +23,9 @@ from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.templates import PROMPTS, TEMPLATES, join
-from mer_jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mer_jax.text.tokenizer import Tokenizer
 
 
 def wrong_address(address: str) -> str:
@@ -59,6 +64,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 
@@ -180,7 +186,7 @@ def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> Non
     write_csv(path, ("name", "ranking", "reason"), rows)
 
 
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: Tokenizer | None, template: str) -> dict[str, float]:
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer | None", template: str) -> dict[str, float]:
     """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most.
 
     tokenizer: None where nothing is ranked.

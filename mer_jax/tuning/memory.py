@@ -6,10 +6,10 @@ from flax import nnx
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, read_config
-from mer_jax.features.encoders import VideoSettings
+from mer_jax.features.encoder_settings import VideoSettings
 from mer_jax.features.memory import Needed, itemsize, layer_bytes, weight_bytes
 from mer_jax.models.clip import CLIP
-from mer_jax.tuning.trainer import TuneSettings
+from mer_jax.tuning.tune_settings import TuneSettings
 
 
 def tuning_memory(video: VideoSettings, settings: TuneSettings, folds: int, platform: str) -> Needed:

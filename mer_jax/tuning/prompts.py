@@ -11,9 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, read_config
@@ -21,7 +18,7 @@ from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.features.extraction import encode
-from mer_jax.features.inputs import InputSettings
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
@@ -33,7 +30,8 @@ from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.text.tokenizer import clip_tokenizer
 from mer_jax.tuning.batches import FoldBatches
 from mer_jax.tuning.strips import write_strips
-from mer_jax.tuning.trainer import TuneSettings, prompt_sets, tune
+from mer_jax.tuning.trainer import prompt_sets, tune
+from mer_jax.tuning.tune_settings import TuneSettings
 
 
 class TunedPrompts(NamedTuple):
@@ -58,7 +56,7 @@ class PromptTuning:
     def _clip(self) -> tuple[CLIP, Any]:
         """The backbone and its tokenizer."""
         video = self.inputs.encoders.video
-        clip = CLIP.from_pretrained(video.source, dtype=video.dtype)
+        clip = CLIP.from_pretrained(video.source, dtype=video.dtype, attention_impl=video.attention)
         if not jnp.isfinite(clip.logit_scale[...]):
             raise DataError(f"{video.source}: its weights hold no logit_scale, by which prompts are tuned.")
         return clip, clip_tokenizer(fetch(video.source))
@@ -144,6 +142,10 @@ class PromptTuning:
 
 def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
     """Mean WAF over folds of logistic regression on frozen embeddings [N, P]; of one class, that class."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     scores = []
     for fold in (fold_of == number for number in np.unique(fold_of)):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

@@ -208,7 +208,7 @@ def test_no_such_model_while_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        DataError, match="^someone/no-such-model: no such folder, not downloaded before, and HF_HUB_OFFLINE"
+        DataError, match=r"^someone/no-such-model: no such folder, not downloaded before, and HF_HUB_OFFLINE"
     ):
         fetch("someone/no-such-model")
     with pytest.raises(DataError, match="no such folder"):

@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, CLIPModel, HubertM
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from configs.semi import get_config
-from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
 from mer_jax.data.decoding import ExtractionSettings

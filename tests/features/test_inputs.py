@@ -10,8 +10,9 @@ from mer_jax.data.corruptions import CorruptionSettings, CorruptionsSettings, Tr
 from mer_jax.data.dataset import FolderData
 from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import EncoderSettings, SpeechSettings
-from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
+from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings
+from mer_jax.features.input_settings import InputSettings
+from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
 from mer_jax.text.rankings import Rankings, RankingSettings
