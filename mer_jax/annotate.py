@@ -21,13 +21,14 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mer_jax.checkpoints.huggingface import fetch
-from mer_jax.data.dataset import open_dataset
+from mer_jax.features.inputs import seen_dataset
 from mer_jax.preflight import preflight
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import read_settings
 from mer_jax.text.rankings import added_tokens, rank_transcripts, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.text.transcripts import transcribe_clips
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -39,13 +40,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if not DRY_RUN.value:
         dataset = preflight(settings, workdir, ("text",), learns=False, weights=False)
         hold(workdir)
-    if dataset is None:
-        dataset = open_dataset(settings.variant, settings.data)
-    rankings = rank_transcripts(dataset.clips, dataset.labels, settings.ranking, DRY_RUN.value)
+    dataset = seen_dataset(settings, dataset)
+    clips = dataset.clips
+    if settings.transcribes:
+        clips = transcribe_clips(clips, settings.transcripts, settings.extraction, DRY_RUN.value).clips
+    rankings = rank_transcripts(clips, dataset.labels, settings.ranking, DRY_RUN.value)
     if DRY_RUN.value:
         return
     path = workdir / "rankings.csv"
-    write_rankings(path, dataset.clips, rankings)
+    write_rankings(path, clips, rankings)
     total = len(rankings.ranked) + len(rankings.failures)
     print(f"{len(rankings.ranked):,} of {total:,} distinct transcripts ranked by {rankings.annotator}")
     for reason, count in Counter(rankings.failures.values()).most_common():

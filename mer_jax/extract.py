@@ -38,11 +38,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     run = Run(workdir, settings)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
     opened = preflight(settings, workdir, [name for name in settings.encoded if name != "video"], learns=False)
-    run.announce(["data", "faces", *modalities])
+    run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *modalities])
     with run.stage("data"):
         dataset = run_dataset(settings, workdir, opened)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     inputs = Inputs(dataset, settings, workdir)
+    if settings.transcribes:
+        with run.stage("transcripts"):
+            print(inputs.transcripts.summary())
     with run.stage("faces"):
         clips = inputs.clips
     for modality in modalities:

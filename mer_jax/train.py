@@ -48,7 +48,17 @@ from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
-from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
+from mer_jax.report import (
+    ClipInputs,
+    cautions,
+    clip_scores,
+    headline,
+    results,
+    write_clip_page,
+    write_predictions,
+    write_probabilities,
+    write_report,
+)
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.inventory import changes, take_inventory
@@ -69,13 +79,23 @@ from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
 ENSEMBLE = tuple(
     f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
 )
 RESULTS = (
-    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
+    *(
+        "config.json",
+        "dataset.json",
+        "folds.csv",
+        "transcripts.csv",
+        "rankings.csv",
+        "metrics.json",
+        "predictions",
+        "report",
+    ),
     *ENSEMBLE,
     *("checkpoints/prompts", "checkpoints/prompts.files.json"),
 )
@@ -103,7 +123,17 @@ def train(run: Run[Settings]) -> None:
     settings, workdir = run.settings, run.workdir
     modalities = settings.data.chosen_modalities
     opened = preflight(settings, workdir, settings.encoded)
-    run.announce(["data", "faces", *["ranking"] * settings.reads_rankings, *modalities, "fusion", "report"])
+    run.announce(
+        [
+            "data",
+            *["transcripts"] * settings.transcribes,
+            "faces",
+            *["ranking"] * settings.reads_rankings,
+            *modalities,
+            "fusion",
+            "report",
+        ]
+    )
 
     with run.stage("data"):
         dataset = run_dataset(settings, workdir, opened)
@@ -115,6 +145,9 @@ def train(run: Run[Settings]) -> None:
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
 
+    if settings.transcribes:
+        with run.stage("transcripts"):
+            write_transcripts(workdir / "transcripts.csv", inputs.transcripts)
     with run.stage("faces"):
         clips = inputs.clips
     if settings.reads_rankings:
@@ -131,7 +164,8 @@ def train(run: Run[Settings]) -> None:
             for line in features[modality].absences():
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
-        sections = fuse(run, inputs, features, folds)
+        fused = fuse(run, inputs, features, folds)
+        sections = fused.sections
         sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
     with run.stage("report"):
@@ -141,24 +175,26 @@ def train(run: Run[Settings]) -> None:
             **sections,
             "curves": sections["curves"] | {"tune": video.curves if video else None},
             "video": video.scores if video else None,
+            "transcripts": inputs.transcripts.section(),
             "ranking": ranked,
             "faces": faces_section(clips),
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "run": run.begun,
         }
+        if fused.clips:
+            known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
+            page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
+            write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
     take_inventory(workdir, RESULTS)
 
 
-def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> dict[str, Any]:
-    """Trains the fusion heads unless that is done, and writes the predictions.
-
-    Returns:
-        Their sections of the metrics.
-    """
+def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> "Fused":
+    """Trains the fusion heads unless that is done, and writes the predictions."""
     settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
     standardise = settings.fusion.standardise
@@ -186,7 +222,7 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = read_kept(path, made, parse=Fused.from_json)
     write_candidates(dataset, fused.probs, workdir / "predictions")
-    return fused.sections
+    return fused
 
 
 class Fused(NamedTuple):
@@ -194,12 +230,13 @@ class Fused(NamedTuple):
 
     sections: dict[str, Any]  # of the metrics
     probs: dict[str, np.ndarray]  # [N, C], calibrated, of the clips of a split
+    clips: dict[str, Any]  # see `clip_scores`; none of a run of before
     files: dict[str, str]  # the ensemble's, and their digests
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Fused":
         probs = {split: np.array(rows, np.float64) for split, rows in saved["probs"].items()}
-        return cls({**saved["sections"]}, probs, listed_files(saved))
+        return cls({**saved["sections"]}, probs, {**saved.get("clips", {})}, listed_files(saved))
 
 
 def train_fusion(
@@ -244,7 +281,8 @@ def train_fusion(
         dict(data.usual_sizes),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
-    fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
+    of_folds = results.temperatures_of_others(fusion, trained)
+    fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures, of_folds)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
     said = cautions(dataset, folds, data.constant, shape.in_groups, predicted)
     fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
@@ -255,7 +293,8 @@ def train_fusion(
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
     probs = {split: each.tolist() for split, each in fusion.predictions(trained, temperatures).items()}
-    return {"sections": sections, "probs": probs, "files": digests_under(run.workdir, ENSEMBLE)}
+    clips = clip_scores(fusion, trained, temperatures, of_folds)
+    return {"sections": sections, "probs": probs, "clips": clips, "files": digests_under(run.workdir, ENSEMBLE)}
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

@@ -4,22 +4,15 @@ import csv
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from tests.text.chat_server import LABELS, ChatServer, expected
-
-KEY = "sk-command-0123456789"
+from tests.text.chat_server import KEY, LABELS, ChatServer, expected
 
 
 @pytest.fixture
-def server():
-    server = ChatServer(faults=0.6, kinds=("refusal",))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def server(running):
+    return running(ChatServer(faults=0.6, kinds=("refusal",)))
 
 
 def annotate(folder, server, *arguments, key=KEY, variant=""):

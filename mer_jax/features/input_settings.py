@@ -8,6 +8,7 @@ from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoder_settings import EncoderSettings
 from mer_jax.runtime.settings import section, setting
 from mer_jax.text.rankings import RankingSettings
+from mer_jax.text.transcripts import TranscriptSettings
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class InputSettings:
     variant: str = setting("sample", choices=tuple(VARIANTS))
     data: DataSettings = section(SampleData)
     encoders: EncoderSettings = section(EncoderSettings)
+    transcripts: TranscriptSettings = section(TranscriptSettings)
     ranking: RankingSettings = section(RankingSettings)
     extraction: ExtractionSettings = section(ExtractionSettings)
     corruptions: CorruptionsSettings = section(CorruptionsSettings)
@@ -46,3 +48,8 @@ class InputSettings:
     def reads_rankings(self) -> bool:
         """Whether anything does."""
         return "text" in self.encoded
+
+    @property
+    def transcribes(self) -> bool:
+        """Whether clips without a transcript are given one."""
+        return self.reads_rankings and self.transcripts.transcriber != "none"

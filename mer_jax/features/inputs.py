@@ -5,6 +5,7 @@ anything reads a ranking of the transcripts.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +27,13 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.text.rankings import Rankings, rank_transcripts
+from mer_jax.text.transcripts import Transcripts, transcribe_clips
 
 CHINESE = re.compile("[\u3400-\u9fff]")
+NO_TEXT = (
+    "no clip has a transcript: the text modality stays absent; --config.transcripts.transcriber=whisper or openai "
+    "makes transcripts from the sound"
+)
 
 
 @dataclass
@@ -44,11 +50,19 @@ class Inputs:
     tuned_encoder: Callable[[], Encoder] | None = None
 
     @cached_property
+    def transcripts(self) -> Transcripts:
+        """The data set's, and where the settings say so, those that are made from the sound of clips without one."""
+        if not self.settings.transcribes:
+            return Transcripts("none", self.dataset.clips)
+        with first_host_first("transcripts"):
+            return transcribe_clips(self.dataset.clips, self.settings.transcripts, self.settings.extraction)
+
+    @cached_property
     def clips(self) -> list[Clip]:
-        """The data set's clips, with face crops where these are encoded."""
+        """The data set's clips, with their transcripts, and face crops where these are encoded."""
         if "image" not in self.settings.encoded:
-            return list(self.dataset.clips)
-        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
+            return list(self.transcripts.clips)
+        return find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction)
 
     @property
     def encoded(self) -> tuple[str, ...]:
@@ -69,10 +83,11 @@ class Inputs:
     @cached_property
     def rankings(self) -> Rankings:
         """Of the clips' transcripts; none where nothing reads them."""
-        if not self.settings.reads_rankings or not any(clip.transcript for clip in self.dataset.clips):
+        clips = self.transcripts.clips
+        if not self.settings.reads_rankings or not any(clip.transcript for clip in clips):
             return Rankings.none()
         with first_host_first("rankings"):
-            return rank_transcripts(self.dataset.clips, self.dataset.labels, self.settings.ranking)
+            return rank_transcripts(clips, self.dataset.labels, self.settings.ranking)
 
     def features(self, modality: str, with_rankings: bool = True) -> Features:
         """One modality of the clips, then of the copies, from the workdir where it is there.
@@ -92,7 +107,7 @@ class Inputs:
             if jax.process_count() > 1:
                 raise DataError(f"{reason}; remove it, and start the same command again") from reason
             make_again(reason)
-        self.clips = find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.clips = find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
         self.__dict__.pop("copies", None)  # of those before
         return encode(self.everything, encoder, self.workdir, self.settings.extraction)
 
@@ -123,12 +138,12 @@ class Inputs:
 
 def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:
     """The modalities that are encoded and that any of the clips may have."""
-    return tuple(name for name in settings.encoded if any(may_have(clip, name) for clip in clips))
+    return tuple(name for name in settings.encoded if any(may_have(clip, name, settings) for clip in clips))
 
 
-def may_have(clip: Clip, modality: str) -> bool:
+def may_have(clip: Clip, modality: str, settings: InputSettings) -> bool:
     """Whether there is something that a modality can be encoded from, unread."""
-    if modality == "text":
+    if modality == "text" and not (settings.transcribes and (clip.media or clip.prepared)):
         return clip.transcript != ""
     return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
 
@@ -151,8 +166,14 @@ def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]
         yield "no transcript holds a Chinese character, and speech and text are taken for Chinese: language=en?"
 
 
+def seen_dataset(settings: InputSettings, dataset: Dataset | None = None) -> Dataset:
+    """The data set with the test clips corrupted as the settings say. dataset: where it has been opened already."""
+    dataset = dataset or open_dataset(settings.variant, settings.data)
+    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+
+
 def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None = None) -> Dataset:
-    """The data set as every stage of a run sees it: with the test clips corrupted as the settings say.
+    """The data set as every stage of a run sees it: see `seen_dataset`. Says where nothing will give it a transcript.
 
     dataset: where it has been opened already.
 
@@ -165,4 +186,7 @@ def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None 
             dataset = open_dataset(settings.variant, settings.data)
             check_content(dataset)
         check_unchanged(dataset, workdir)
-    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+    spoken = any(clip.transcript for clip in dataset.clips)
+    if "text" in settings.encoded and not (spoken or settings.transcribes):
+        print(f"  {NO_TEXT}", file=sys.stderr)
+    return seen_dataset(settings, dataset)

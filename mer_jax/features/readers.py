@@ -164,7 +164,7 @@ class TextReader:
 
     def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
-            raise Absent("no transcript")
+            raise Absent(clip.no_transcript)
         if clip.corruption:
             clip.corruption.check("text")
         (tokens,) = self.tokenize([self.identity(clip)])

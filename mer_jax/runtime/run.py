@@ -2,12 +2,14 @@
 
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic
@@ -28,12 +30,14 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers"
 class Run(Generic[Settings]):
     """One workdir, whose settings are checked against those of an earlier start: UsageError if they differ.
 
-    `config.json` is written once a stage is done: a start that fails before that claims nothing.
+    `config.json` is written once a stage is done: a start that fails before that claims nothing. It says when and by
+    what command the run was begun.
     """
 
     def __init__(self, workdir: Path, settings: Settings):
         self.workdir, self.path = workdir, workdir / "config.json"
         self.settings = settings
+        self.start = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), "command": command_line()}
         self.stages: list[str] = []
         self._compare()
 
@@ -62,6 +66,18 @@ class Run(Generic[Settings]):
         """Seconds of each finished stage, of the start that finished it."""
         return usable(self.workdir / "timing.json", earlier=True, parse=seconds_of) or {}
 
+    @property
+    def begun(self) -> dict[str, str] | None:
+        """When the run was begun, and by what command; None of a run of before."""
+        return (
+            usable(
+                self.path,
+                earlier=True,
+                parse=lambda saved: {key: str(saved[key]) for key in self.start if key in saved},
+            )
+            or None
+        )
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage, and notes the time it took unless an earlier start already did the work."""
@@ -73,9 +89,16 @@ class Run(Generic[Settings]):
         seconds = {name: time.perf_counter() - start}
         if not self.path.exists():
             settings = as_dict(self.settings)
-            keep(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
+            keep(self.path, {"settings": settings, "seed": settings["seed"], **self.start, **environment()})
         earlier = self.timing
         keep(self.workdir / "timing.json", earlier | seconds | earlier)
+
+
+def command_line() -> str:
+    """The command that this process is, as a person types it."""
+    program = Path(sys.argv[0])
+    name = f"python -m {program.parent.name}.{program.stem}" if program.suffix == ".py" else program.name
+    return f"{name} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:

@@ -1,12 +1,10 @@
 """Transcripts -> rankings, by the annotator that the settings name, behind its cache."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -16,41 +14,25 @@ from mer_jax.data.clips import Clip
 from mer_jax.defaults import ATTENTION
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.files import cache_folder, write_csv
-from mer_jax.runtime.progress import progress
 from mer_jax.runtime.settings import few, section, setting
-from mer_jax.runtime.signals import stop_requests
 from mer_jax.text.answers import Annotator
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
+from mer_jax.text.server_settings import ServerSettings
 from mer_jax.text.templates import PROMPTS, TEMPLATES, join
 
 if TYPE_CHECKING:
     from mer_jax.text.tokenizer import Tokenizer
 
 
-def wrong_address(address: str) -> str:
-    """What is wrong with a server's address, which is kept with the settings; empty if nothing is."""
-    try:
-        parts = urlsplit(address)
-    except ValueError as error:
-        return str(error)
-    if address and parts.scheme not in ("http", "https"):
-        return "expected an address that begins with http:// or https://"
-    secret = "@" in parts.netloc or parts.query or parts.fragment
-    return "holds a name, password or key, which would be kept: put the key into $OPENAI_API_KEY" if secret else ""
-
-
 @dataclass(frozen=True)
-class ChatSettings:
-    """Any server of chat completions: `config.ranking.openai`. Its key comes from $OPENAI_API_KEY alone."""
+class ChatSettings(ServerSettings):
+    """Any server of chat completions: `config.ranking.openai`."""
 
-    base_url: str = setting("", wrong=wrong_address, private=True)  # empty: $OPENAI_BASE_URL, or OpenAI
     model: str = setting("gpt-4o-mini")
     prompt: str = setting("zh-1", choices=tuple(PROMPTS))
     max_tokens: int = setting(200, least=1)  # of a reply
     concurrency: int = setting(32, least=1)  # requests under way at any time
-    timeout_s: float = setting(60.0, above=0)
-    attempts: int = setting(6, least=1)  # of a request that the server fails
     max_requests: int = setting(0, least=0)  # over all starts with this cache; 0: any number
     max_cost: float = setting(0.0, least=0)  # likewise, in the currency of the prices
     input_price: float = setting(0.15, least=0)  # per million tokens
@@ -130,7 +112,7 @@ def check_annotator(settings: RankingSettings, transcripts: Sequence[str], label
         Tokenizer(folder)
     elif settings.annotator == "openai" and (annotator := make_annotator(settings)):
         with AnswerCache(answers_folder(settings), annotator, labels) as cache:
-            if missing := unanswered(cache, transcripts):
+            if missing := cache.missing(sorted(set(transcripts) - {""})):
                 plan = " ".join(annotator.plan(missing, labels, cache.spent).split())
                 yield f"{annotator.name} ({annotator.model}) will be asked: {plan}"
 
@@ -140,23 +122,17 @@ def answers_folder(settings: RankingSettings) -> Path:
     return Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
 
 
-def unanswered(cache: AnswerCache, transcripts: Iterable[str]) -> list[str]:
-    """The distinct transcripts that have no final answer."""
-    wanted = sorted(set(transcripts) - {""})
-    return [text for text in wanted if text not in cache.answers or not cache.answers[text].final]
-
-
 def rank_all(
     transcripts: Sequence[str], labels: Sequence[str], annotator: Annotator, folder: Path, dry_run: bool = False
 ) -> Rankings:
     """Ranks the labels for every distinct transcript, asking only for what the cache in `folder` lacks.
 
-    A first SIGINT or SIGTERM ends it once the answers under way are kept. dry_run: only say what it would do.
+    See `Cache.fill`. dry_run: only say what it would do.
     """
     wanted = sorted(set(transcripts) - {""})
     who = f"{annotator.name} ({annotator.model}, prompt {annotator.prompt})"
     with AnswerCache(folder, annotator, labels) as cache:
-        missing = unanswered(cache, wanted)
+        missing = cache.missing(wanted)
         print(
             f"  {who}: {len(wanted):,} distinct transcripts, {len(wanted) - len(missing):,} answered in {cache.path}",
             file=sys.stderr,
@@ -164,11 +140,7 @@ def rank_all(
         if missing:
             print(f"  to do: {annotator.plan(missing, labels, cache.spent)}", file=sys.stderr, flush=True)
         if missing and not dry_run:
-            with stop_requests() as stopping, progress("rankings", len(missing), "transcript") as bar:
-                wanting = takewhile(lambda _: not stopping(), missing)
-                for answer in annotator.rank(wanting, labels, cache.spent):
-                    cache.append(answer)
-                    bar.update(1)
+            cache.fill(missing, lambda texts: annotator.rank(texts, labels, cache.spent), "rankings", "transcript")
         answers = {text: cache.answers[text] for text in wanted if text in cache.answers}
     not_asked = annotator.stopped or "not asked yet"
     ranked = {text: answer.ranking for text, answer in answers.items() if answer.ranking}

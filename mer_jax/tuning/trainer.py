@@ -6,6 +6,7 @@ decoded and sent once for all sets, and nothing is computed in vain.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 

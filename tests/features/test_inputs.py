@@ -16,6 +16,7 @@ from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
 from mer_jax.text.rankings import Rankings, RankingSettings
+from mer_jax.text.transcripts import Transcripts, TranscriptSettings
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),
@@ -66,6 +67,26 @@ def rankings_asked(monkeypatch):
 
     monkeypatch.setattr(module, "rank_transcripts", rank)
     return calls
+
+
+def test_transcripts_made_of_the_sound_are_ranked_and_encoded_as_the_data_set_s(
+    tmp_path, encoded, rankings_asked, monkeypatch
+):
+    asked = []
+
+    def transcribe(clips, own, extraction):
+        asked.append([clip.name for clip in clips])
+        return Transcripts("fake", tuple(replace(clip, transcript=clip.transcript or "别走") for clip in clips))
+
+    monkeypatch.setattr(module, "transcribe_clips", transcribe)
+    dataset = replace(DATASET, clips=(*CLIPS[:3], replace(CLIPS[3], transcript="")))
+    inputs = Inputs(dataset, replace(settings(), transcripts=TranscriptSettings("whisper")), tmp_path)
+    inputs.features("text")
+    assert rankings_asked[0][0] == [clip.transcript for clip in CLIPS] == [clip.transcript for clip in inputs.clips]
+    assert asked == [["u", "b", "a", "t"]] and encoded[0][0] == asked[0]
+    for own in (settings(), replace(settings(modalities="speech"), transcripts=TranscriptSettings("whisper"))):
+        assert Inputs(dataset, own, tmp_path).transcripts == Transcripts("none", dataset.clips)
+    assert len(asked) == 1
 
 
 def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, encoded):
