@@ -12,7 +12,8 @@ import safetensors.numpy
 
 from mer_jax.checkpoints import hub
 from mer_jax.checkpoints.hub import Source, commit_of, lack_of_space, plan
-from mer_jax.checkpoints.huggingface import ASSETS, fetch, fingerprint
+from mer_jax.checkpoints.huggingface import fetch, fingerprint
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.runtime.errors import DataError
 from tests.hub import Commit, Hub
 from tests.torch_writer import save_torch
