@@ -140,7 +140,7 @@ def train(run: Run[Settings]) -> None:
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
         lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
         print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)

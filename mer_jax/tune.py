@@ -38,7 +38,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     with run.stage("tune"):
-        prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+        prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
         scores = prompts.tune([dataset.clips[i] for i in folds.positions], folds.labels, folds.fold_of).scores
     if scores is None:
         raise DataError(f"{dataset.name}: no labelled clip has frames to tune on; `mer_jax.prepare --check` says why")

@@ -27,7 +27,7 @@ def load_recognizer(workdir: Path) -> Recognizer:
     settings = finished_settings(workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
-    prompts = PromptTuning(settings.tune, settings, labels, settings.cv.folds, workdir)
+    prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)
     inputs = Inputs(Dataset("input", labels, (), {}), settings, workdir, prompts.trained_encoder)
     encoders = {m: inputs.encoder(m) for m in ensemble.shape.dims if m in settings.encoded}
     annotator = make_annotator(settings.ranking) if "text" in encoders else None
