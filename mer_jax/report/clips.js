@@ -199,4 +199,5 @@ for (const button of document.querySelectorAll("[data-step]")) {
   });
 }
 window.addEventListener("hashchange", restore);
+document.querySelector(".filters").open = !matchMedia("(max-width: 40rem)").matches; // where they would fill the screen
 restore();

@@ -18,6 +18,7 @@ from mer_jax.report.results import (
     round_sections,
     scores,
     single_sections,
+    temperatures_of_others,
 )
 from mer_jax.text.rankings import Rankings
 
@@ -137,7 +138,8 @@ SAVED = [{"run": ROUNDS[0], "twin": TWIN_ROUND}, {"run": ROUNDS[1], "twin": TWIN
 
 @pytest.fixture(scope="module")
 def sections():
-    return fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES)
+    fusion = Fusion()
+    return fusion_sections(DATASET, fusion, RUN, SAVED, TEMPERATURES, temperatures_of_others(fusion, RUN))
 
 
 def test_the_data_set_and_its_modalities(sections):
