@@ -5,24 +5,40 @@
 Every stage keeps what it has done in the workdir; a second start goes on where the first one ended.
 """
 
+from pathlib import Path
+
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+CONFIG = cli.config_flag()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+
+
+def wrong() -> str:
+    """What is wrong with the flags together; empty if nothing is."""
+    if CONFIG.value is None and WORKDIR.value and not Path(WORKDIR.value, "config.json").exists():
+        return f"{WORKDIR.value} holds no run: give --config as well"
+    return "" if CONFIG.value or WORKDIR.value else cli.NO_CONFIG
+
+
+cli.parse_flags(__name__, Settings, wrong)
+
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from flax.traverse_util import flatten_dict
-from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.standardise import Standardiser
@@ -31,6 +47,7 @@ from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
+from mer_jax.preflight import preflight
 from mer_jax.report import (
     ClipInputs,
     cautions,
@@ -42,8 +59,7 @@ from mer_jax.report import (
     write_probabilities,
     write_report,
 )
-from mer_jax.runtime import cli
-from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.kept import (
@@ -61,14 +77,11 @@ from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
-from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 ENSEMBLE = tuple(
     f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
 )
@@ -91,11 +104,7 @@ RESULTS = (
 def main() -> None:
     """The command."""
     config = CONFIG.value
-    if config is None and not WORKDIR.value:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
     workdir = Path(WORKDIR.value or f"runs/{config.variant}")
-    if config is None and not (workdir / "config.json").exists():
-        raise UsageError(f"{workdir} holds no run: give --config as well")
     run = Run(workdir, read_settings(Settings, config) if config else load_settings(Settings, workdir))
     finished = workdir / "metrics.json"
     begun = finished.exists()
@@ -113,6 +122,7 @@ def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
     settings, workdir = run.settings, run.workdir
     modalities = settings.data.chosen_modalities
+    opened = preflight(settings, workdir, settings.encoded)
     run.announce(
         [
             "data",
@@ -126,10 +136,10 @@ def train(run: Run[Settings]) -> None:
     )
 
     with run.stage("data"):
-        dataset = run_dataset(settings, workdir)
-        check_encoders(settings.encoders, settings.encoded)
+        dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
+        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
+        print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
@@ -144,7 +154,8 @@ def train(run: Run[Settings]) -> None:
         with run.stage("ranking"):
             rankings = inputs.rankings
             write_rankings(workdir / "rankings.csv", clips, rankings)
-            tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
+            source = settings.encoders.text.source
+            tokenizer = Tokenizer(fetch(source, weights=False)) if rankings.ranked else None
             tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
     features: dict[str, Features] = {}
     for modality in modalities:
@@ -155,9 +166,10 @@ def train(run: Run[Settings]) -> None:
     with run.stage("fusion"):
         fused = fuse(run, inputs, features, folds)
         sections = fused.sections
+        sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
     with run.stage("report"):
-        video = tuned() if "video" in settings.encoded else None
+        video = tuned() if "video" in inputs.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,

@@ -9,20 +9,24 @@ killed and started again: only what has no answer yet is asked. `transcripts.csv
 transcript, or why it has none; the data set's own files stay as they are.
 """
 
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.settings import Settings
+
+DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be sent and what it may cost.")
+cli.parse_run_flags(__name__, Settings)
+
 from pathlib import Path
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from mer_jax.features.inputs import seen_dataset
-from mer_jax.runtime import cli
+from mer_jax.preflight import preflight
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import read_settings
-from mer_jax.settings import Settings
 from mer_jax.text.transcripts import transcribe_clips, write_transcripts
-
-DRY_RUN = flags.DEFINE_bool("dry-run", False, "Only say what would be sent and what it may cost.")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -34,10 +38,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
     if not settings.transcribes:
         raise UsageError("nobody is to transcribe: give --config.transcripts.transcriber=openai, or =whisper")
+    dataset = None
     if not DRY_RUN.value:
+        dataset = preflight(settings, workdir, (), learns=False, weights=False)
         hold(workdir)
-    dataset = seen_dataset(settings)
-    transcripts = transcribe_clips(dataset.clips, settings.transcripts, settings.extraction, DRY_RUN.value)
+    clips = seen_dataset(settings, dataset).clips
+    transcripts = transcribe_clips(clips, settings.transcripts, settings.extraction, DRY_RUN.value)
     if DRY_RUN.value:
         return
     path = workdir / "transcripts.csv"

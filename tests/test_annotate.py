@@ -21,7 +21,8 @@ def annotate(folder, server, *arguments, key=KEY, variant=""):
         writer.writerow(("name", "label", "text"))
         writer.writerows((f"clip{i}", LABELS[i % 6], "" if i == 3 else f"第{i // 2}句") for i in range(40))
     command = [
-        *(sys.executable, "-m", "mer_jax.annotate", f"--config=configs/semi.py:folder,root={folder}{variant}"),
+        *(sys.executable, "-m", "mer_jax.annotate"),
+        f"--config=configs/semi.py:folder,encoders=bundled,root={folder}{variant}",
         *(f"--workdir={folder}/run", f"--config.ranking.cache={folder}/cache", "--config.ranking.annotator=openai"),
         *(f"--config.ranking.openai.base_url={server.url}", *arguments),
     ]

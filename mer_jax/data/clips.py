@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mer_jax.defaults import MODALITIES
+
 if TYPE_CHECKING:
     from mer_jax.data.prepared import Record
 
@@ -18,8 +20,6 @@ INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 def unknown_modalities(names: str) -> str:
     """What is wrong with "+"-joined modalities; empty if nothing is."""
-    from mer_jax.models.fusion import MODALITIES  # brings JAX, which worker processes do without
-
     unknown = [name for name in names.split("+") if names and name not in MODALITIES]
     return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
 

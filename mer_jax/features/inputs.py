@@ -4,8 +4,8 @@ Only `Inputs` decides whether a modality is ready-made, encoded or tuned, whethe
 anything reads a ranking of the transcripts.
 """
 
-import sys
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,54 +14,25 @@ import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import CorruptionsSettings, corrupt, corrupted_copies
+from mer_jax.data.corruptions import corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
-from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData, check_content, check_unchanged, open_dataset
-from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.data.dataset import check_content, check_unchanged, open_dataset
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
-from mer_jax.runtime.settings import section, setting
-from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
-from mer_jax.text.transcripts import Transcripts, TranscriptSettings, transcribe_clips
+from mer_jax.text.rankings import Rankings, rank_transcripts
+from mer_jax.text.transcripts import Transcripts, check_transcriber, transcribe_clips
 
 NO_TEXT = (
-    "no clip has a transcript: the text modality stays absent; --config.transcripts.transcriber=whisper or openai "
-    "makes transcripts from the sound"
+    "no clip has a transcript: text stays absent; --config.transcripts.transcriber=whisper, or openai, makes "
+    "transcripts of the sound"
 )
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """The part of a config that says what the inputs are."""
-
-    seed: int = setting(0, least=0, most=2**32 - 1)  # larger ones give the numbers of smaller ones
-    variant: str = setting("sample", choices=tuple(VARIANTS))
-    data: DataSettings = section(SampleData)
-    encoders: EncoderSettings = section(EncoderSettings)
-    transcripts: TranscriptSettings = section(TranscriptSettings)
-    ranking: RankingSettings = section(RankingSettings)
-    extraction: ExtractionSettings = section(ExtractionSettings)
-    corruptions: CorruptionsSettings = section(CorruptionsSettings)
-
-    @property
-    def encoded(self) -> tuple[str, ...]:
-        """The modalities that are asked for and not ready-made."""
-        return tuple(name for name in self.data.chosen_modalities if name not in self.data.ready_made)
-
-    @property
-    def reads_rankings(self) -> bool:
-        """Whether anything does."""
-        return "text" in self.encoded
-
-    @property
-    def transcribes(self) -> bool:
-        """Whether clips without a transcript are given one."""
-        return self.reads_rankings and self.transcripts.transcriber != "none"
+CHINESE = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass
@@ -92,6 +63,11 @@ class Inputs:
             return list(self.transcripts.clips)
         return find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction)
 
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """The modalities that are encoded of some clip."""
+        return encoded_of(self.dataset.clips, self.settings)
+
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
         """Corrupted copies of labelled clips, to train on beside them, and their originals [K] among these."""
@@ -119,6 +95,10 @@ class Inputs:
         """
         if modality not in self.settings.encoded:
             return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
+        if modality not in self.encoded:  # no checkpoint is fetched and loaded for nothing
+            count, reason = len(self.everything), "no transcript" if modality == "text" else "row without a clip"
+            nothing = np.zeros((count, 0), np.float32)
+            return Features(nothing, np.zeros(count, bool), dict.fromkeys(range(count), reason))
         encoder = self.encoder(modality, with_rankings)
         try:
             return encode(self.everything, encoder, self.workdir, self.settings.extraction)
@@ -155,24 +135,67 @@ class Inputs:
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
 
 
-def seen_dataset(settings: InputSettings) -> Dataset:
-    """The data set with the test clips corrupted as the settings say."""
-    dataset = open_dataset(settings.variant, settings.data)
+def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:
+    """The modalities that are encoded and that any of the clips may have."""
+    heard = settings.transcribes
+    return tuple(name for name in settings.encoded if any(may_have(clip, name, heard) for clip in clips))
+
+
+def may_have(clip: Clip, modality: str, heard: bool) -> bool:
+    """Whether there is something that a modality can be encoded from, unread. heard: whether sound becomes text."""
+    if modality == "text" and (clip.transcript or not heard):
+        return clip.transcript != ""
+    return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
+
+
+def check_transcripts(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
+    """Notes that nothing gives the clips transcripts.
+
+    Raises:
+        UsageError: the transcriber cannot be asked.
+    """
+    if settings.transcribes:
+        check_transcriber(settings.transcripts, settings.extraction)
+    elif settings.reads_rankings and not any(clip.transcript for clip in dataset.clips):
+        yield NO_TEXT
+
+
+def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
+    """Notes the modalities that no labelled clip can have, and transcripts in another language than is expected.
+
+    Raises:
+        DataError: that leaves none.
+    """
+    labelled, chosen = [dataset.clips[i] for i in dataset.split("train")], settings.data.chosen_modalities
+    ready_made = [name for name in chosen if any(name in clip.features for clip in labelled)]
+    lacking = [name for name in chosen if name not in (*ready_made, *encoded_of(labelled, settings))]
+    if len(lacking) == len(chosen) and labelled:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")
+    if lacking:
+        yield f"no labelled clip has {', '.join(lacking)}: the run goes on without"
+    words = "".join(clip.transcript for clip in dataset.clips)
+    if settings.reads_rankings and settings.ranking.template.startswith("zh") and words and not CHINESE.search(words):
+        yield "no transcript holds a Chinese character, and speech and text are taken for Chinese: language=en?"
+
+
+def seen_dataset(settings: InputSettings, dataset: Dataset | None = None) -> Dataset:
+    """The data set with the test clips corrupted as the settings say. dataset: where it has been opened already."""
+    dataset = dataset or open_dataset(settings.variant, settings.data)
     return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
 
 
-def run_dataset(settings: InputSettings, workdir: Path) -> Dataset:
-    """The data set as every stage of a run sees it: see `seen_dataset`. Says where nothing will give it a transcript.
+def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None = None) -> Dataset:
+    """The data set as every stage of a run sees it: `seen_dataset`.
+
+    dataset: where it has been opened already.
 
     Raises:
         DataError: the data set is not there, has nothing to learn from, or is not the one that the workdir's run began
             with.
     """
     with first_host_first("data"):
-        dataset = seen_dataset(settings)
-        check_content(dataset)
+        if dataset is None:
+            dataset = open_dataset(settings.variant, settings.data)
+            check_content(dataset)
         check_unchanged(dataset, workdir)
-    spoken = any(clip.transcript for clip in dataset.clips)
-    if "text" in settings.encoded and not (spoken or settings.transcribes):
-        print(f"  {NO_TEXT}", file=sys.stderr)
-    return dataset
+    return seen_dataset(settings, dataset)

@@ -23,6 +23,7 @@ from mer_jax.runtime.kept import Damaged, keep, read_kept, usable
 from mer_jax.runtime.lock import check_held, hold
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
+SHOWN = 6  # settings that differ
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
 
 
@@ -43,11 +44,14 @@ class Run(Generic[Settings]):
     def _compare(self) -> None:
         settings, workdir = self.settings, self.workdir
         if self.path.exists():
-            differing = differences(as_dict(load_settings(type(settings), workdir)), as_dict(settings))
+            earlier = load_settings(type(settings), workdir)
+            differing = differences(as_dict(earlier), as_dict(settings))
             if differing:
+                more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+                going_on = getattr(settings, "back_to", lambda earlier: "")(earlier)
                 raise UsageError(
-                    f"{workdir} holds a run with other settings ({', '.join(differing)}): "
-                    "choose another --workdir, or remove it"
+                    f"{workdir} holds a run with other settings ({', '.join(differing[:SHOWN])}{more}): "
+                    f"{going_on}choose another --workdir, or remove it"
                 )
 
     def announce(self, stages: list[str]) -> None:
@@ -139,10 +143,10 @@ def peak_memory_gib() -> float:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Dotted keys whose values differ, with both values."""
+    """Dotted keys whose values differ, with both values; checkpoints first, by which others are chosen."""
     old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
     return [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
-        for key in sorted(old.keys() | new.keys())
+        for key in sorted(old.keys() | new.keys(), key=lambda key: (not key.endswith(".source"), key))
         if old.get(key) != new.get(key)
     ]

@@ -48,10 +48,13 @@ class ChatAnnotator:
         if settings.input_price + settings.output_price:
             cost = self.cost(Usage(0, inputs, outputs))
             lines.append(f"about ${cost:,.2f}, after ${self.cost(spent):,.2f} in {spent.requests:,} earlier requests")
-        if settings.max_requests:
-            lines.append(f"budget over all starts: {settings.max_requests:,} requests")
+        short = "; not enough for all of them"
+        if most := settings.max_requests:
+            enough = len(transcripts) + spent.requests <= most
+            lines.append(f"budget over all starts: {most:,} requests{'' if enough else short}")
         if settings.max_cost:
-            lines.append(f"budget over all starts: ${settings.max_cost:,.2f}")
+            enough = self.cost(spent) + self.cost(Usage(0, inputs, outputs)) <= settings.max_cost
+            lines.append(f"budget over all starts: ${settings.max_cost:,.2f}{'' if enough else short}")
         return "\n    ".join(lines)
 
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:

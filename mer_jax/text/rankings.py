@@ -1,14 +1,18 @@
 """Transcripts -> rankings, by the annotator that the settings name, behind its cache."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_jax.checkpoints.huggingface import DTYPES, wrong_source
+from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.data.clips import Clip
+from mer_jax.defaults import ATTENTION
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.files import cache_folder, write_csv
 from mer_jax.runtime.settings import few, section, setting
 from mer_jax.text.answers import Annotator
@@ -16,7 +20,9 @@ from mer_jax.text.cache import AnswerCache
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.server_settings import ServerSettings
 from mer_jax.text.templates import PROMPTS, TEMPLATES, join
-from mer_jax.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mer_jax.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class LocalSettings:
     source: str = setting("Qwen/Qwen2.5-7B-Instruct", wrong=wrong_source)
     template: str = setting("zh-ask-1", choices=tuple(TEMPLATES))
     dtype: str = setting("bfloat16", choices=DTYPES)
+    attention: str = setting("auto", choices=ATTENTION)
     buckets_tokens: tuple[int, ...] = setting((64, 128, 512), least=1, wrong=few)
     batch_tokens: int = setting(16384, least=1)
 
@@ -76,8 +83,7 @@ def rank_transcripts(
     annotator = make_annotator(settings, asks=not dry_run)
     if annotator is None:
         return Rankings.none()
-    folder = Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
-    return rank_all([clip.transcript for clip in clips], labels, annotator, folder, dry_run)
+    return rank_all([clip.transcript for clip in clips], labels, annotator, answers_folder(settings), dry_run)
 
 
 def make_annotator(settings: RankingSettings, asks: bool = True) -> Annotator | None:
@@ -91,6 +97,29 @@ def make_annotator(settings: RankingSettings, asks: bool = True) -> Annotator | 
 
         return ChatAnnotator(settings.openai, asks)
     return LexiconAnnotator(settings.lexicon_guesses) if settings.annotator == "lexicon" else None
+
+
+def check_annotator(settings: RankingSettings, transcripts: Sequence[str], labels: Sequence[str]) -> Iterator[str]:
+    """What is worth knowing before the annotator is asked: what it may cost, and that its budget is short of it.
+
+    Raises:
+        UsageError: it cannot be asked: a key is missing, or prices.
+        DataError: the local annotator's checkpoint, whose small files are looked at, is not one that we can follow.
+    """
+    if settings.annotator == "local":
+        folder = fetch(settings.local.source, weights=False)
+        read_config(folder, CONFIG_CLASSES)
+        Tokenizer(folder)
+    elif settings.annotator == "openai" and (annotator := make_annotator(settings)):
+        with AnswerCache(answers_folder(settings), annotator, labels) as cache:
+            if missing := cache.missing(sorted(set(transcripts) - {""})):
+                plan = " ".join(annotator.plan(missing, labels, cache.spent).split())
+                yield f"{annotator.name} ({annotator.model}) will be asked: {plan}"
+
+
+def answers_folder(settings: RankingSettings) -> Path:
+    """Where the answers are kept."""
+    return Path(settings.cache).expanduser() if settings.cache else cache_folder() / "rankings"
 
 
 def rank_all(
@@ -129,11 +158,14 @@ def write_rankings(path: Path, clips: Sequence[Clip], rankings: Rankings) -> Non
     write_csv(path, ("name", "ranking", "reason"), rows)
 
 
-def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: Tokenizer, template: str) -> dict[str, float]:
-    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most."""
+def added_tokens(ranked: Mapping[str, Sequence[str]], tokenizer: "Tokenizer | None", template: str) -> dict[str, float]:
+    """Tokens of the bare transcripts, and those that joining the ranking adds: means, and the most.
+
+    tokenizer: None where nothing is ranked.
+    """
+    if not ranked or tokenizer is None:
+        return {"transcript": 0.0, "added": 0.0, "most": 0}
     bare = np.array([len(row) for row in tokenizer.encode(list(ranked))])
     joined = tokenizer.encode([join(ranking, text, template) for text, ranking in ranked.items()])
     added = np.array([len(row) for row in joined]) - bare
-    if not ranked:
-        return {"transcript": 0.0, "added": 0.0, "most": 0}
     return {"transcript": float(bare.mean()), "added": float(added.mean()), "most": int(added.max())}
