@@ -150,6 +150,7 @@ function probabilities(clip) {
 function evidence(clip) {
   const head = make("tr", "", ...["Modality", "alone says", "weight"].map((name) => make("th", "", name)));
   const body = make("tbody");
+  const largest = Math.max(...clip.attention.map(Math.abs)) || 1;
   modalities.forEach((modality, i) => {
     const name = make("th", "", modality);
     name.scope = "row";
@@ -163,7 +164,7 @@ function evidence(clip) {
     const says = make("td", label === clip.prediction ? "" : "wrong", `${labels[label]} ${percent(share)}`);
     const weight = clip.attention[i];
     const number = weight.toFixed(2).replace("-", "−");
-    body.append(make("tr", "", name, says, make("td", "weight", number, bar(weight, weight < 0 ? "negative" : ""))));
+    body.append(make("tr", "", name, says, make("td", "weight", number, bar(weight / largest, weight < 0 ? "negative" : ""))));
   });
   const node = make("div", "evidence", make("table", "", make("thead", "", head), body));
   const others = Object.entries(clip.subsets).filter(([name]) => {
