@@ -2,7 +2,7 @@
 
 from mer_jax.report.cautions import cautions
 from mer_jax.report.clip_page import ClipInputs, write_clip_page
-from mer_jax.report.clip_scores import clip_scores
+from mer_jax.report.clip_scoring import clip_scores
 from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
 from mer_jax.report.submission import write_predictions, write_probabilities

@@ -7,8 +7,8 @@ from mer_jax.data.clips import SPLITS
 from mer_jax.fusion.data import fusion_data
 from mer_jax.fusion.ensemble import Scorer
 from mer_jax.metrics import softmax
-from mer_jax.report import clip_scores as module
-from mer_jax.report.clip_scores import clip_scores, shown
+from mer_jax.report import clip_scoring as module
+from mer_jax.report.clip_scoring import clip_scores, shown
 from mer_jax.report.results import temperatures_of_others
 from tests.fusion.test_cross_validation import SPEECH, cross_validation
 from tests.fusion.test_data import DATASET, FOLDS, LABELLED, features
