@@ -7,14 +7,10 @@ features there. The video features are not among them: their encoder is tuned on
 `mer_jax.train`.
 """
 
-from absl import flags
-
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.settings import Settings
 
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
-)
 cli.parse_run_flags(__name__, Settings)
 
 import sys
@@ -24,7 +20,7 @@ from ml_collections import ConfigDict
 
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.preflight import preflight
-from mer_jax.runtime.hosts import join_hosts
+from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.terminal import harmless
@@ -32,12 +28,12 @@ from mer_jax.runtime.terminal import harmless
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The data set, its faces, and a stage per modality; prints what each modality has."""
-    if DISTRIBUTED.value:
-        join_hosts()
+    join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
-    opened = preflight(settings, workdir, [name for name in settings.encoded if name != "video"], learns=False)
+    with first_host_first("preflight"):
+        opened = preflight(settings, workdir, [name for name in settings.encoded if name != "video"], learns=False)
     run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *modalities])
     with run.stage("data"):
         dataset = run_dataset(settings, workdir, opened)

@@ -5,12 +5,13 @@
     python -m mer_jax.prepare --config=configs/semi.py:mer2024,root=DIR --output=DIR     clips -> TFDS (ArrayRecord)
     python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR/mer/NAME/1.0.0    trains on what came out
 
-Interrupted, preparing goes on with the next shard.
+Interrupted, preparing goes on with the next shard. Several hosts write it together with --distributed.
 """
 
 from absl import flags
 
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import DISTRIBUTED, join_hosts
 from mer_jax.settings import Settings
 
 CONFIG = cli.config_flag()
@@ -25,6 +26,8 @@ def wrong() -> str:
     """What is wrong with the flags together; empty if nothing is."""
     if CONFIG.value is None:
         return cli.NO_CONFIG
+    if BEAM.value and DISTRIBUTED.value:
+        return "--beam spreads the work by itself: leave out --distributed"
     chosen = CHECK.value or PREVIEW.value or OUTPUT.value
     return "" if chosen else "nothing to do: give --check, --preview=PNG or --output=DIR"
 
@@ -46,6 +49,7 @@ from mer_jax.data.prepared import ENCODERS
 from mer_jax.data.preview import contact_sheet, preview_rows, previewed_clips
 from mer_jax.data.records import RecordSettings
 from mer_jax.runtime.findings import Finding, tell
+from mer_jax.runtime.hosts import first_host_first, is_first_host
 from mer_jax.runtime.kept import keep
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
@@ -55,18 +59,20 @@ from mer_jax.runtime.terminal import harmless
 
 def main() -> None:
     """The command."""
+    join_hosts()
     settings = read_settings(Settings, CONFIG.value)
     opened, findings = None, list[Finding]()
-    if CHECK.value:
-        from mer_jax.preflight import look_over  # brings all models
+    with first_host_first("data"):
+        if CHECK.value:
+            from mer_jax.preflight import look_over  # brings all models
 
-        opened, findings = look_over(settings, Path(f"runs/{settings.variant}"), settings.encoded)
-        if opened is None and any(finding.stops for finding in findings):
-            tell(findings)
-    dataset = opened or open_dataset(settings.variant, settings.data)
-    if CHECK.value:
+            opened, findings = look_over(settings, Path(f"runs/{settings.variant}"), settings.encoded)
+            if opened is None and any(finding.stops for finding in findings):
+                tell(findings)
+        dataset = opened or open_dataset(settings.variant, settings.data)
+    if CHECK.value and is_first_host():
         print_check(dataset, settings.extraction)
-    if PREVIEW.value:
+    if PREVIEW.value and is_first_host():
         preview(dataset, settings.extraction, Path(PREVIEW.value), PREVIEW_CLIPS.value)
     if OUTPUT.value:
         prepare(dataset, settings, Path(OUTPUT.value).expanduser(), BEAM.value)

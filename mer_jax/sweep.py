@@ -1,6 +1,6 @@
 """Many settings of the fusion head on one run's features: searches, and the paper's tables.
 
-    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN
+    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN [--distributed]
 
 RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. Rows that differ in
 nothing but hyperparameters train side by side in one program, with all their seeds and folds.
@@ -12,6 +12,7 @@ from absl import flags
 
 from mer_jax.data.tables import is_usable
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.runtime.settings import setting
 
 CONFIG = cli.config_flag()
@@ -61,6 +62,7 @@ from mer_jax.metrics import subsets_of
 from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.hosts import in_step
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.kept import digest_of, keep, usable
 from mer_jax.runtime.lock import hold
@@ -84,6 +86,7 @@ class Row:
 
 def main() -> None:
     """The command."""
+    join_hosts()
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
     hold(workdir)
@@ -175,7 +178,8 @@ def sweep(
         path = rounds / "rows.json"
         papers = {row.name: row.paper for row in alike_rows}
         made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
-        if (saved := usable(path, made, parse=partial(read_entries, names=list(papers)))) is not None:
+        saved = in_step("rows", partial(usable, path, made, parse=partial(read_entries, names=list(papers))))
+        if saved is not None:
             entries |= saved
             continue
         title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"

@@ -1,6 +1,6 @@
 """The main job: a data set in, emotions out, with a report of how well.
 
-    python -m mer_jax.train --config=configs/semi.py [--workdir=DIR] [--config.cv.folds=5 ...]
+    python -m mer_jax.train --config=configs/semi.py [--workdir=DIR] [--config.cv.folds=5 ...] [--distributed]
 
 Every stage keeps what it has done in the workdir; a second start goes on where the first one ended.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
 from mer_jax.settings import Settings
 
 CONFIG = cli.config_flag()
@@ -61,6 +62,7 @@ from mer_jax.report import (
 )
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
 from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.kept import (
     Damaged,
@@ -103,12 +105,13 @@ RESULTS = (
 
 def main() -> None:
     """The command."""
+    join_hosts()
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.variant}")
     run = Run(workdir, read_settings(Settings, config) if config else load_settings(Settings, workdir))
     finished = workdir / "metrics.json"
     begun = finished.exists()
-    if changed := changes(workdir):
+    if changed := in_step("results", lambda: changes(workdir), found=bool):
         for name in changed if begun else ():
             print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
         train(run)
@@ -122,7 +125,8 @@ def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
     settings, workdir = run.settings, run.workdir
     modalities = settings.data.chosen_modalities
-    opened = preflight(settings, workdir, settings.encoded)
+    with first_host_first("preflight"):
+        opened = preflight(settings, workdir, settings.encoded)
     run.announce(
         [
             "data",
@@ -190,7 +194,9 @@ def train(run: Run[Settings]) -> None:
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
-    take_inventory(workdir, RESULTS)
+    if is_first_host():
+        take_inventory(workdir, RESULTS)
+    meet("inventory")
 
 
 def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> "Fused":
@@ -214,13 +220,10 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
         *(data.digest, bare and bare.digest, dataset.name, dataset.labels, dataset.warnings, settings.flattering),
         *(settings.seed, settings.fusion, settings.ablations, settings.self_training),
     )
-    fused = usable(path, made, parse=Fused.from_json)
-    if fused and (changed := changed_in(workdir, fused.files)):
-        make_again(Damaged(f"{workdir / changed[0]}: not as it was written"))
-        fused = None
+    fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
-        fused = read_kept(path, made, parse=Fused.from_json)
+        fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
     return fused
 
@@ -237,6 +240,15 @@ class Fused(NamedTuple):
     def from_json(cls, saved: Mapping[str, Any]) -> "Fused":
         probs = {split: np.array(rows, np.float64) for split, rows in saved["probs"].items()}
         return cls({**saved["sections"]}, probs, {**saved.get("clips", {})}, listed_files(saved))
+
+
+def kept_fusion(path: Path, made_of: str) -> Fused | None:
+    """What an earlier start kept, if it is whole and the ensemble is still as it was."""
+    fused = usable(path, made_of, parse=Fused.from_json)
+    if fused and (changed := changed_in(path.parent, fused.files)):
+        make_again(Damaged(f"{path.parent / changed[0]}: not as it was written"))
+        return None
+    return fused
 
 
 def train_fusion(
@@ -281,6 +293,7 @@ def train_fusion(
         dict(data.usual_sizes),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
+    meet("ensemble")
     of_folds = results.temperatures_of_others(fusion, trained)
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures, of_folds)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)

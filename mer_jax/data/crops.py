@@ -85,16 +85,16 @@ def write_crops(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, 
     if isinstance(crops, Absent):
         for outdated in (path, counts):
             outdated.unlink(missing_ok=True)
-        keep(path.with_name(FAILURE), {"reason": str(crops)})
+        keep(path.with_name(FAILURE), {"reason": str(crops)}, own=True)
         return
     pictures, without_face = crops
     content = BytesIO()  # straight into a file numpy's errors would not tell what the system has against it
     np.save(content, pictures[..., ::-1], allow_pickle=False)
-    with write_whole(path, mode="wb") as file:
+    with write_whole(path, mode="wb", own=True) as file:
         file.write(content.getbuffer())
     (digest,), size = file_digests([path]), path.stat().st_size
     cut = Cut(len(pictures), without_face, identity(clip.media), settings.face_stride, size, digest)
-    keep(counts, cut.as_json())
+    keep(counts, cut.as_json(), own=True)
 
 
 def is_cut(clip: Clip, path: Path, settings: ExtractionSettings, thorough: bool = False) -> bool:

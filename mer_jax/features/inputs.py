@@ -5,6 +5,7 @@ anything reads a ranking of the transcripts.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,11 +29,11 @@ from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.text.rankings import Rankings, rank_transcripts
 from mer_jax.text.transcripts import Transcripts, check_transcriber, transcribe_clips
 
+CHINESE = re.compile("[\u3400-\u9fff]")
 NO_TEXT = (
     "no clip has a transcript: text stays absent; --config.transcripts.transcriber=whisper, or openai, makes "
     "transcripts of the sound"
 )
-CHINESE = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass
@@ -137,13 +138,12 @@ class Inputs:
 
 def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:
     """The modalities that are encoded and that any of the clips may have."""
-    heard = settings.transcribes
-    return tuple(name for name in settings.encoded if any(may_have(clip, name, heard) for clip in clips))
+    return tuple(name for name in settings.encoded if any(may_have(clip, name, settings) for clip in clips))
 
 
-def may_have(clip: Clip, modality: str, heard: bool) -> bool:
-    """Whether there is something that a modality can be encoded from, unread. heard: whether sound becomes text."""
-    if modality == "text" and (clip.transcript or not heard):
+def may_have(clip: Clip, modality: str, settings: InputSettings) -> bool:
+    """Whether there is something that a modality can be encoded from, unread."""
+    if modality == "text" and not (settings.transcribes and (clip.media or clip.prepared)):
         return clip.transcript != ""
     return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
 

@@ -6,6 +6,8 @@ decoded and sent once for all sets, and nothing is computed in vain.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from mer_jax.metrics import weighted_f1
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.hosts import in_step, is_first_host, over_hosts
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.random import named_key
 from mer_jax.tuning.batches import Batch, FoldBatches
@@ -126,14 +129,22 @@ class Tuner:
         return logits.reshape(*pixels.shape[:2], -1)
 
     def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
-        """Trains on every clip once and scores the held-out ones, which have no say in what is kept."""
+        """Trains on every clip once and scores the held-out ones, which have no say in what is kept.
+
+        Of several hosts each trains its part of the sets.
+        """
+        own_epoch = partial(self._epoch, number=number, training=training, validation=validation)
+        return over_hosts(own_epoch)((state, self.train_folds, self.validation_folds))
+
+    def _epoch(self, sets: tuple, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
+        """`epoch` of some sets: their state, the folds that each trains on and those that it is validated on."""
+        state, train_folds, folds = sets
         prompts, optimizer, losses = state.prompts, state.optimizer, []
         key = named_key(self.seed, "flip", number)
         for step, batch in enumerate(training):
             flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
-            prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
+            prompts, optimizer, loss = self.step((prompts, optimizer, train_folds), batch, flips, self.backbone)
             losses.append(loss)
-        folds = self.validation_folds
         scored = [
             (self.score((prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
             for batch in validation
@@ -164,7 +175,10 @@ def tune(
         advance: called with epochs done.
     """
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
-    state, start = last_epoch(folder, tuner.init(build), made_of)
+    fresh = tuner.init(build)
+    state, start = in_step("prompts", lambda: last_epoch(folder, fresh, made_of), found=itemgetter(1))
+    if start == 0 and is_first_host():  # what is damaged
+        shutil.rmtree(folder, ignore_errors=True)
     advance(start)
     for epoch in range(start, settings.epochs):
         state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
@@ -188,5 +202,4 @@ def last_epoch(folder: Path, fresh: TuneState, made_of: str) -> tuple[TuneState,
         return load_trained(folder / str(max(epochs)), fresh, made_of), max(epochs) + 1
     except Damaged as reason:
         make_again(reason)
-        shutil.rmtree(folder)
         return fresh, 0
