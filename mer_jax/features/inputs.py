@@ -5,7 +5,6 @@ anything reads a ranking of the transcripts.
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
