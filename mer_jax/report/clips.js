@@ -46,6 +46,7 @@ function filter() {
   const order = orders[form.elements.order.value];
   if (order) found.sort(order);
   history.replaceState(null, "", `#${new URLSearchParams(given)}`); // to be kept, shared and linked to
+  document.querySelector(".filters summary").textContent = given.length ? `Filters (${given.length})` : "Filters";
   page = 0;
   show();
 }
@@ -87,7 +88,7 @@ function card(clip) {
     "verdict",
     make("strong", "", labels[clip.prediction]),
     ` ${percent(clip.confidence)} `,
-    known ? make("span", right ? "right" : "wrong", right ? "✓ right" : `✗ labelled ${labels[clip.label]}`) : "",
+    known ? make("span", right ? "right" : "wrong", right ? "✓ right" : `✗ ${clip.split === "train" ? "labelled" : "in truth"} ${labels[clip.label]}`) : "",
   );
   const said = make("div", "said", make("h2", "", clip.name, " ", make("span", "split", clip.split)), verdict);
   if (clip.text) {
@@ -139,7 +140,7 @@ function probabilities(clip) {
   clip.probs.forEach((share, label) => {
     const name = make("th", "", labels[label]);
     name.scope = "row";
-    if (label === clip.label) name.append(" ", make("span", "truth", "label"));
+    if (label === clip.label) name.append(" ", make("span", "truth", clip.split === "train" ? "label" : "truth"));
     body.append(
       make("tr", label === clip.prediction ? "strong" : "", name, make("td", "bar", bar(share)), make("td", "", percent(share))),
     );
