@@ -43,6 +43,7 @@ class Recognizer:
         extraction: how files are decoded.
         audio_track: see `read_sound`.
         familiarity: tells what is far from the training data; None: nothing is known of these.
+        hear: gives files their transcripts, where the run made some of the sound.
         drawings: what the run's encoders are made for, if they are not made for real clips.
     """
 
@@ -55,10 +56,11 @@ class Recognizer:
         audio_track: str = "",
         familiarity: Familiarity | None = None,
         drawings: str = "",
+        hear: Callable[[Sequence[File]], Sequence[File]] | None = None,
     ):
         self.ensemble, self.encoders, self.rank = ensemble, dict(encoders), rank
         self.extraction, self.audio_track = extraction, audio_track
-        self.familiarity, self.drawings = familiarity, drawings
+        self.familiarity, self.drawings, self.hear = familiarity, drawings, hear
         self.programs = {modality: encoder.load() for modality, encoder in self.encoders.items()}
         self.detector = FaceDetector(extraction.face_stride)
         self.ranking = Lock()  # the answers' cache has one writer
@@ -131,6 +133,9 @@ class Recognizer:
     def lines(self, files: Sequence[File], contents: Iterator[Contents | Absent]) -> list[dict[str, Any]]:
         """The lines of a shard's files, whose contents come one by one."""
         ranked: Mapping[str, Sequence[str]] = {}
+        if self.hear and "text" in self.encoders:
+            with self.ranking:
+                files = self.hear(files)
         if "text" in self.encoders and (texts := sorted({file.text for file in files} - {""})):
             with self.ranking:
                 ranked = self.rank(texts)

@@ -6,6 +6,7 @@ from pathlib import Path
 from mer_jax.data.clips import Dataset
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.recognition.hearing import hearing
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.files import cache_folder
 from mer_jax.runtime.inventory import require_results
@@ -36,4 +37,4 @@ def load_recognizer(workdir: Path) -> Recognizer:
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return rank_all(transcripts, labels, annotator, answers).ranked if annotator else {}
 
-    return Recognizer(ensemble, encoders, rank, settings.extraction, settings.data.audio_track)
+    return Recognizer(ensemble, encoders, rank, settings.extraction, settings.data.audio_track, hear=hearing(settings))
