@@ -31,6 +31,7 @@ from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
+from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
@@ -59,7 +60,8 @@ from mer_jax.tuning.prompts import PromptTuning
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 ENSEMBLE = tuple(
-    f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
+    f"checkpoints/{name}"
+    for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors", FAMILIAR)
 )
 RESULTS = (
     *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
@@ -171,10 +173,20 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
         make_again(Damaged(f"{workdir / changed[0]}: not as it was written"))
         fused = None
     if fused is None:
+        familiar(dataset, {modality: features[modality] for modality in data.modalities}).save(
+            workdir / "checkpoints" / FAMILIAR
+        )
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = read_kept(path, made, parse=Fused.from_json)
     write_candidates(dataset, fused.probs, workdir / "predictions")
     return fused.sections
+
+
+def familiar(dataset: Dataset, features: Mapping[str, Features]) -> Familiar:
+    """What labelled and unlabelled clips are like, by which later ones are told that are unlike them."""
+    clips = [*dataset.split("train"), *dataset.split("unlabeled")]
+    embeddings = {modality: x.embeddings.take(np.array(clips), axis=-2) for modality, x in features.items()}
+    return Familiar.fit(embeddings, {modality: x.present[clips] for modality, x in features.items()})
 
 
 class Fused(NamedTuple):

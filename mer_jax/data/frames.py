@@ -193,9 +193,7 @@ def turned(pairs: Pairs) -> Pairs:
         yield packet, frames
 
 
-def chosen(
-    pairs: Pairs, numbers: np.ndarray, stamps: np.ndarray | None, begin: int = 0
-) -> Iterator[av.VideoFrame]:
+def chosen(pairs: Pairs, numbers: np.ndarray, stamps: np.ndarray | None, begin: int = 0) -> Iterator[av.VideoFrame]:
     """The frames with these sorted `numbers`; for each that is not decoded, the nearest that is.
 
     Args:

@@ -46,6 +46,17 @@ class InputSettings:
         return tuple(name for name in self.data.chosen_modalities if name not in self.data.ready_made)
 
     @property
+    def drawn(self) -> list[str]:
+        """A caution where some of the encoders are those for drawings."""
+        bundled = [name for name in self.encoded if getattr(self.encoders, name).source.startswith("bundled/")]
+        if not bundled:
+            return []
+        return [
+            f"the bundled encoders ({', '.join(bundled)}) know drawings and synthetic voices alone: labels of real "
+            "clips mean nothing; encoders=base takes others"
+        ]
+
+    @property
     def reads_rankings(self) -> bool:
         """Whether anything does."""
         return "text" in self.encoded

@@ -6,9 +6,8 @@ from pathlib import Path
 from mer_jax.data.clips import Dataset
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
-from mer_jax.recognition.distance import Familiarity
+from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.recognizer import Recognizer
-from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.run import load_settings
@@ -38,4 +37,8 @@ def load_recognizer(workdir: Path) -> Recognizer:
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return rank_all(transcripts, labels, annotator, answers).ranked if annotator else {}
 
-    return Recognizer(ensemble, encoders, rank, settings.extraction, settings.data.audio_track)
+    familiar = Familiar.load(workdir / "checkpoints" / FAMILIAR)
+    track, caution = settings.data.audio_track, "; ".join(settings.drawn)
+    return Recognizer(
+        ensemble, encoders, rank, settings.extraction, track, familiar, caution, settings.variant == "sample"
+    )
