@@ -28,12 +28,12 @@ from benchmarks.timing import seconds_of, show
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.dataset import open_dataset
 from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.defaults import MODALITIES
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.inputs import Inputs
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
-from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime import cli
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings

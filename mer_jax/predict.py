@@ -10,22 +10,10 @@ in the order of the input, some hundred at a time, those of bad files in their p
 the same command goes on where one was interrupted. In Python: `mer_jax.Recognizer`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-
 from absl import flags
 
-from mer_jax.recognition.files import File, media
-from mer_jax.recognition.lines import FORMATS, errors_in, text_of
-from mer_jax.recognition.recognizer import Recognizer
-from mer_jax.recognition.runs import finished_settings
+from mer_jax.recognition.lines import FORMATS
 from mer_jax.runtime import cli
-from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.growing import growing
-from mer_jax.runtime.kept import digest_of, digests_under
-from mer_jax.runtime.progress import progress
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
 INPUT = flags.DEFINE_multi_string(
@@ -38,6 +26,22 @@ INPUT = flags.DEFINE_multi_string(
 TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
 OUTPUT = flags.DEFINE_string("output", None, "File for the lines, in place of standard output; goes on after a kill.")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "Of the lines; by default that of --output's suffix, else json.")
+
+cli.parse_flags(__name__)
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from mer_jax.recognition.files import File, media
+from mer_jax.recognition.lines import errors_in, text_of
+from mer_jax.recognition.recognizer import Recognizer
+from mer_jax.recognition.runs import finished_settings
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.growing import growing
+from mer_jax.runtime.kept import digest_of, digests_under
+from mer_jax.runtime.progress import progress
 
 
 def main() -> None:
