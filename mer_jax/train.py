@@ -49,10 +49,11 @@ from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
+from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.report import results
 from mer_jax.report.cautions import cautions
 from mer_jax.report.clip_page import ClipInputs, write_clip_page
-from mer_jax.report.clip_scores import clip_scores
+from mer_jax.report.clip_scoring import clip_scores
 from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
 from mer_jax.report.submission import write_predictions, write_probabilities
@@ -81,7 +82,8 @@ from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
 ENSEMBLE = tuple(
-    f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
+    f"checkpoints/{name}"
+    for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors", FAMILIAR)
 )
 RESULTS = (
     *(
@@ -219,10 +221,20 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     )
     fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
+        familiar(dataset, {modality: features[modality] for modality in data.modalities}).save(
+            workdir / "checkpoints" / FAMILIAR
+        )
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
     return fused
+
+
+def familiar(dataset: Dataset, features: Mapping[str, Features]) -> Familiar:
+    """What labelled and unlabelled clips are like, by which later ones are told that are unlike them."""
+    clips = [*dataset.split("train"), *dataset.split("unlabeled")]
+    embeddings = {modality: x.embeddings.take(np.array(clips), axis=-2) for modality, x in features.items()}
+    return Familiar.fit(embeddings, {modality: x.present[clips] for modality, x in features.items()})
 
 
 class Fused(NamedTuple):

@@ -6,6 +6,7 @@ from pathlib import Path
 from mer_jax.data.clips import Dataset
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.hearing import hearing
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.files import cache_folder
@@ -37,4 +38,7 @@ def load_recognizer(workdir: Path) -> Recognizer:
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return rank_all(transcripts, labels, annotator, answers).ranked if annotator else {}
 
-    return Recognizer(ensemble, encoders, rank, settings.extraction, settings.data.audio_track, hear=hearing(settings))
+    familiar = Familiar.load(workdir / "checkpoints" / FAMILIAR)
+    track, caution, at_home = settings.data.audio_track, "; ".join(settings.drawn), settings.variant == "sample"
+    heard = hearing(settings)
+    return Recognizer(ensemble, encoders, rank, settings.extraction, track, familiar, caution, at_home, heard)
