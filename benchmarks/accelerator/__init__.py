@@ -1,0 +1,1 @@
+"""One benchmark for a real card; see `__main__.py`."""
