@@ -20,6 +20,7 @@ class Work(NamedTuple):
     count: float  # of what is counted: frames, seconds of sound, ...
     flops: float = 0.0  # of its matrix products, those that the result needs
     bytes: float = 0.0  # the least that it reads and writes
+    compile: float = 0.0  # seconds that compiling it has taken before the first call
 
 
 def timed(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float = REPEATS_SECONDS) -> Line:
@@ -57,6 +58,7 @@ def by_size(
             return
         took = time.monotonic() - start
         rate = work.count / line["seconds"]
+        line["compile"] += work.compile
         rates = {"rate": rate, "flops/s": work.flops / line["seconds"], "bytes/s": work.bytes / line["seconds"]}
         yield {"batch": size, **more, **line, **rates}
         if rate < 1.02 * best:

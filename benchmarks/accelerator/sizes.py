@@ -24,8 +24,9 @@ class Sizes:
     clip: Any = field(default_factory=lambda: CLIP_L14)
     frames: tuple[int, ...] = (80, 320, 1280)  # of a batch
     hubert: Any = field(default_factory=lambda: HUBERT_LARGE)
-    sounds: int = 256
-    batch_seconds: tuple[float, ...] = (65.0, 260.0, 1040.0)  # of sound in a batch, padding included
+    sounds: int = 2048
+    longest: float = 10.0  # s, of the sounds
+    batch_seconds: tuple[float, ...] = (130.0, 520.0)  # of sound in a batch, padding included
     llama: Any = field(default_factory=LlamaConfig)  # LLaMA 7B
     parity_layers: int = 4  # of the decoder where it is compared with float32 on the host
     tokens: int = 128  # of a prompt
@@ -33,7 +34,7 @@ class Sizes:
     step_clips: int = 16  # of EmoVCLIP's training step
     step_frames: int = 16  # of a clip
     step_depth: int = 12  # layers with prompts
-    micro_batches: tuple[int, ...] = (1, 4, 16)  # clips of a step whose activations are held at once
+    micro_batches: tuple[int, ...] = (2, 8, 16)  # clips of a step whose activations are held at once
     pictures: tuple[int, ...] = (16, 64, 256)  # frames in which faces are searched
     clips: int = LABELLED
     candidates: int = 20_000
@@ -54,17 +55,18 @@ def small_sizes() -> Sizes:
     hubert.num_conv_pos_embeddings, hubert.num_conv_pos_embedding_groups = 16, 4
     return Sizes(
         clip=clip,
-        frames=(8, 16),
+        frames=(8,),
         hubert=hubert,
         sounds=6,
-        batch_seconds=(10.0,),
+        longest=2.0,
+        batch_seconds=(4.0,),
         llama=LlamaConfig(**tower | {"num_hidden_layers": 4}, vocab_size=100),
         tokens=16,
-        prompts=(2, 4),
+        prompts=(2,),
         step_clips=2,
         step_frames=2,
         step_depth=2,
-        micro_batches=(1, 2),
+        micro_batches=(2,),
         pictures=(2,),
         clips=60,
         candidates=100,
@@ -78,10 +80,10 @@ def small_sizes() -> Sizes:
     )
 
 
-def sounds(count: int) -> list[np.ndarray]:
-    """Clips of 1 to 10 s, int16, in random order."""
+def sounds(count: int, longest: float) -> list[np.ndarray]:
+    """Clips of 1 s to `longest`, int16, in random order."""
     rng = np.random.default_rng(0)
-    lengths = (np.linspace(1, 10, count) * RATE).astype(int)
+    lengths = (np.linspace(1, longest, count) * RATE).astype(int)
     return [rng.integers(-9999, 9999, length, np.int16) for length in rng.permutation(lengths)]
 
 

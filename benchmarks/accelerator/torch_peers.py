@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.accelerator.bare import stand_in
+import numpy as np
+import torch
+import transformers
 
-stand_in()
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-
-from benchmarks.accelerator.measure import Line, Work, asked, by_size, emit, one_line  # noqa: E402
-from benchmarks.accelerator.sizes import (  # noqa: E402
+from benchmarks.accelerator.measure import Line, Work, asked, by_size, emit, one_line
+from benchmarks.accelerator.sizes import (
     CLASS_NAMES,
     KEPT_FRAMES,
     LAYERS,
@@ -32,9 +28,9 @@ from benchmarks.accelerator.sizes import (  # noqa: E402
     small_sizes,
     sounds,
 )
-from benchmarks.fusion_peer import PlainLoop, take  # noqa: E402
-from benchmarks.work import FOLDS, LABELLED  # noqa: E402
-from tests.models import torch_emovclip  # noqa: E402
+from benchmarks.fusion_peer import PlainLoop, take
+from benchmarks.work import FOLDS, LABELLED
+from tests.models import torch_emovclip
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Make = Callable[[Callable[..., Any], Any], Work]  # (what compiles a function, batch size) -> the work
@@ -111,7 +107,7 @@ def by_length(clips: Sequence[np.ndarray], seconds: float) -> Iterator[list[np.n
 @torch.inference_mode()
 def hubert(sizes: Sizes, end: float) -> Iterator[Line]:
     """Seconds of sound/s, from the host, in padded batches of clips sorted by length."""
-    model, clips = frozen(transformers.HubertModel, sizes.hubert), sounds(sizes.sounds)
+    model, clips = frozen(transformers.HubertModel, sizes.hubert), sounds(sizes.sounds, sizes.longest)
 
     def features(waveform: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         mask = torch.arange(waveform.shape[1], device=DEVICE) < lengths[:, None]
