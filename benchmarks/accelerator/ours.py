@@ -1,7 +1,7 @@
 """The parts in JAX: `python -m benchmarks.accelerator.ours PART SIZE SECONDS`.
 
-Each is first compared with float32 on the host: its first line says whether it is `right`, and by what error. Then there
-is a line for each batch size.
+Each is first compared with float32 on the host: its first line says whether it is `right`, and by what error. Then
+there is a line for each batch size.
 """
 
 import time
