@@ -9,8 +9,9 @@ from benchmarks.accelerator.sizes import BATCH, HIDDEN
 from benchmarks.work import CLASSES
 from mer_jax.fusion.data import make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
+from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.runtime.random import named_key
 
 

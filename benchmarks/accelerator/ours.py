@@ -36,13 +36,15 @@ from benchmarks.accelerator.sizes import (
 )
 from benchmarks.fusion_ours import Ours, random_settings
 from mer_jax.data.detect import mtcnn_cascade
-from mer_jax.features.encoders import Encoder, SpeechSettings, embed_images, embed_speech, embed_text
+from mer_jax.features.encoder_settings import SpeechSettings
+from mer_jax.features.encoders import Encoder, embed_images, embed_speech, embed_text
 from mer_jax.features.extraction import dispatch
 from mer_jax.features.readers import Chunk
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
 from mer_jax.runtime.devices import frozen_program
 from mer_jax.tuning.batches import Batch
-from mer_jax.tuning.trainer import Tuner, TuneSettings
+from mer_jax.tuning.trainer import Tuner
+from mer_jax.tuning.tune_settings import TuneSettings
 
 BFLOAT16_ERROR = 0.05
 """Of features in bfloat16 against float32, the norm of the difference over the norm. One rounding is up to 0.004, and a

@@ -17,10 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.fusion.adam import Moments, adam
 from mer_jax.fusion.data import TrainingSet, gather
-from mer_jax.fusion.trials import FusionSettings, Trials
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores
+from mer_jax.runtime.hosts import over_hosts
 
 VALIDATION_BATCH = 256  # clips
 
@@ -77,9 +79,12 @@ class FoldTrainer:
         self._train = (map_trials_on_cores if alone_on_cpu else over_devices)(self.train_one)
 
     def train(self, training_set: TrainingSet, trials: Trials) -> Fitted:
-        """Trains all trials from scratch. The result of one depends neither on its company nor on padding."""
+        """Trains all trials from scratch, spread over all hosts' devices.
+
+        The result of one depends neither on its company nor on padding.
+        """
         longest = np.max(np.sum(np.asarray(trials.train) >= 0, axis=1))
-        return self._train(trials, training_set, longest.astype(np.int32))
+        return over_hosts(self._train)(trials, training_set, longest.astype(np.int32))
 
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
         """One training from scratch, the program that `train` compiles and maps over trials.

@@ -1,12 +1,18 @@
-"""Scaled dot-product attention, the one used by every model."""
+"""Scaled dot-product attention, the one used by every model, and which kernel computes it."""
 
-from typing import Literal
+import re
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int32
 
-Implementation = Literal["xla", "cudnn"]
+from mer_jax.defaults import ATTENTION
+
+# Of compute capability 9.0 and more: H100, H200, GH200, B200, GB200, ...
+HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
 
 
 def attention(
@@ -14,23 +20,137 @@ def attention(
     k: Float[Array, "B S key_heads H"],
     v: Float[Array, "B S key_heads H"],
     *,
+    lengths: Int[Array, "B"] | None = None,
+    causal: bool = False,
     mask: Bool[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
-    impl: str = "xla",
+    impl: str = "auto",
 ) -> Float[Array, "B T N H"]:
     """softmax(q k^T / sqrt(H) + bias) v, with the softmax in float32 whatever the inputs are; in the dtype of v.
+
+    A query that sees no key gets finite, meaningless values.
 
     Args:
         q: the queries.
         k, v: of N heads, or of fewer, each shared by N / key_heads consecutive query heads.
-        mask: broadcastable to [B, N, T, S]; False hides a key. A query that sees none gets finite, meaningless values.
+        lengths: keys of each row; those that follow are hidden.
+        causal: hides the keys after t from query t.
+        mask: broadcastable to [B, N, T, S]; False hides a key.
         bias: broadcastable to [B, N, T, S], added to the logits.
-        impl: "xla" anywhere; "cudnn" for float16 and bfloat16 on NVIDIA GPUs.
+        impl: "xla", anywhere; "cudnn", NVIDIA's fused kernel, which keeps no logits, where `cudnn_takes` the arrays,
+            else "xla"; "auto", "cudnn" on GPUs from Hopper on (some older ones are slower by it), else "xla".
+            What they give differs by rounding alone.
+
+    Raises:
+        ValueError: there is no such implementation.
     """
-    if impl == "cudnn":
-        return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, implementation="cudnn")
-    if impl != "xla":
-        raise ValueError(f'impl={impl!r}: expected "xla" or "cudnn"')
+    if impl not in ATTENTION:
+        raise ValueError(f"impl={impl!r}: expected one of {', '.join(ATTENTION)}")
+    wanted = impl == "cudnn" or (impl == "auto" and on_hopper_or_later(q))
+    if wanted and mask is None and cudnn_takes(q, k, v, bias):
+        return cudnn_attention(q, k, v, lengths, causal, bias)
+    if lengths is not None:
+        real = jnp.arange(k.shape[1]) < lengths[:, None, None, None]  # [B, 1, 1, S]
+        mask = real if mask is None else mask & real
+    if causal:
+        past = jnp.arange(k.shape[1]) <= jnp.arange(q.shape[1])[:, None]  # [T, S]
+        mask = past if mask is None else mask & past
+    return xla_attention(q, k, v, mask, bias)
+
+
+def on_hopper_or_later(x: Array) -> bool:
+    """Whether `x` is on NVIDIA GPUs of compute capability 9.0 or more, or on those that a program is compiled for.
+
+    The mesh that `x` is split over knows its devices by name; without a mesh it is the default device.
+    """
+    device = jax.typeof(x).sharding.mesh.abstract_device
+    if device is None:
+        device = jax.config.jax_default_device
+        if device is None or isinstance(device, str):
+            device = jax.local_devices(backend=device)[0]
+    if device.platform != "gpu":
+        return False
+    capability = [gpu.compute_capability for gpu in jax.local_devices() if gpu.device_kind == device.device_kind]
+    return float(capability[0]) >= 9 if capability else HOPPER_OR_LATER.match(device.device_kind) is not None
+
+
+def cudnn_takes(q: Array, k: Array, v: Array, bias: Array | None) -> bool:
+    """Whether cuDNN's kernel is for such arrays, forward and backward (jax/_src/cudnn/fused_attention_stablehlo.py)."""
+    _, queries, _, width = q.shape
+    if not (q.dtype == k.dtype == v.dtype and q.dtype in (jnp.bfloat16, jnp.float16)):
+        return False
+    if bias is not None and (bias.shape[-2:] != (queries, k.shape[1]) or queries % 2 or k.shape[1] % 2):
+        return False
+    # One query, as in CLIP's last layers, has hardly any logits, and not every version takes it backward.
+    return queries > 1 and width <= 128 and width % 8 == 0
+
+
+def cudnn_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S key_heads H"],
+    v: Float[Array, "B S key_heads H"],
+    lengths: Int[Array, "B"] | None,
+    causal: bool,
+    bias: Float[Array, "..."] | None,
+) -> Float[Array, "B T N H"]:
+    """`attention` by cuDNN's kernel."""
+    if lengths is not None:
+        lengths = jnp.maximum(lengths, per_row(q, 1))  # of no keys at all the softmax is NaN
+    if q.shape[1] % 2 or k.shape[1] % 2:
+        return odd_attention(q, k, v, lengths, causal)
+    return fused(q, k, v, lengths, causal, None if bias is None else bias.astype(q.dtype))
+
+
+def fused(q: Array, k: Array, v: Array, lengths: Array | None, causal: bool, bias: Array | None = None) -> Array:
+    """The kernel's call. The queries have their lengths as well, or jax.vmap would not take the keys'."""
+    queries = None if lengths is None else per_row(q, q.shape[1])
+    return jax.nn.dot_product_attention(
+        *(q, k, v, bias),
+        is_causal=causal,
+        query_seq_lengths=queries,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+
+
+def per_row(x: Float[Array, "B ..."], number: int) -> Int32[Array, "B"]:
+    """A number for each row of `x`; JAX's rule for jax.vmap over the kernel wants it batched as `x` is."""
+    return jnp.where(x[:, 0, 0, 0] == 0, np.int32(number), np.int32(number))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def odd_attention(q: Array, k: Array, v: Array, lengths: Array | None, causal: bool) -> Array:
+    """`fused` for odd numbers of queries or keys, which JAX refuses to differentiate: there they are padded."""
+    return fused(q, k, v, lengths, causal)
+
+
+def odd_attention_forward(q: Array, k: Array, v: Array, lengths: Array | None, causal: bool) -> tuple[Array, Any]:
+    """The output, and what gives the gradients."""
+    lengths = per_row(k, k.shape[1]) if lengths is None else lengths
+
+    def padded(q: Array, k: Array, v: Array) -> Array:
+        even = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+        return fused(*even, lengths, causal)[:, : q.shape[1]]
+
+    return jax.vjp(padded, q, k, v)
+
+
+def odd_attention_backward(causal: bool, backward: Any, gradient: Array) -> tuple[Array | None, ...]:
+    """The gradients; `lengths` has none."""
+    return *backward(gradient), None
+
+
+odd_attention.defvjp(odd_attention_forward, odd_attention_backward)
+
+
+def xla_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S key_heads H"],
+    v: Float[Array, "B S key_heads H"],
+    mask: Bool[Array, "..."] | None,
+    bias: Float[Array, "..."] | None,
+) -> Float[Array, "B T N H"]:
+    """`attention` as products and a softmax."""
     groups = q.shape[2] // k.shape[2]
     if groups > 1:
         k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)

@@ -15,14 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float64, Int
+from jaxtyping import Array, Float, Float64, Int
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, KEEP_LAYERS, EncoderOutput, known_activation, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
@@ -82,8 +83,8 @@ def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H//2"]) -> Float[
 class SelfAttention(nnx.Module):
     """Causal attention; grouped key-value heads, biases and query-key norms where the config has them."""
 
-    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
-        self.head_dim = head_dim(config)
+    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+        self.head_dim, self.impl = head_dim(config), impl
         width, num_heads = config.hidden_size, config.num_attention_heads
         query_width = num_heads * self.head_dim
         key_width = (getattr(config, "num_key_value_heads", None) or num_heads) * self.head_dim
@@ -96,11 +97,7 @@ class SelfAttention(nnx.Module):
         self.key_norm = norm() if config.model_type == "qwen3" else None
 
     def __call__(
-        self,
-        x: Float[Array, "B T D"],
-        mask: Bool[Array, "1 1 T T"],
-        bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T pairs"] | None,
+        self, x: Float[Array, "B T D"], bias: Float[Array, "1 N T T"] | None, angles: Float[Array, "T pairs"] | None
     ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], -1, self.head_dim)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
@@ -108,7 +105,7 @@ class SelfAttention(nnx.Module):
             q, k = self.query_norm(q), self.key_norm(k)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        x = attention(q, k, v, mask=mask, bias=bias)  # [B, T, N, H]
+        x = attention(q, k, v, causal=True, bias=bias, impl=self.impl)  # [B, T, N, H]
         return self.out(x.reshape(*x.shape[:2], -1))
 
 
@@ -126,20 +123,16 @@ class FeedForward(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         self.attention_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
-        self.attention = SelfAttention(config, rngs=rngs)
+        self.attention = SelfAttention(config, impl, rngs=rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
 
     def __call__(
-        self,
-        x: Float[Array, "B T D"],
-        mask: Bool[Array, "1 1 T T"],
-        bias: Float[Array, "1 N T T"] | None,
-        angles: Float[Array, "T pairs"] | None,
+        self, x: Float[Array, "B T D"], bias: Float[Array, "1 N T T"] | None, angles: Float[Array, "T pairs"] | None
     ) -> Float[Array, "B T D"]:
-        x = x + self.attention(self.attention_norm(x), mask, bias, angles)
+        x = x + self.attention(self.attention_norm(x), bias, angles)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -149,13 +142,16 @@ class Baichuan(nnx.Module):
     Args:
         config: `BaichuanConfig`, or transformers' `LlamaConfig`, `Qwen2Config` or `Qwen3Config`.
         lm_head: also hold the output head, for `logits`; features don't need it.
+        attention_impl: see `mer_jax.models.attention`.
 
     Raises:
         DataError: the config asks for sliding-window attention, for attention to what follows or for an unknown rotary
             scaling.
     """
 
-    def __init__(self, config: PreTrainedConfig, *, lm_head: bool = False, rngs: nnx.Rngs):
+    def __init__(
+        self, config: PreTrainedConfig, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs
+    ):
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise DataError("config.json asks for sliding-window attention, which is not supported")
         if not getattr(config, "is_causal", True):
@@ -170,19 +166,25 @@ class Baichuan(nnx.Module):
         normal = nnx.initializers.normal(config.hidden_size**-0.5)
         self.embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, config.hidden_size)))
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
-        self.layers = jax.vmap(lambda key: DecoderLayer(config, rngs=nnx.Rngs(key)))(keys)
+        self.layers = jax.vmap(lambda key: DecoderLayer(config, attention_impl, rngs=nnx.Rngs(key)))(keys)
         self.norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         head = partial(nnx.Linear, config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs)
         self.lm_head = head() if lm_head and not self.tied_head else None
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None, lm_head: bool = False
+        cls,
+        source: str | Path,
+        dtype: DTypeLike = jnp.float32,
+        mesh: Mesh | None = None,
+        lm_head: bool = False,
+        *,
+        attention_impl: str = "auto",
     ) -> "Baichuan":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, CONFIG_CLASSES)
-        make = partial(cls, config, lm_head=lm_head)
+        make = partial(cls, config, lm_head=lm_head, attention_impl=attention_impl)
         prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
         return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
 
@@ -207,7 +209,6 @@ class Baichuan(nnx.Module):
         """
         positions = jnp.arange(token_ids.shape[1])
         distance = positions - positions[:, None]  # [T, S], key minus query
-        mask = (distance <= 0)[None, None]  # [1, 1, T, S]
         angles = bias = None
         if self.frequencies is not None:
             angles = jnp.outer(positions, jnp.asarray(self.frequencies, jnp.float32))  # [T, H/2]
@@ -216,7 +217,7 @@ class Baichuan(nnx.Module):
             bias = (jnp.asarray(self.slopes, jnp.float32)[:, None, None] * distance)[None]  # [1, N, T, S]
 
         x = self.embedding[token_ids]  # [B, T, D]
-        hidden_states = scan_layers(lambda layer, x: layer(x, mask, bias, angles), self.layers, x, keep_layers)
+        hidden_states = scan_layers(lambda layer, x: layer(x, bias, angles), self.layers, x, keep_layers)
         return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), jnp.asarray(lengths))
 
     def logits(self, hidden: Float[Array | np.ndarray, "*B D"]) -> Float[Array, "*B vocabulary"]:

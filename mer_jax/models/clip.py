@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from transformers import CLIPConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
-from mer_jax.models.attention import Implementation, attention
+from mer_jax.models.attention import attention
 from mer_jax.models.clip_weights import RULES
 from mer_jax.models.layers import ACTIVATIONS, LayerNorm, materialise
 from mer_jax.runtime.errors import DataError
@@ -41,7 +41,7 @@ def append(x: Float[Array, "B T ..."], more: Float[Array, "#B S ..."]) -> Float[
 
 
 class SelfAttention(nnx.Module):
-    def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         width = config.hidden_size
         std = (2 * width * config.num_hidden_layers) ** -0.5
         self.num_heads = config.num_attention_heads
@@ -54,6 +54,7 @@ class SelfAttention(nnx.Module):
         x: Float[Array, "B T D"],
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
+        causal: bool = False,
     ) -> Float[Array, "B T D"]:
         def heads(projection: nnx.Linear, y: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
             return projection(y).reshape(*y.shape[:2], self.num_heads, -1)
@@ -61,7 +62,7 @@ class SelfAttention(nnx.Module):
         q, k, v = (heads(projection, x) for projection in (self.query, self.key, self.value))
         if context is not None:
             k, v = append(k, heads(self.key, context)), append(v, heads(self.value, context))
-        return self.out(attention(q, k, v, mask=mask, impl=self.impl).reshape(x.shape))
+        return self.out(attention(q, k, v, mask=mask, causal=causal, impl=self.impl).reshape(x.shape))
 
 
 class Mlp(nnx.Module):
@@ -81,7 +82,7 @@ class Mlp(nnx.Module):
 class Layer(nnx.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, config: TowerConfig, impl: Implementation = "xla", *, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         self.ln_1 = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.attention = SelfAttention(config, impl, rngs=rngs)
         self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_eps)
@@ -92,13 +93,17 @@ class Layer(nnx.Module):
         x: Float[Array, "B T D"],
         context: Float[Array, "#B S D"] | None = None,
         mask: Bool[Array, "..."] | None = None,
+        causal: bool = False,
     ) -> Float[Array, "B T D"]:
-        """Every token of `x` attends to `x` and `context` where the mask (broadcastable to [B, N, T, T + S]) allows."""
-        x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask)
+        """Every token of `x` attends to `x` and `context` where the mask (broadcastable to [B, N, T, T + S]) allows.
+
+        causal: without context, to no later token.
+        """
+        x = x + self.attention(self.ln_1(x), None if context is None else self.ln_1(context), mask, causal)
         return x + self.mlp(self.ln_2(x))
 
 
-def stacked_layers(config: TowerConfig, impl: Implementation, *, rngs: nnx.Rngs) -> Layer:
+def stacked_layers(config: TowerConfig, impl: str, *, rngs: nnx.Rngs) -> Layer:
     """All layers of a tower as one `Layer` whose variables have the layer on the leading axis."""
     keys = jax.random.split(rngs.params(), config.num_hidden_layers)
     return jax.vmap(lambda key: Layer(config, impl, rngs=nnx.Rngs(key)))(keys)
@@ -114,13 +119,11 @@ def layer_at(layers: Layer, index: int | Int[Array, ""]) -> Layer:
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers)
 
 
-def run_layers(
-    layers: Layer, x: Float[Array, "B T D"], mask: Bool[Array, "T T"] | None = None
-) -> Float[Array, "B T D"]:
-    """What the last of a tower's stacked layers sees. mask: False hides a key (column) from a query (row)."""
+def run_layers(layers: Layer, x: Float[Array, "B T D"], causal: bool = False) -> Float[Array, "B T D"]:
+    """What the last of a tower's stacked layers sees. causal: no token attends to a later one."""
 
     def step(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        return layer_at(layers, index)(x, mask=mask), None
+        return layer_at(layers, index)(x, causal=causal), None
 
     # The stack is indexed, not cut in slices, which would copy the weights.
     return jax.lax.scan(step, x, jnp.arange(num_layers(layers) - 1))[0]
@@ -129,7 +132,7 @@ def run_layers(
 class VisionTower(nnx.Module):
     """Images -> projected class token."""
 
-    def __init__(self, config: TowerConfig, projection_dim: int, impl: Implementation, *, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, projection_dim: int, impl: str, *, rngs: nnx.Rngs):
         width, patch = config.hidden_size, config.patch_size
         self.image_size = config.image_size
         self.class_embedding = nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))
@@ -167,7 +170,7 @@ class VisionTower(nnx.Module):
 class TextTower(nnx.Module):
     """Token ids -> projected end token."""
 
-    def __init__(self, config: TowerConfig, projection_dim: int, impl: Implementation, *, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, projection_dim: int, impl: str, *, rngs: nnx.Rngs):
         width = config.hidden_size
         normal = nnx.initializers.normal(0.02)
         self.eos_token_id = config.eos_token_id
@@ -203,7 +206,7 @@ class TextTower(nnx.Module):
 
     def __call__(self, token_ids: Int[Array, "B T"]) -> Float[Array, "B P"]:
         position = self.positions(token_ids.shape[1])
-        x = run_layers(self.layers, self.embed(token_ids, position), mask=position <= position[:, None])
+        x = run_layers(self.layers, self.embed(token_ids, position), causal=True)
         return self.pool(x, token_ids, position)
 
 
@@ -218,7 +221,7 @@ class CLIP(nnx.Module):
         rngs: random float32 weights, scaled as transformers does.
     """
 
-    def __init__(self, config: CLIPConfig, *, attention_impl: Implementation = "xla", rngs: nnx.Rngs):
+    def __init__(self, config: CLIPConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         vision: Any = config.vision_config
         if (channels := vision.num_channels) != 3:
             raise DataError(f"config.json asks for num_channels={channels}; frames have 3 (RGB)")
@@ -235,7 +238,7 @@ class CLIP(nnx.Module):
         dtype: DTypeLike = jnp.bfloat16,
         mesh: Mesh | None = None,
         *,
-        attention_impl: Implementation = "xla",
+        attention_impl: str = "auto",
     ) -> "CLIP":
         """Loads a folder in Hugging Face layout, or a hub id ("openai/clip-vit-large-patch14").
 

@@ -14,17 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
-from mer_jax.models.layers import (
-    ACTIVATIONS,
-    KEEP_LAYERS,
-    EncoderOutput,
-    LayerNorm,
-    known_activation,
-    materialise,
-    scan_layers,
-)
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
 from mer_jax.runtime.errors import DataError
 
 SPEECH_CONFIGS = {"hubert": HubertConfig, "wav2vec2": HubertConfig}
@@ -139,24 +132,24 @@ class PositionalConv(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         width = config.hidden_size
-        self.num_heads = config.num_attention_heads
+        self.num_heads, self.impl = config.num_attention_heads, impl
         self.query, self.key, self.value, self.out = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
 
-    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], self.num_heads, -1)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
-        return self.out(attention(q, k, v, mask=mask).reshape(x.shape))
+        return self.out(attention(q, k, v, lengths=lengths, impl=self.impl).reshape(x.shape))
 
 
 class EncoderLayer(nnx.Module):
     """One transformer layer. `do_stable_layer_norm` puts the norms before attention and MLP, else after."""
 
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         self.norm_first = config.do_stable_layer_norm
         self.activation = known_activation(config.hidden_act)
-        self.attention = SelfAttention(config, rngs=rngs)
+        self.attention = SelfAttention(config, impl, rngs=rngs)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.intermediate = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
@@ -165,35 +158,33 @@ class EncoderLayer(nnx.Module):
     def feed_forward(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 
-    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
         if self.norm_first:
-            x = x + self.attention(self.layer_norm(x), mask)
+            x = x + self.attention(self.layer_norm(x), lengths)
             return x + self.feed_forward(self.final_layer_norm(x))
-        x = self.layer_norm(x + self.attention(x, mask))
+        x = self.layer_norm(x + self.attention(x, lengths))
         return self.final_layer_norm(x + self.feed_forward(x))
 
 
 class Encoder(nnx.Module):
     """Positional convolution and the transformer layers."""
 
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         self.norm_first = config.do_stable_layer_norm
         self.positions = PositionalConv(config, rngs=rngs)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
-        self.layers = jax.vmap(lambda key: EncoderLayer(config, rngs=nnx.Rngs(key)))(keys)
+        self.layers = jax.vmap(lambda key: EncoderLayer(config, impl, rngs=nnx.Rngs(key)))(keys)
 
     def __call__(
         self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], keep_layers: int
     ) -> Float[Array, "{keep_layers} B T D"]:
         """Projected (perhaps masked) frames -> the last hidden states."""
-        mask = length_mask(lengths, x.shape[1])  # [B, T]
-        x = jnp.where(mask[..., None], x, 0)
+        x = jnp.where(length_mask(lengths, x.shape[1])[..., None], x, 0)
         x = x + self.positions(x)
         if not self.norm_first:
             x = self.layer_norm(x)
-        keys = mask[:, None, None, :]  # [B, 1, 1, S]
-        hidden_states = scan_layers(lambda layer, x: layer(x, keys), self.layers, x, keep_layers)
+        hidden_states = scan_layers(lambda layer, x: layer(x, lengths), self.layers, x, keep_layers)
         if self.norm_first:
             hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
         return hidden_states
@@ -204,13 +195,14 @@ class Hubert(nnx.Module):
 
     Args:
         config: of a HuBERT or wav2vec 2.0 checkpoint.
+        attention_impl: see `mer_jax.models.attention`.
 
     Raises:
         DataError: the config asks for a variant that is not ported, such as `conv_pos_batch_norm`, which has no
             weight norm.
     """
 
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: HubertConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         if config.conv_pos_batch_norm:
             raise DataError(
                 "this HuBERT has a batch-normalised positional convolution (conv_pos_batch_norm=true in "
@@ -224,15 +216,23 @@ class Hubert(nnx.Module):
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
         self.feature_encoder = FeatureEncoder(config, rngs=rngs)
         self.feature_projection = FeatureProjection(config, rngs=rngs)
-        self.encoder = Encoder(config, rngs=rngs)
+        self.encoder = Encoder(config, attention_impl, rngs=rngs)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None) -> "Hubert":
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        dtype: DTypeLike = jnp.float32,
+        mesh: Mesh | None = None,
+        *,
+        attention_impl: str = "auto",
+    ) -> "Hubert":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
         config = read_config(folder, SPEECH_CONFIGS)
         prefixes = ("model.", f"{config.model_type}.")  # of the encoder's tensors in a task model
-        return load_pretrained(partial(cls, config), rules(config), folder, dtype, mesh, prefixes)
+        make = partial(cls, config, attention_impl=attention_impl)
+        return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder that transformers' `HubertModel` reads."""

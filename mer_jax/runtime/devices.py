@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
+from mer_jax.defaults import OVER_DEVICES
 from mer_jax.runtime.errors import UsageError
-from mer_jax.runtime.settings import setting
 
 
 def by_pmap(function: Callable[..., Any], devices: Sequence[jax.Device], num_shared: int) -> Callable[..., Any]:
@@ -33,20 +35,15 @@ def by_shard_map(function: Callable[..., Any], devices: Sequence[jax.Device], nu
     return jax.shard_map(on_device, mesh=mesh, in_specs=(own, *whole), out_specs=own, check_vma=False)
 
 
-# The first is the default. Without pmap in JAX, which only maintains it, its line goes.
-OVER_DEVICES = {"pmap": by_pmap, "shard_map": by_shard_map}
-
-
-def over_devices_setting() -> Any:
-    """Chooses one of them, which no result depends on."""
-    return setting(next(iter(OVER_DEVICES)), choices=tuple(OVER_DEVICES), decisive=False)
+# Without pmap in JAX, which only maintains it, its name goes, here and in `OVER_DEVICES`, whose first is the default.
+BY_NAME = {"pmap": by_pmap, "shard_map": by_shard_map}
 
 
 def map_trials(
     function: Callable[..., Any],
     devices: Sequence[jax.Device] | None = None,
     side_by_side: int | None = None,
-    over_devices: str = next(iter(OVER_DEVICES)),
+    over_devices: str = OVER_DEVICES[0],
 ) -> Callable[..., Any]:
     """A compiled function of (trials, *shared): `function(trial, *shared)` over the leading axis of every array.
 
@@ -81,7 +78,7 @@ def map_trials(
 
             return jax.lax.map(lambda slot: jax.lax.cond(slot[1], compute, skip, slot[0]), slots)
 
-        out = OVER_DEVICES[over_devices](on_device, devices, len(shared))((placed, real), *shared)
+        out = BY_NAME[over_devices](on_device, devices, len(shared))((placed, real), *shared)
         return jax.tree.map(lambda x: x.reshape(slots.size, *x.shape[3:])[:count], out)
 
     return mapped
@@ -121,3 +118,14 @@ def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[
     graphdef, state = nnx.split(model)
     program = jax.jit(lambda state, *arrays: function(nnx.merge(graphdef, state), *arrays))
     return partial(program, state)
+
+
+def device_bytes() -> int:
+    """Memory of a local device, as much of it as JAX may take; of a CPU the machine's, or the container's."""
+    device = jax.local_devices()[0]
+    if stats := device.memory_stats():
+        return int(stats["bytes_limit"])
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return physical

@@ -63,7 +63,9 @@ class LocalAnnotator:
     def rank(self, transcripts: Iterable[str], labels: Sequence[str], spent: Usage) -> Iterator[Answer]:
         """See `Annotator`."""
         transcripts = iter(transcripts)
-        model = Baichuan.from_pretrained(self.settings.source, self.settings.dtype, local_mesh(), lm_head=True)
+        settings, mesh = self.settings, local_mesh()
+        impl = settings.attention
+        model = Baichuan.from_pretrained(settings.source, settings.dtype, mesh, lm_head=True, attention_impl=impl)
         program = frozen_program(model, log_likelihood)
         without = self._score([""], labels, program)
         for group in takewhile(bool, iter(lambda: list(islice(transcripts, GROUP)), None)):

@@ -15,8 +15,9 @@ from flax import nnx
 from mer_jax.fusion.data import Embeddings, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
+from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
 from mer_jax.runtime.random import named_key

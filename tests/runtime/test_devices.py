@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from mer_jax.runtime.devices import OVER_DEVICES, local_mesh, map_trials, map_trials_on_cores
+from mer_jax.defaults import OVER_DEVICES
+from mer_jax.runtime.devices import local_mesh, map_trials, map_trials_on_cores
 from mer_jax.runtime.errors import UsageError
 
 RUNS = {"x": np.arange(14.0).reshape(7, 2), "y": np.arange(7)}
@@ -37,7 +38,8 @@ def test_a_thread_for_each_core():
 
 EIGHT = """
 import jax
-from mer_jax.runtime.devices import OVER_DEVICES, local_mesh, map_trials
+from mer_jax.defaults import OVER_DEVICES
+from mer_jax.runtime.devices import local_mesh, map_trials
 from tests.runtime.test_devices import check, scaled_sum
 devices = jax.devices()
 for count in (1, 2, 3, 8):
