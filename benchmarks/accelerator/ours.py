@@ -178,7 +178,7 @@ def hubert(sizes: Sizes, end: float) -> Iterator[Line]:
         encoder = Encoder("speech", None, "", lambda: program, buckets, int(RATE * batch_seconds))
 
         def embed_all(contents: Sequence[list[Chunk]]) -> Any:
-            return jax.block_until_ready(dispatch(contents, encoder, program, lambda count: None)[0])
+            return jax.block_until_ready(dispatch(contents, encoder, program, lambda count: None).batches)
 
         start = time.perf_counter()
         with ThreadPoolExecutor() as threads:  # a program for each bucket: compiled side by side
