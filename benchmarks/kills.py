@@ -50,7 +50,7 @@ CONFIG = [
     "--config.extraction.shard_clips=16",
 ]
 # Clocks, and digests of them.
-VOLATILE = {"timing.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}
+VOLATILE = {"timing.json", "device_busy.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}
 KINDS = {
     "killed": signal.SIGKILL,
     "terminated": signal.SIGTERM,
@@ -174,7 +174,7 @@ def results(folder: Path) -> dict[str, str]:
     if (metrics := folder / "metrics.json").exists():
         content = json.loads(metrics.read_text("utf-8"))
         digests["metrics.json"] = digest_of(
-            {k: v for k, v in content.items() if k not in ("timing", "peak_memory_gib", "run")}
+            {k: v for k, v in content.items() if k not in ("timing", "device_busy", "peak_memory_gib", "run")}
         )
     return digests
 

@@ -15,6 +15,7 @@ from mer_jax.settings import Settings
 
 CONFIG = cli.config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+cli.tensorboard_flag()
 
 
 def wrong() -> str:
@@ -72,8 +73,10 @@ from mer_jax.runtime.kept import (
     read_kept,
     usable,
 )
+from mer_jax.runtime.profiling import asked
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
+from mer_jax.runtime.scalars import scalars_in
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
 from mer_jax.text.rankings import added_tokens, write_rankings
@@ -142,7 +145,8 @@ def train(run: Run[Settings]) -> None:
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
         lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
         print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
+    curves = scalars_in(asked("tensorboard"))
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
@@ -190,7 +194,7 @@ def train(run: Run[Settings]) -> None:
             known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
             page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
             write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
-    metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
+    metrics |= {"timing": run.timing, "device_busy": run.device_busy, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
     if is_first_host():
@@ -287,7 +291,8 @@ def train_fusion(
         bare_fusion = CrossValidation(bare, networks, settings.seed, [table.run, *table.ablations], self_training)
         bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
-        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, needed=table.run.name)
+        curves = scalars_in(asked("tensorboard"))
+        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, table.run.name, curves)
 
     trained = final[table.run.name]
     temperatures = fusion.temperatures(trained)

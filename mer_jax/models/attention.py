@@ -15,6 +15,7 @@ from mer_jax.defaults import ATTENTION
 HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
 
 
+@jax.named_scope("attention")
 def attention(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B S key_heads H"],
