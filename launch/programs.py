@@ -180,7 +180,7 @@ def emovclip_step(config: Settings, mesh: Mesh) -> Program:
     """One step on the prompts of L/14: of two folds, as many clips each as a batch has, one is trained on."""
     settings, frames = config.tune, config.encoders.video.num_frames
     clips = settings.batch_size
-    held = settings.micro_batch or clips
+    held, depth = settings.micro_batch or clips, CLIP_L14.vision_config.num_hidden_layers
     parts = -(-clips // held)
     model = emovclip(config, mesh)
     tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
@@ -193,7 +193,7 @@ def emovclip_step(config: Settings, mesh: Mesh) -> Program:
         work.prompt_step_flops(CLIP_L14, clips * frames, texts, length, depths, counts),
         clips,
         "tune.micro_batch, or set tune.remat",
-        parts * (CLIP_L14.vision_config.num_hidden_layers - 1),
+        parts * -(-held * frames // (settings.images_at_once or held * frames)) * (depth - 1),
     )
 
 
