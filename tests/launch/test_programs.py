@@ -28,7 +28,7 @@ EXPECTED = {
     "HuBERT-large extraction": Expected((16, 2048), 24),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
     "EmoVCLIP L/14 extraction": Expected((10, 5, 768), 5 * 16 * 23, 8e-3),
-    # A set of prompts per text layer. Half of a clip's frames are in a layer at a time. Backward computes more than needed.
+    # A set of prompts per text layer. Two halves of a clip go through each layer. Backward computes more than needed.
     "EmoVCLIP L/14 training step": Expected((12, 4, 768), 16 * 2 * 23, 1.1e-2),
     "Baichuan-13B": Expected((64, 10240), 40),
 }
