@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from mer_jax.runtime.devices import ATTENTION
+from mer_jax.defaults import ATTENTION
 
 # Of compute capability 9.0 and more: H100, H200, GH200, B200, GB200, ...
 HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
