@@ -65,7 +65,8 @@ def on_hopper_or_later(x: Array) -> bool:
     """
     device = jax.typeof(x).sharding.mesh.abstract_device
     if device is None:
-        device = jax.config.jax_default_device
+        config: Any = jax.config  # whose options mypy does not know
+        device = config.jax_default_device
         if device is None or isinstance(device, str):
             device = jax.local_devices(backend=device)[0]
     if device.platform != "gpu":
@@ -129,8 +130,8 @@ def odd_attention_forward(q: Array, k: Array, v: Array, lengths: Array | None, c
     lengths = per_row(k, k.shape[1]) if lengths is None else lengths
 
     def padded(q: Array, k: Array, v: Array) -> Array:
-        even = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
-        return fused(*even, lengths, causal)[:, : q.shape[1]]
+        even = [jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v)]
+        return fused(even[0], even[1], even[2], lengths, causal)[:, : q.shape[1]]
 
     return jax.vjp(padded, q, k, v)
 
