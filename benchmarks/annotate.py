@@ -112,7 +112,8 @@ def fault_run(folder: Path) -> dict[str, Any]:
         writer.writerows((f"clip{i}", LABELS[i % 6], transcript(i)) for i in range(count))
     with Server(latency=LATENCY.value, faults=FAULTS.value, late=4.1) as server:
         command = [
-            *(sys.executable, "-m", "mer_jax.annotate", f"--config=configs/semi.py:folder,root={data}"),
+            *(sys.executable, "-m", "mer_jax.annotate"),
+            f"--config=configs/semi.py:folder,encoders=bundled,root={data}",
             *(f"--workdir={folder}/run", f"--config.ranking.cache={folder}/cache", "--config.ranking.annotator=openai"),
             *(
                 f"--config.ranking.openai.base_url={server.url}",

@@ -28,12 +28,12 @@ from benchmarks.timing import seconds_of, show
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.dataset import open_dataset
 from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.defaults import MODALITIES
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.inputs import Inputs
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
-from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime import cli
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
@@ -109,7 +109,7 @@ def rate_in_memory(clips: Sequence[Clip], encoder: Encoder, extraction: Extracti
     contents = list(read_all([(encoder.reader, clip) for clip in clips], extraction))
     embed = encoder.load()
     call = partial(dispatch, contents, encoder, embed, lambda done: None)
-    return len(clips) / median(seconds_of(lambda: call()[0]) for _ in range(3))
+    return len(clips) / median(seconds_of(lambda: call().batches) for _ in range(3))
 
 
 if __name__ == "__main__":

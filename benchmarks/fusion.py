@@ -24,8 +24,9 @@ from benchmarks.work import CLASSES, DIMS, FOLDS, LABELLED, fusion_step_flops
 from mer_jax.fusion.data import make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
+from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.runtime.random import named_key
 
 CLIPS = flags.DEFINE_integer("clips", LABELLED, "Labelled clips.")

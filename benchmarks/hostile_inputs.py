@@ -37,8 +37,8 @@ class Input(NamedTuple):
 
 def config(root: Path, *more: str, variant: str = "folder", modalities: str = "speech") -> list[str]:
     """The configuration of a folder."""
-    chosen = f",modalities={modalities}" if variant == "folder" else ",encoders=bundled"
-    return [f"--config={ROOT}/configs/semi.py:{variant},root={root}{chosen}", *more]
+    chosen = f",modalities={modalities}" if variant == "folder" else ""
+    return [f"--config={ROOT}/configs/semi.py:{variant},encoders=bundled,root={root}{chosen}", *more]
 
 
 def data_set(place: Place, table: bytes | str = "name,label,text\na,x,hi\nb,y,you\nc,x,there\nd,y,now\n") -> Path:

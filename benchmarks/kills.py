@@ -169,7 +169,7 @@ def results(folder: Path) -> dict[str, str]:
     if (metrics := folder / "metrics.json").exists():
         content = json.loads(metrics.read_text("utf-8"))
         digests["metrics.json"] = digest_of(
-            {k: v for k, v in content.items() if k not in ("timing", "peak_memory_gib")}
+            {k: v for k, v in content.items() if k not in ("timing", "peak_memory_gib", "run")}
         )
     return digests
 

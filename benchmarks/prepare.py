@@ -66,7 +66,7 @@ def write_dataset(root: Path, sources: list[Path], rows: int) -> None:
 
 def prepare(root: Path, output: Path, log: Path, *options: str, kill_after: float = np.inf) -> dict[str, float]:
     """One start of the command."""
-    command = ["mer_jax.prepare", f"--config=configs/semi.py:folder,root={root}", f"--output={output}"]
+    command = ["mer_jax.prepare", f"--config=configs/semi.py:folder,encoders=bundled,root={root}", f"--output={output}"]
     return start([*command, f"--config.prepare.shard_clips={SHARD_CLIPS.value}", *options], log, kill_after)
 
 

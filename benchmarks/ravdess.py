@@ -35,7 +35,8 @@ from mer_jax.features.ready_made import load_ready_made
 from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import FoldSettings, run_folds
-from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import waf
 from mer_jax.report.formats import MISSING
 

@@ -26,7 +26,8 @@ from benchmarks.work import prompt_step_flops
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
 from mer_jax.tuning.batches import Batch
-from mer_jax.tuning.trainer import Tuner, TuneSettings
+from mer_jax.tuning.trainer import Tuner
+from mer_jax.tuning.tune_settings import TuneSettings
 from tests.models import torch_emovclip
 
 CLIPS = flags.DEFINE_integer("clips", 4, "Clips in a step.")

@@ -16,38 +16,74 @@ they were made of. Prepared clips need not be decoded, ready-made features not b
     python -m mer_jax.train --config=configs/semi.py:processed,root=DIR
     python -m mer_jax.train --config=configs/semi.py:prepared,root=DIR
 
-Any folder with clips.csv. Score and time depend on what it holds; the bundled encoders know drawings and synthetic
-voices alone.
+Any folder with clips.csv. Score and time depend on what it holds.
 
     python -m mer_jax.train --config=configs/semi.py:folder,root=DIR
 
-Arguments of every variant but the sample: `encoders=paper` (the default for the challenges) takes the paper's
-encoders from the hub, `encoders=bundled` (the default for folders) the small ones that come with the package. Of every
-variant: `recipe=paper` trains as the paper does, `recipe=best` (the default for folders) as configs/best.py says.
+Arguments of every variant:
+
+    encoders=paper      as in the paper: CLIP ViT-L/14, Chinese HuBERT-large, Baichuan-13B; the challenges' default
+    encoders=base       CLIP ViT-B/16, HuBERT-base, Qwen2.5-1.5B: for a card of 16 GB, or a laptop of 16 GB and hundreds
+                        of clips; the default of folders
+    encoders=bundled    those that come with the package, which know drawings and synthetic voices alone: to try the
+                        system without a network; the sample's
+    language=zh         of base, the speech: zh (the default), en, or other; how rankings are put into words, too
+    modalities=speech+image     some of speech, image, text and video; all by default
+    recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
+
+What mer_jax.prepare makes has the encoders that it was prepared with by default. The encoders of paper and base come
+from the Hugging Face hub, or from the folder, `name@revision` or mirror ($HF_ENDPOINT) that is asked for:
+--config.encoders.text.source=DIR.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mer_jax.data.dataset import VARIANTS
-from mer_jax.features.encoders import EncoderSettings, ImageSettings, SpeechSettings, TextSettings, VideoSettings
-from mer_jax.fusion.trials import AblationSettings, FusionSettings
+from mer_jax.data.prepared import prepared_sources
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import LocalSettings, RankingSettings
-from mer_jax.tuning.trainer import PerTower, TuneSettings
+from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings
+from mer_jax.tuning.tune_settings import PerTower, TuneSettings
+
+ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
+SPEECH = {  # by language, for `base`
+    "zh": "TencentGameMate/chinese-hubert-base",
+    "en": "facebook/hubert-base-ls960",
+    "other": "utter-project/mHuBERT-147",  # 147 languages; its licence is for non-commercial use
+}
+BASE_CLIP = "openai/clip-vit-base-patch16"
+
+ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
+SPEECH = {  # by language, for `base`
+    "zh": "TencentGameMate/chinese-hubert-base",
+    "en": "facebook/hubert-base-ls960",
+    "other": "utter-project/mHuBERT-147",  # 147 languages; its licence is for non-commercial use
+}
+BASE_CLIP = "openai/clip-vit-base-patch16"
 
 
 def get_config(argument: str = "sample") -> ConfigDict:
     """The config of a variant `name[,key=value...]`; unknown names and keys are errors that list the known."""
     variant, arguments = parse(argument)
-    encoders, recipe = arguments.pop("encoders"), arguments.pop("recipe")
+    encoders, language, recipe = (arguments.pop(name) for name in ("encoders", "language", "recipe"))
     settings = Settings(variant=variant, data=read_settings(VARIANTS[variant], arguments))
     if encoders == "bundled":
         settings = with_bundled_encoders(settings)
+    if encoders == "base":
+        settings = with_base_encoders(settings, language)
     if recipe == "best":
         settings = with_best_recipe(settings)
     # Where no word speaks there is no ranking, but for the sample: its decoder was trained to read one.
@@ -55,6 +91,41 @@ def get_config(argument: str = "sample") -> ConfigDict:
     if variant == "sample":
         settings = replace(settings, ablations=AblationSettings(modality_dropouts=(0.0,), without_video=False))
     return ConfigDict(as_dict(settings))
+
+
+def with_base_encoders(settings: Settings, language: str) -> Settings:
+    """Encoders for a card of 16 GB, or a laptop and hundreds of clips, and less tuning of prompts.
+
+    In float32: beside weights of 16 bits a CPU holds the same in 32.
+    """
+    words = "zh" if language == "zh" else "en"
+    return replace(
+        settings,
+        encoders=EncoderSettings(
+            speech=SpeechSettings(
+                source=SPEECH[language], dtype="float32", buckets_seconds=(2.005, 4.005, 6.005), batch_seconds=40.0
+            ),
+            image=ImageSettings(
+                source=BASE_CLIP, dtype="float32", buckets_frames=(4, 8), batch_frames=32, most_frames=16
+            ),
+            text=TextSettings(
+                source="Qwen/Qwen2.5-1.5B", dtype="float32", buckets_tokens=(32, 64, 128, 512), batch_tokens=1024
+            ),
+            video=VideoSettings(source=BASE_CLIP, dtype="float32", num_frames=4, batch_frames=32),
+        ),
+        ranking=RankingSettings(
+            template=f"{words}-1",
+            openai=ChatSettings(prompt=f"{words}-1"),
+            local=LocalSettings(
+                source="Qwen/Qwen2.5-1.5B-Instruct",
+                template=f"{words}-ask-1",
+                dtype="float32",
+                buckets_tokens=(64, 128, 512),
+                batch_tokens=1024,
+            ),
+        ),
+        tune=TuneSettings(epochs=5, warmup_epochs=1, micro_batch=4, images_at_once=0, learning_rate=1e-3),
+    )
 
 
 def with_bundled_encoders(settings: Settings) -> Settings:
@@ -107,17 +178,34 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
     variant, *pairs = argument.split(",")
     if variant not in VARIANTS:
         raise UsageError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    known = [] if variant == "sample" else [name for name in as_dict(VARIANTS[variant]()) if name != "labels"]
-    known += ["encoders"] * (variant != "sample") + ["recipe"]
+    fixed = {"labels", *(("labelled", "unlabelled", "test") if variant == "sample" else ())}
+    known = [name for name in as_dict(VARIANTS[variant]()) if name not in fixed] + ["encoders", "language", "recipe"]
     given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs)
     unknown = sorted(given.keys() - set(known))
     if unknown:
-        raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known) or 'none'}")
+        raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known)}")
     if "root" in known and not given.get("root"):
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
-    given.setdefault("encoders", "bundled" if variant in ("sample", "folder") else "paper")
     given.setdefault("recipe", "best" if variant == "folder" else "paper")
-    for name, choices in (("encoders", ("bundled", "paper")), ("recipe", ("best", "paper"))):
+    encoders, language = default_encoders(variant, given)
+    given.setdefault("encoders", encoders)
+    if "language" in given and given["encoders"] != "base":
+        raise UsageError(f"language={given['language']} is of encoders=base alone, not of {given['encoders']}")
+    given.setdefault("language", language)
+    for name, choices in (
+        ("encoders", ("base", "bundled", "paper")),
+        ("language", tuple(SPEECH)),
+        ("recipe", ("best", "paper")),
+    ):
         if given[name] not in choices:
             raise UsageError(f"{name}={given[name]!r}; known: {', '.join(choices)}")
     return variant, given
+
+
+def default_encoders(variant: str, given: dict[str, Any]) -> tuple[str, str]:
+    """Encoders and language where none are asked for: of a prepared data set those that it was prepared with."""
+    asks = variant == "prepared" and "encoders" not in given
+    sources = prepared_sources(Path(given["root"]).expanduser()) if asks else {}
+    spoken = (language for language, source in SPEECH.items() if source == sources.get("speech"))
+    of_source = {BASE_CLIP: "base", "bundled/clip": "bundled"}
+    return of_source.get(sources.get("image", ""), ENCODERS.get(variant, "paper")), next(spoken, "zh")

@@ -43,13 +43,3 @@ def weights(factory: Callable[[], nnx.Module], rules: Sequence[Rule], mesh: Mesh
 
     graphdef, state = nnx.split(nnx.eval_shape(factory))
     return nnx.merge(graphdef, nnx.map_state(place, state))
-
-
-def one_layer(layers: Any) -> Any:
-    """One layer of a stack, whose leaves have the layer on the leading axis."""
-
-    def cut(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        sharding = NamedSharding(x.sharding.mesh, P(*x.sharding.spec[1:]))
-        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
-
-    return jax.tree.map(cut, layers)

@@ -7,39 +7,41 @@ features there. The video features are not among them: their encoder is tuned on
 `mer_jax.train`.
 """
 
+from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
+from mer_jax.settings import Settings
+
+cli.parse_run_flags(__name__, Settings)
+
 import sys
 from pathlib import Path
 
-from absl import flags
 from ml_collections import ConfigDict
 
-from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
-from mer_jax.runtime import cli
-from mer_jax.runtime.hosts import join_hosts
+from mer_jax.preflight import preflight
+from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.terminal import harmless
-from mer_jax.settings import Settings
-
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several hosts (Cloud TPU, SLURM, GKE) that share the workdir and the work."
-)
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The data set, its faces, and a stage per modality; prints what each modality has."""
-    if DISTRIBUTED.value:
-        join_hosts()
+    join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
-    check_encoders(settings.encoders, settings.encoded)
     modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
-    run.announce(["data", "faces", *modalities])
+    with first_host_first("preflight"):
+        opened = preflight(settings, workdir, [name for name in settings.encoded if name != "video"], learns=False)
+    run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *modalities])
     with run.stage("data"):
-        dataset = run_dataset(settings, workdir)
+        dataset = run_dataset(settings, workdir, opened)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
     inputs = Inputs(dataset, settings, workdir)
+    if settings.transcribes:
+        with run.stage("transcripts"):
+            print(inputs.transcripts.summary())
     with run.stage("faces"):
         clips = inputs.clips
     for modality in modalities:

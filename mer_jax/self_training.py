@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from mer_jax.runtime.hosts import in_step
 from mer_jax.runtime.kept import digest_of, keep, read_kept, usable
 from mer_jax.runtime.settings import setting
 
@@ -178,11 +179,12 @@ def self_train(
     pseudo: dict[str, list[PseudoLabels]] = {}
     for number in range(1, settings.rounds + 1):
         path, made = folder / f"round-{number:02d}.json", digest_of(made_of, number)
-        if (saved := usable(path, made, parse=partial(checked_round, names=names))) is None:
+        parse = partial(checked_round, names=names)
+        if (saved := in_step(path.stem, partial(usable, path, made, parse=parse))) is None:
             trained = train(pseudo, number)
             entries = {name: choose(pseudo.get(name), candidates(trained[name]), settings) for name in names}
             keep(path, {name: scores_of(trained[name]) | entries[name] for name in names}, made)
-            saved = read_kept(path, made)
+            saved = in_step(path.stem, partial(read_kept, path, made))
         rounds.append(saved)
         pseudo = {name: [PseudoLabels.from_json(each) for each in rounds[-1][name]["pseudo"]] for name in names}
         advance(1)

@@ -1,48 +1,21 @@
 """Many settings of the fusion head on one run's features: searches, and the paper's tables.
 
-    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN
+    python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN [--distributed]
 
 RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. Rows that differ in
 nothing but hyperparameters train side by side in one program, with all their seeds and folds.
 """
 
-import hashlib
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from itertools import product
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
 from mer_jax.data.tables import is_usable
-from mer_jax.features.inputs import Inputs, run_dataset
-from mer_jax.features.outliers import without_outliers
-from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
-from mer_jax.fusion.data import FusionData, fusion_data
-from mer_jax.fusion.folds import run_folds
-from mer_jax.fusion.trials import FusionSettings, Setting
-from mer_jax.metrics import subsets_of
-from mer_jax.report.formats import MISSING, spread
 from mer_jax.runtime import cli
-from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.files import dump_json, write_whole
-from mer_jax.runtime.inventory import require_results
-from mer_jax.runtime.kept import digest_of, keep, usable
-from mer_jax.runtime.lock import hold
-from mer_jax.runtime.progress import progress
-from mer_jax.runtime.run import load_settings
-from mer_jax.runtime.settings import as_dict, read_settings, setting
-from mer_jax.self_training import SelfTrainingSettings
-from mer_jax.settings import Settings
-from mer_jax.tuning.prompts import PromptTuning
+from mer_jax.runtime.cluster import join_hosts
+from mer_jax.runtime.settings import setting
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/sweep.py.")
+CONFIG = cli.config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.")
 
 
@@ -59,6 +32,48 @@ class SweepSettings:
     settings: int = setting(0, least=0)  # different draws from the grid of `search`; 0: the whole grid
 
 
+def wrong() -> str:
+    """What is wrong with the flags together; empty if nothing is."""
+    return "" if CONFIG.value and WORKDIR.value else "give both: --config=configs/sweep.py --workdir=RUN"
+
+
+cli.parse_flags(__name__, SweepSettings, wrong)
+
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.features.outliers import without_outliers
+from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
+from mer_jax.fusion.data import FusionData, fusion_data
+from mer_jax.fusion.folds import run_folds
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
+from mer_jax.metrics import subsets_of
+from mer_jax.report.formats import MISSING, spread
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.hosts import in_step
+from mer_jax.runtime.inventory import require_results
+from mer_jax.runtime.kept import digest_of, keep, usable
+from mer_jax.runtime.lock import hold
+from mer_jax.runtime.progress import progress
+from mer_jax.runtime.run import load_settings
+from mer_jax.runtime.settings import as_dict, read_settings
+from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a sweep's table."""
@@ -71,8 +86,7 @@ class Row:
 
 def main() -> None:
     """The command."""
-    if CONFIG.value is None or not WORKDIR.value:
-        raise UsageError("give both: --config=configs/sweep.py --workdir=RUN")
+    join_hosts()
     workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
     hold(workdir)
@@ -164,7 +178,8 @@ def sweep(
         path = rounds / "rows.json"
         papers = {row.name: row.paper for row in alike_rows}
         made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
-        if (saved := usable(path, made, parse=partial(read_entries, names=list(papers)))) is not None:
+        saved = in_step("rows", partial(usable, path, made, parse=partial(read_entries, names=list(papers))))
+        if saved is not None:
             entries |= saved
             continue
         title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"

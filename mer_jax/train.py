@@ -1,28 +1,45 @@
 """The main job: a data set in, emotions out, with a report of how well.
 
-    python -m mer_jax.train --config=configs/semi.py [--workdir=DIR] [--config.cv.folds=5 ...]
+    python -m mer_jax.train --config=configs/semi.py [--workdir=DIR] [--config.cv.folds=5 ...] [--distributed]
 
 Every stage keeps what it has done in the workdir; a second start goes on where the first one ended.
 """
+
+from pathlib import Path
+
+from absl import flags
+
+from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
+from mer_jax.settings import Settings
+
+CONFIG = cli.config_flag()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+
+
+def wrong() -> str:
+    """What is wrong with the flags together; empty if nothing is."""
+    if CONFIG.value is None and WORKDIR.value and not Path(WORKDIR.value, "config.json").exists():
+        return f"{WORKDIR.value} holds no run: give --config as well"
+    return "" if CONFIG.value or WORKDIR.value else cli.NO_CONFIG
+
+
+cli.parse_flags(__name__, Settings, wrong)
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from flax.traverse_util import flatten_dict
-from ml_collections import config_flags
 
 from mer_jax.checkpoints.huggingface import fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.standardise import Standardiser
@@ -31,10 +48,21 @@ from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
-from mer_jax.report import cautions, headline, results, write_predictions, write_probabilities, write_report
-from mer_jax.runtime import cli
-from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.preflight import preflight
+from mer_jax.report import (
+    ClipInputs,
+    cautions,
+    clip_scores,
+    headline,
+    results,
+    write_clip_page,
+    write_predictions,
+    write_probabilities,
+    write_report,
+)
+from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
+from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
 from mer_jax.runtime.inventory import changes, take_inventory
 from mer_jax.runtime.kept import (
     Damaged,
@@ -51,18 +79,25 @@ from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
-from mer_jax.settings import Settings
 from mer_jax.text.rankings import added_tokens, write_rankings
 from mer_jax.text.tokenizer import Tokenizer
+from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
 ENSEMBLE = tuple(
     f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
 )
 RESULTS = (
-    *("config.json", "dataset.json", "folds.csv", "rankings.csv", "metrics.json", "predictions", "report"),
+    *(
+        "config.json",
+        "dataset.json",
+        "folds.csv",
+        "transcripts.csv",
+        "rankings.csv",
+        "metrics.json",
+        "predictions",
+        "report",
+    ),
     *ENSEMBLE,
     *("checkpoints/prompts", "checkpoints/prompts.files.json"),
 )
@@ -70,16 +105,13 @@ RESULTS = (
 
 def main() -> None:
     """The command."""
+    join_hosts()
     config = CONFIG.value
-    if config is None and not WORKDIR.value:
-        raise UsageError("--config is missing: try --config=configs/semi.py")
     workdir = Path(WORKDIR.value or f"runs/{config.variant}")
-    if config is None and not (workdir / "config.json").exists():
-        raise UsageError(f"{workdir} holds no run: give --config as well")
     run = Run(workdir, read_settings(Settings, config) if config else load_settings(Settings, workdir))
     finished = workdir / "metrics.json"
     begun = finished.exists()
-    if changed := changes(workdir):
+    if changed := in_step("results", lambda: changes(workdir), found=bool):
         for name in changed if begun else ():
             print(f"  {workdir / name}: not as the run wrote it: made again", file=sys.stderr)
         train(run)
@@ -93,25 +125,41 @@ def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
     settings, workdir = run.settings, run.workdir
     modalities = settings.data.chosen_modalities
-    run.announce(["data", "faces", *["ranking"] * settings.reads_rankings, *modalities, "fusion", "report"])
+    with first_host_first("preflight"):
+        opened = preflight(settings, workdir, settings.encoded)
+    run.announce(
+        [
+            "data",
+            *["transcripts"] * settings.transcribes,
+            "faces",
+            *["ranking"] * settings.reads_rankings,
+            *modalities,
+            "fusion",
+            "report",
+        ]
+    )
 
     with run.stage("data"):
-        dataset = run_dataset(settings, workdir)
-        check_encoders(settings.encoders, settings.encoded)
+        dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        print("\n".join(f"  {harmless(line)}" for line in overview(dataset)), file=sys.stderr)
+        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
+        print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
 
+    if settings.transcribes:
+        with run.stage("transcripts"):
+            write_transcripts(workdir / "transcripts.csv", inputs.transcripts)
     with run.stage("faces"):
         clips = inputs.clips
     if settings.reads_rankings:
         with run.stage("ranking"):
             rankings = inputs.rankings
             write_rankings(workdir / "rankings.csv", clips, rankings)
-            tokenizer = Tokenizer(fetch(settings.encoders.text.source, weights=False))
+            source = settings.encoders.text.source
+            tokenizer = Tokenizer(fetch(source, weights=False)) if rankings.ranked else None
             tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
     features: dict[str, Features] = {}
     for modality in modalities:
@@ -120,33 +168,39 @@ def train(run: Run[Settings]) -> None:
             for line in features[modality].absences():
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
-        sections = fuse(run, inputs, features, folds)
+        fused = fuse(run, inputs, features, folds)
+        sections = fused.sections
+        sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
     with run.stage("report"):
-        video = tuned() if "video" in settings.encoded else None
+        video = tuned() if "video" in inputs.encoded else None
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,
             "curves": sections["curves"] | {"tune": video.curves if video else None},
             "video": video.scores if video else None,
+            "transcripts": inputs.transcripts.section(),
             "ranking": ranked,
             "faces": faces_section(clips),
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "run": run.begun,
         }
+        if fused.clips:
+            known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
+            page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
+            write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
     metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
-    take_inventory(workdir, RESULTS)
+    if is_first_host():
+        take_inventory(workdir, RESULTS)
+    meet("inventory")
 
 
-def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> dict[str, Any]:
-    """Trains the fusion heads unless that is done, and writes the predictions.
-
-    Returns:
-        Their sections of the metrics.
-    """
+def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> "Fused":
+    """Trains the fusion heads unless that is done, and writes the predictions."""
     settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
     standardise = settings.fusion.standardise
@@ -166,15 +220,12 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
         *(data.digest, bare and bare.digest, dataset.name, dataset.labels, dataset.warnings, settings.flattering),
         *(settings.seed, settings.fusion, settings.ablations, settings.self_training),
     )
-    fused = usable(path, made, parse=Fused.from_json)
-    if fused and (changed := changed_in(workdir, fused.files)):
-        make_again(Damaged(f"{workdir / changed[0]}: not as it was written"))
-        fused = None
+    fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
-        fused = read_kept(path, made, parse=Fused.from_json)
+        fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
-    return fused.sections
+    return fused
 
 
 class Fused(NamedTuple):
@@ -182,12 +233,22 @@ class Fused(NamedTuple):
 
     sections: dict[str, Any]  # of the metrics
     probs: dict[str, np.ndarray]  # [N, C], calibrated, of the clips of a split
+    clips: dict[str, Any]  # see `clip_scores`; none of a run of before
     files: dict[str, str]  # the ensemble's, and their digests
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Fused":
         probs = {split: np.array(rows, np.float64) for split, rows in saved["probs"].items()}
-        return cls({**saved["sections"]}, probs, listed_files(saved))
+        return cls({**saved["sections"]}, probs, {**saved.get("clips", {})}, listed_files(saved))
+
+
+def kept_fusion(path: Path, made_of: str) -> Fused | None:
+    """What an earlier start kept, if it is whole and the ensemble is still as it was."""
+    fused = usable(path, made_of, parse=Fused.from_json)
+    if fused and (changed := changed_in(path.parent, fused.files)):
+        make_again(Damaged(f"{path.parent / changed[0]}: not as it was written"))
+        return None
+    return fused
 
 
 def train_fusion(
@@ -232,7 +293,9 @@ def train_fusion(
         dict(data.usual_sizes),
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
-    fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures)
+    meet("ensemble")
+    of_folds = results.temperatures_of_others(fusion, trained)
+    fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures, of_folds)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
     said = cautions(dataset, folds, data.constant, shape.in_groups, predicted)
     fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
@@ -243,7 +306,8 @@ def train_fusion(
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
     probs = {split: each.tolist() for split, each in fusion.predictions(trained, temperatures).items()}
-    return {"sections": sections, "probs": probs, "files": digests_under(run.workdir, ENSEMBLE)}
+    clips = clip_scores(fusion, trained, temperatures, of_folds)
+    return {"sections": sections, "probs": probs, "clips": clips, "files": digests_under(run.workdir, ENSEMBLE)}
 
 
 def write_candidates(dataset: Dataset, predictions: Mapping[str, np.ndarray], folder: Path) -> None:

@@ -1,34 +1,41 @@
 """EmoVCLIP's prompts alone: the part of the main job that trains them.
 
-    python -m mer_jax.tune --config=configs/semi.py [--workdir=DIR] [--config.tune.epochs=30 ...]
+    python -m mer_jax.tune --config=configs/semi.py [--workdir=DIR] [--config.tune.epochs=30 ...] [--distributed]
 
 In the workdir of a run of `mer_jax.train` the two share what is done: either continues the other's work.
 """
+
+from mer_jax.runtime import cli
+from mer_jax.runtime.cluster import join_hosts
+from mer_jax.settings import Settings
+
+cli.parse_run_flags(__name__, Settings)
 
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import run_dataset
 from mer_jax.fusion.folds import run_folds
-from mer_jax.runtime import cli
+from mer_jax.preflight import preflight
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.run import Run
 from mer_jax.runtime.settings import read_settings
-from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """The command: the data set, then the prompts."""
+    join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
-    check_encoders(settings.encoders, ("video",))
+    with first_host_first("preflight"):
+        opened = preflight(settings, workdir, ("video",))
     run.announce(["data", "tune"])
     with run.stage("data"):
-        dataset = run_dataset(settings, workdir)
+        dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     with run.stage("tune"):
         prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)

@@ -3,6 +3,7 @@
 import inspect
 import os
 import signal
+import threading
 
 import jax
 import pytest
@@ -11,6 +12,7 @@ from jaxtyping import install_import_hook
 
 from benchmarks.memory import free_programs
 from tests.oracle import Oracle
+from tests.text.chat_server import KEY
 
 # A process that was started in the background ignores SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -79,3 +81,20 @@ def usual_signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler or signal.SIG_DFL)
+
+
+@pytest.fixture
+def running(monkeypatch):
+    """(HTTP server) -> the same, which serves until the test ends; with a key in the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    servers = []
+
+    def start(server):
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

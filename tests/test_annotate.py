@@ -4,22 +4,15 @@ import csv
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from tests.text.chat_server import LABELS, ChatServer, expected
-
-KEY = "sk-command-0123456789"
+from tests.text.chat_server import KEY, LABELS, ChatServer, expected
 
 
 @pytest.fixture
-def server():
-    server = ChatServer(faults=0.6, kinds=("refusal",))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def server(running):
+    return running(ChatServer(faults=0.6, kinds=("refusal",)))
 
 
 def annotate(folder, server, *arguments, key=KEY, variant=""):
@@ -28,7 +21,8 @@ def annotate(folder, server, *arguments, key=KEY, variant=""):
         writer.writerow(("name", "label", "text"))
         writer.writerows((f"clip{i}", LABELS[i % 6], "" if i == 3 else f"第{i // 2}句") for i in range(40))
     command = [
-        *(sys.executable, "-m", "mer_jax.annotate", f"--config=configs/semi.py:folder,root={folder}{variant}"),
+        *(sys.executable, "-m", "mer_jax.annotate"),
+        f"--config=configs/semi.py:folder,encoders=bundled,root={folder}{variant}",
         *(f"--workdir={folder}/run", f"--config.ranking.cache={folder}/cache", "--config.ranking.annotator=openai"),
         *(f"--config.ranking.openai.base_url={server.url}", *arguments),
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
 
-from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.models.clip import CLIP
 from mer_jax.models.preprocess import MEAN, STD
 from tests.models.test_clip import torch_features

@@ -2,10 +2,20 @@
 
 import pytest
 
+from configs import semi
 from configs.best import get_config as best_config
 from configs.semi import get_config
+from mer_jax.data.dataset import VARIANTS
+from mer_jax.data.prepared import ENCODERS
 from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.kept import keep
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
 from mer_jax.text.rankings import RankingSettings
+
+
+def argument(variant, *more):
+    return ",".join([variant, *["root=/d"] * (variant != "sample"), *more])
 
 
 def test_the_sample_is_the_default():
@@ -57,7 +67,57 @@ def test_folder_arguments():
         "speech+image",
         "au",
     )
-    assert config.data.split_column == "split" and config.encoders.speech.source == "bundled/hubert"
+    assert config.data.split_column == "split" and config.encoders.image.source == semi.BASE_CLIP
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("encoders", ["paper", "base", "bundled"])
+def test_every_variant_takes_every_set_of_encoders_and_any_modalities(variant, encoders):
+    config = get_config(argument(variant, f"encoders={encoders}", "modalities=speech+image"))
+    settings = read_settings(Settings, config)
+    assert settings.encoded == ("speech", "image")
+    source = {"paper": "openai/clip-vit-large-patch14", "base": semi.BASE_CLIP, "bundled": "bundled/clip"}[encoders]
+    assert config.encoders.image.source == config.encoders.video.source == source
+    assert bool(settings.drawn) == (encoders == "bundled")
+
+
+def test_folders_take_the_base_encoders_and_challenges_the_papers():
+    for variant in VARIANTS:
+        chosen = get_config(argument(variant)).encoders
+        expected = {"sample": "bundled", "folder": "base"}.get(variant, "paper")
+        assert chosen == get_config(argument(variant, f"encoders={expected}")).encoders
+
+
+def test_the_base_encoders_go_by_the_language():
+    default, english, other = (
+        get_config(argument("folder", *more)) for more in ((), ("language=en",), ("language=other",))
+    )
+    assert default == get_config(argument("folder", "encoders=base", "language=zh"))
+    assert default.encoders.speech.source == "TencentGameMate/chinese-hubert-base"
+    assert english.encoders.speech.source == "facebook/hubert-base-ls960"
+    assert other.encoders.speech.source == "utter-project/mHuBERT-147"
+    wordings = [
+        (config.ranking.template, config.ranking.openai.prompt, config.ranking.local.template)
+        for config in (default, english, other)
+    ]
+    assert wordings == [("zh-1", "zh-1", "zh-ask-1"), *[("en-1", "en-1", "en-ask-1")] * 2]
+    assert english.encoders.text.source == default.encoders.text.source == "Qwen/Qwen2.5-1.5B"
+
+
+@pytest.mark.parametrize("asked", ["encoders=bundled", "encoders=base,language=en", "encoders=paper"])
+def test_a_prepared_set_takes_the_encoders_that_it_was_prepared_with(asked, tmp_path):
+    made = get_config(f"folder,root=/d,{asked}")
+    keep(tmp_path / ENCODERS, {modality: encoder.source for modality, encoder in made.encoders.items()})
+    prepared = get_config(f"prepared,root={tmp_path}")
+    assert prepared.encoders == made.encoders and prepared.ranking == made.ranking
+    assert get_config(f"prepared,root={tmp_path},encoders=bundled").encoders.image.source == "bundled/clip"
+
+
+def test_what_a_damaged_prepared_set_was_made_for_has_to_be_said(tmp_path):
+    (tmp_path / ENCODERS).write_text("{}")
+    with pytest.raises(UsageError, match=r"encoders\.json.*say encoders="):
+        get_config(f"prepared,root={tmp_path}")
+    assert get_config(f"prepared,root={tmp_path},encoders=base").encoders.image.source == semi.BASE_CLIP
 
 
 @pytest.mark.parametrize(
@@ -67,7 +127,10 @@ def test_folder_arguments():
         ("mer2024", "needs its folder"),
         ("folder,root=/d,colour=red", "unknown argument 'colour'.*label_column"),
         ("sample,root=/d", "unknown argument 'root'"),
-        ("mer2024,root=/d,encoders=best", "known: bundled, paper"),
+        ("mer2024,root=/d,encoders=best", "known: base, bundled, paper"),
+        ("folder,root=/d,language=fr", "language='fr'; known: zh, en, other"),
+        ("mer2024,root=/d,language=en", "language=en is of encoders=base alone, not of paper"),
+        ("sample,labelled=3", "unknown argument 'labelled'"),
         ("mer2024,root=/d,recipe=good", "recipe='good'; known: best, paper"),
     ],
 )

@@ -22,7 +22,7 @@ def transcripts(root):
     """The flag for a data set of three transcripts, one of which is empty."""
     root.mkdir()
     (root / "clips.csv").write_text("name,label,text\na,happy,今天真高兴\nb,sad,我很难过\nc,sad,\n", "utf-8")
-    return f"--config=configs/semi.py:folder,root={root},modalities=text"
+    return f"--config=configs/semi.py:folder,encoders=bundled,root={root},modalities=text"
 
 
 def test_a_folder_of_transcripts(tmp_path):

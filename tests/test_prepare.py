@@ -11,6 +11,7 @@ from mer_jax.data import builder
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.dataset import FolderData
 from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.data.prepared import prepared_sources
 from mer_jax.data.records import RecordSettings
 from mer_jax.settings import Settings
 from tests.commands import import_command
@@ -50,7 +51,7 @@ def test_records_are_made_under_the_data_sets_name(tmp_path, monkeypatch, capsys
 
         def build(self, root, beam_runner):
             asked.extend((root, beam_runner))
-            return "the folder"
+            return tmp_path / "made"
 
     monkeypatch.setattr(builder, "Mer", Mer)
     dataset = Dataset(name, ("x", "y"), (Clip("a", "train", label="x"),), {})
@@ -59,7 +60,8 @@ def test_records_are_made_under_the_data_sets_name(tmp_path, monkeypatch, capsys
     made, prepared, *rest = asked
     assert made == expected and prepared is dataset
     assert rest == [RecordSettings(settings.prepare, EXTRACTION), tmp_path / "out", tmp_path, "DirectRunner"]
-    assert capsys.readouterr().out == "the folder\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'made'}\n"
+    assert prepared_sources(tmp_path / "made")["speech"] == settings.encoders.speech.source
     assert (tmp_path / "out" / ".lock").exists()  # one process at a time prepares there
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from configs import best, recipe, semi, sweep, table1, table2
 from mer_jax.data.dataset import VARIANTS, FolderData
-from mer_jax.features.encoders import TextSettings
-from mer_jax.fusion.trials import FusionSettings
+from mer_jax.features.encoder_settings import TextSettings
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings
@@ -18,14 +18,15 @@ from mer_jax.settings import Settings
 from tests.commands import import_command
 
 
-@pytest.mark.parametrize("encoders", ["", ",encoders=paper", ",encoders=bundled"])
+@pytest.mark.parametrize("encoders", ["paper", "base", "bundled"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_gives_settings(variant, encoders):
-    argument = variant if variant == "sample" else f"{variant},root=/data{encoders}"
-    settings = read_settings(Settings, semi.get_config(argument))
+    argument = variant if variant == "sample" else f"{variant},root=/data"
+    settings = read_settings(Settings, semi.get_config(f"{argument},encoders={encoders}"))
     assert settings.variant == variant and isinstance(settings.data, VARIANTS[variant])
-    bundled = variant == "sample" or encoders.endswith("bundled") or (variant == "folder" and not encoders)
-    assert settings.encoders.text.source == ("bundled/baichuan" if bundled else TextSettings().source)
+    bundled = encoders == "bundled"
+    assert (settings.encoders.text.source == "bundled/baichuan") == bundled
+    assert (settings.encoders.text == TextSettings()) == (encoders == "paper")
     fusion = FusionSettings(hidden=64, learning_rate=1e-3) if bundled else FusionSettings()
     assert settings.fusion.hyperparameters == fusion.hyperparameters and settings.fusion.hidden == fusion.hidden
     assert (settings.fusion == fusion) == (variant != "folder")  # which takes the best recipe

@@ -11,7 +11,7 @@ from mer_jax.data.corruptions import CorruptionsSettings, TrainingCorruptionSett
 from mer_jax.data.dataset import FolderData
 from mer_jax.fusion.data import Embeddings, FusionData, Groups
 from mer_jax.fusion.folds import FoldSettings, make_folds
-from mer_jax.fusion.trials import FusionSettings
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.kept import KEPT

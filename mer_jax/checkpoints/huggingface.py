@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +23,18 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from transformers import PreTrainedConfig
 
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object, write_whole
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 Module = TypeVar("Module", bound=nnx.Module)
 
-ASSETS = Path(__file__).parents[1] / "assets"
 REPLICATED = P()
-DTYPES = ("float32", "bfloat16", "float16")  # that a setting may name
 MOST_BYTES = 2**28  # of a file that holds no weights
 SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}  # of a checkpoint's content
 
@@ -153,16 +154,6 @@ def content_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
 
 
-def wrong_source(source: str) -> str:
-    """What can be told to be wrong with a checkpoint's source without the hub; empty if nothing is."""
-    bundled = sorted(f"bundled/{folder.name}" for folder in ASSETS.iterdir() if (folder / "config.json").is_file())
-    if source.startswith("bundled/") and source not in bundled:
-        return f"unknown; known: {', '.join(bundled)}"
-    if source.startswith(("/", "./", "../")) and not Path(source).is_dir():
-        return "no such folder"
-    return ""
-
-
 def fingerprint(folder: Path) -> str:
     """Digest of every json and model file in a folder, names and content."""
     paths = content_files(folder)
@@ -179,7 +170,7 @@ def _content(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_config(folder: Path, classes: Mapping[str, type[PreTrainedConfig]]) -> Any:
+def read_config(folder: Path, classes: Mapping[str, type["PreTrainedConfig"]]) -> Any:
     """The configuration of a checkpoint, of the class that belongs to the `model_type` in its `config.json`.
 
     Raises:

@@ -12,6 +12,7 @@ from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
 from orbax.checkpoint import v1 as ocp
 
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.hosts import in_step, is_first_host, meet
 from mer_jax.runtime.kept import Damaged, digests_in, keep, listed_files, make_again, read_kept
 
 
@@ -31,24 +32,38 @@ def checksums_of(folder: Path) -> Path:
 
 
 def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
-    """Saves a pytree of arrays, whole or not at all, over an earlier one; the same one is left as it is."""
+    """Saves a pytree of arrays, whole or not at all, over an earlier one; the same one is left as it is.
+
+    All hosts have the same tree, and call this together.
+    """
     arrays = stored(tree)
     check_finite(folder, arrays)
     if not arrays:  # which Orbax refuses
         folder.mkdir(parents=True, exist_ok=True)
         return
-    if checksums_of(folder).exists():
-        try:
-            earlier = jax.tree.leaves(load_trained(folder, tree, made_of))
-            if all(np.array_equal(a, b) for a, b in zip(earlier, jax.tree.leaves(tree), strict=True)):
-                return
-        except Damaged as reason:
-            make_again(reason)
-            remove_trained(folder)
-        except DataError:  # only its checksums are there
-            remove_trained(folder)
+    saved = in_step(folder.name, lambda: is_saved(folder, tree, made_of), found=str)
+    if saved:
+        return
+    if saved is None:
+        remove_trained(folder)
+    if jax.process_count() > 1:  # Orbax takes no array that is on one host's devices alone
+        arrays = jax.tree.map(np.asarray, arrays)
     ocp.save(folder.resolve(), arrays, overwrite=True)
     keep(checksums_of(folder), {"files": digests_in(folder)}, made_of)
+    meet(folder.name)
+
+
+def is_saved(folder: Path, tree: Any, made_of: str) -> bool | None:
+    """Whether this very tree is there; None where what is there is damaged."""
+    if not checksums_of(folder).exists():
+        return False
+    try:
+        earlier = jax.tree.leaves(load_trained(folder, tree, made_of))
+    except DataError as reason:
+        if isinstance(reason, Damaged):  # else only its checksums are there
+            make_again(reason)
+        return None
+    return all(np.array_equal(a, b) for a, b in zip(earlier, jax.tree.leaves(tree), strict=True))
 
 
 def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
@@ -84,6 +99,8 @@ def check_finite(folder: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def remove_trained(folder: Path) -> None:
-    """Removes a checkpoint, if it is there."""
+    """Removes a checkpoint, if it is there; of several hosts, the first does."""
+    if not is_first_host():
+        return
     checksums_of(folder).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

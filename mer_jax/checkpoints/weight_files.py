@@ -1,21 +1,22 @@
 """The files of a checkpoint's weights, safetensors or PyTorch's, tensor by tensor and without running any code."""
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
+from mer_jax.checkpoints.torch_files import read_torch
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|base_model\.model\.)+")  # of DataParallel, torch.compile, PEFT
 FLOATS = {"F64", "F32", "F16", "BF16"}  # as safetensors calls them
+FLOAT_DTYPES = {np.dtype(dtype) for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)}
 
 
 class Header(NamedTuple):
@@ -61,18 +62,5 @@ def tensors_of(file: Path, prefixes: Sequence[str]) -> Iterator[tuple[Header, Ca
         except safetensors.SafetensorError as error:
             raise DataError(f"{file}: not a whole safetensors file ({error}); download it again.") from error
         return
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise DataError(f"{file}: reading it needs PyTorch; install torch.") from error
-    try:
-        # Files older than torch 1.6 are no zip archives and cannot be mapped.
-        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        kind = type(error).__name__
-        raise DataError(f"{file}: not a whole torch file of tensors alone ({kind}); download it again.") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise DataError(f"{file}: expected one dictionary of tensors; export the model's state_dict alone.")
-    for name, tensor in tensors.items():  # as float32: torch gives numpy no bfloat16
-        quantised = not tensor.is_floating_point() or tensor.element_size() < 2
-        yield Header(plain(name), tuple(tensor.shape), quantised), partial(lambda x: x.float().numpy(), tensor)
+    for name, (tensor, read) in read_torch(file).items():
+        yield Header(plain(name), tensor.shape, tensor.dtype not in FLOAT_DTYPES), read

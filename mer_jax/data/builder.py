@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, chec
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
+from mer_jax.runtime.hosts import in_step, is_first_host, meet, own_part
 from mer_jax.runtime.kept import blake2b, changed_in, digests_in, file_digests, keep, usable
 
 FEATURES = tfds.features.FeaturesDict(
@@ -66,7 +68,7 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
         return
     job = partial(prepare_clip, settings=shard.settings)
     examples = map_with_detector(job, shard.clips, shard.settings.extraction)
-    with write_whole(shard.path, mode="wb") as file:
+    with write_whole(shard.path, mode="wb", own=True) as file:
         writer = ArrayRecordWriter(file.name, "group_size:1")
         for clip, example in zip(shard.clips, examples, strict=True):
             row = {"id": clip.name, "transcript": clip.transcript, "label": clip.label or ""}
@@ -74,7 +76,7 @@ def write_shard(shard: Shard, advance: Callable[[int], object] = lambda count: N
             writer.write(serialized(row | record))
             advance(1)
         writer.close()
-    keep(digest, {"digests": file_digests([shard.path])})
+    keep(digest, {"digests": file_digests([shard.path])}, own=True)
 
 
 def serialized(record: Mapping[str, Any]) -> bytes:
@@ -115,13 +117,23 @@ class Mer(FileReaderBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, description="Clips prepared by mer_jax.")
 
+    def _shards(self) -> dict[str, list[Shard]]:
+        return {split: self.plan(split) for split in SPLITS if self.dataset.split(split)}
+
+    def _write_own_part(self, shards: Sequence[Shard]) -> None:
+        """Writes this host's, and waits for the other hosts'."""
+        own = own_part(shards)
+        for shard in own:
+            write_shard(shard, self.advance)
+        meet("shards")
+        self.advance(sum(len(shard.clips) for shard in shards) - sum(len(shard.clips) for shard in own))
+
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        shards = {split: self.plan(split) for split in SPLITS if self.dataset.split(split)}
-        everything = [shard for split in shards.values() for shard in split]
+        shards = self._shards()
+        everything = list(chain(*shards.values()))
         if download_config and download_config.beam_runner:
             run_beam(everything, download_config)
-        for shard in everything:
-            write_shard(shard, self.advance)
+        self._write_own_part(everything)
         infos = []
         for split, split_shards in shards.items():
             template = self._get_filename_template(split)
@@ -151,19 +163,18 @@ class Mer(FileReaderBuilder):
     def build(self, source: Path, beam_runner: str | None = None) -> Path:
         """Builds what is not there yet, all of it where anything has changed; returns the folder of the data set.
 
-        source: where the data set lies, for a message.
+        source: where the data set lies, for a message. Of several hosts each writes its part of the shards.
         """
         version = Path(self.data_path)
-        if version.exists():
-            expected = index_of(self.dataset, self.prints)
-            try:
-                check_files(version)
-                if changed_in(version, {name: blake2b(text.encode()).hexdigest() for name, text in expected.items()}):
-                    raise DataError(f"{source} or the settings have changed since {version} was made")
-                check_files(version, whole=True)
-            except DataError as reason:
-                print(f"{reason}: made anew", file=sys.stderr)
-                shutil.rmtree(version)
+        outdated = in_step("the prepared data set", lambda: self._outdated(version, source))
+        if not is_first_host():
+            if outdated is not None:
+                self._write_own_part(list(chain(*self._shards().values())))
+            meet("prepared")
+            return version
+        if outdated:
+            print(f"{outdated}: made anew", file=sys.stderr)
+            shutil.rmtree(version)
         with redirect_stdout(StringIO()), temporary_files_in(self.parts):  # TFDS tells of downloads: there are none
             config = tfds.download.DownloadConfig(beam_runner=beam_runner)
             try:
@@ -181,7 +192,22 @@ class Mer(FileReaderBuilder):
             shutil.rmtree(leftover, ignore_errors=True)
         with suppress(OSError):  # another data set's are in it
             self.parts.parent.rmdir()
+        meet("prepared")
         return version
+
+    def _outdated(self, version: Path, source: Path) -> str | None:
+        """Why the data set has to be made, "" where it is not there; None where it is as it should be."""
+        if not version.exists():
+            return ""
+        expected = index_of(self.dataset, self.prints)
+        try:
+            check_files(version)
+            if changed_in(version, {name: blake2b(text.encode()).hexdigest() for name, text in expected.items()}):
+                raise DataError(f"{source} or the settings have changed since {version} was made")
+            check_files(version, whole=True)
+        except DataError as reason:
+            return str(reason)
+        return None
 
 
 @contextmanager

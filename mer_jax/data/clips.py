@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mer_jax.defaults import MODALITIES
+
 if TYPE_CHECKING:
     from mer_jax.data.prepared import Record
 
 SPLITS = ("train", "unlabeled", "test")
+NO_TRANSCRIPT = "no transcript"
 INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
 def unknown_modalities(names: str) -> str:
     """What is wrong with "+"-joined modalities; empty if nothing is."""
-    from mer_jax.models.fusion import MODALITIES  # brings JAX, which worker processes do without
-
     unknown = [name for name in names.split("+") if names and name not in MODALITIES]
     return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
 
@@ -38,6 +39,7 @@ class Clip:
     cut: bool = False  # whether a run has cut these, and keeps beside them what they are (mer_jax/data/kept_crops.py)
     no_faces: str = "no face"  # why `faces` is None though there is media
     transcript: str = ""  # "" when there is none
+    no_transcript: str = NO_TRANSCRIPT  # why there is none
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split
     features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy

@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
-from mer_jax.data.decoding import ExtractionSettings, identity
+from mer_jax.data.decoding import ExtractionSettings, identity, media_of, time_limit
 from mer_jax.data.detect import map_with_detector
 from mer_jax.data.faces import FACE_SIZE, crop_clip
 from mer_jax.data.kept_crops import COUNTS, FAILURE, Cut, about, check_crops
+from mer_jax.data.timing import frame_times
+from mer_jax.data.workers import map_in_workers
+from mer_jax.runtime.disk import check_room
 from mer_jax.runtime.files import write_whole
 from mer_jax.runtime.hosts import meet, own_part
 from mer_jax.runtime.kept import Damaged, file_digests, keep, make_again, read_kept, usable
 from mer_jax.runtime.progress import progress
+
+FEW = 8  # clips that are looked into
 
 
 def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings, thorough: bool = False) -> list[Clip]:
@@ -46,6 +51,28 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
     return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
 
 
+def check_room_for_crops(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings) -> None:
+    """Raises DataError where the disk of `folder` has no room for the crops that `find_faces` would write to it.
+
+    By the frames of a few clips, in each of which there may be a face.
+    """
+    without = [clip for clip in clips if clip.media and not clip.faces and not (folder / clip.name).exists()]
+    few = without[:: -(-len(without) // FEW) or 1]
+    counts = map_in_workers(number_of_frames, few, lambda clip: time_limit(clip, settings.time_limit))
+    frames = [min(count, settings.most_face_frames) for count in counts if not isinstance(count, Absent)]
+    if frames:
+        what = f"the face crops of {len(without):,} clips"
+        check_room(folder, int(np.mean(frames) * len(without) * FACE_SIZE**2 * 3), what)
+
+
+def number_of_frames(clip: Clip) -> int:
+    """Of a clip's video, 0 without one: a worker's job."""
+    try:
+        return len(frame_times(media_of(clip)).times)
+    except Absent:
+        return 0
+
+
 def cut_faces(clips: Sequence[Clip], settings: ExtractionSettings) -> Iterator[tuple[np.ndarray, int] | Absent]:
     """Of each clip with media: crops uint8 RGB [T, S, S, 3] and frames without the main face; or why there are none."""
     job = partial(crop_clip, size=FACE_SIZE, most_frames=settings.most_face_frames)
@@ -58,16 +85,16 @@ def write_crops(clip: Clip, crops: tuple[np.ndarray, int] | Absent, path: Path, 
     if isinstance(crops, Absent):
         for outdated in (path, counts):
             outdated.unlink(missing_ok=True)
-        keep(path.with_name(FAILURE), {"reason": str(crops)})
+        keep(path.with_name(FAILURE), {"reason": str(crops)}, own=True)
         return
     pictures, without_face = crops
     content = BytesIO()  # straight into a file numpy's errors would not tell what the system has against it
     np.save(content, pictures[..., ::-1], allow_pickle=False)
-    with write_whole(path, mode="wb") as file:
+    with write_whole(path, mode="wb", own=True) as file:
         file.write(content.getbuffer())
     (digest,), size = file_digests([path]), path.stat().st_size
     cut = Cut(len(pictures), without_face, identity(clip.media), settings.face_stride, size, digest)
-    keep(counts, cut.as_json())
+    keep(counts, cut.as_json(), own=True)
 
 
 def is_cut(clip: Clip, path: Path, settings: ExtractionSettings, thorough: bool = False) -> bool:

@@ -11,7 +11,8 @@ from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
-from mer_jax.models.fusion import MODALITIES
+from mer_jax.defaults import MODALITIES
+from mer_jax.runtime.disk import check_room
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder
 from mer_jax.runtime.kept import Damaged, keep, read_kept
@@ -27,6 +28,7 @@ class DataSettings:
 
     labels: tuple[str, ...] = setting(LABELS, wrong=partial(few, least=2))  # of the challenges; a folder brings its own
     audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
+    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the data set can give
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
@@ -36,7 +38,8 @@ class DataSettings:
     @property
     def chosen_modalities(self) -> tuple[str, ...]:
         """The modalities that are asked for, in the order of MODALITIES."""
-        return MODALITIES
+        chosen = self.modalities.split("+") if self.modalities else MODALITIES
+        return tuple(modality for modality in MODALITIES if modality in chosen)
 
     @property
     def ready_made(self) -> dict[str, str]:
@@ -65,16 +68,10 @@ class RootData(DataSettings):
 class FeaturedData(RootData):
     """A data set that may bring features: what the challenge's baseline makes."""
 
-    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the folder can give
     speech_feature: str = setting("")
     image_feature: str = setting("")
     text_feature: str = setting("")
     video_feature: str = setting("")
-
-    @property
-    def chosen_modalities(self) -> tuple[str, ...]:
-        chosen = self.modalities.split("+") if self.modalities else MODALITIES
-        return tuple(modality for modality in MODALITIES if modality in chosen)
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,22 @@ def read_dataset(variant: str, settings: DataSettings) -> Dataset:
     return read_prepared(root)
 
 
+def known_dataset(variant: str, settings: DataSettings) -> Dataset | None:
+    """The data set, looked over before any work; None for a sample that is yet to be written.
+
+    Raises:
+        DataError: it is not there, not in its layout, or has nothing to learn from; or there is no room for a sample.
+    """
+    if isinstance(settings, SampleData) and not is_written(*sample_place(settings)):
+        root, spec = sample_place(settings)
+        check_room(root, spec.total * SAMPLE_CLIP_BYTES, f"the {spec.total:,} clips of the sample")
+        return None
+    dataset = open_dataset(variant, settings)
+    check_content(dataset)
+    return dataset
+
+
+SAMPLE_CLIP_BYTES = 600_000  # about
 SAMPLE_WARNINGS = (
     "the sample's persons occur in all its splits: no score on it is one of new persons",
     "most of the sample's transcripts (69 % of its 300 test clips') stand, without labels, in the text that the "
@@ -136,14 +149,19 @@ SAMPLE_WARNINGS = (
 
 def open_sample(settings: SampleData) -> Dataset:
     """The bundled sample, from the cache folder."""
-    spec = SampleSpec(settings.labelled, settings.unlabelled, settings.test)
-    root = cache_folder() / f"sample-{spec.labelled}-{spec.unlabelled}-{spec.test}"
+    root, spec = sample_place(settings)
     if not is_written(root, spec):
         with progress("writing the sample", spec.total, "clip") as bar:
             write_sample(root, spec, bar.update)
     dataset = read_mer(root, "mer2024", settings.labels, name="bundled sample")
     problems = tuple(replace(problem, reason=f"{problem.reason} ({INTENDED})") for problem in dataset.problems)
     return replace(dataset, problems=problems, warnings=SAMPLE_WARNINGS)
+
+
+def sample_place(settings: SampleData) -> tuple[Path, SampleSpec]:
+    """Where a sample is, or will be, and what is in it."""
+    spec = SampleSpec(settings.labelled, settings.unlabelled, settings.test)
+    return cache_folder() / f"sample-{spec.labelled}-{spec.unlabelled}-{spec.test}", spec
 
 
 def check_content(dataset: Dataset) -> None:

@@ -14,11 +14,13 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mer_jax.data.streams import Unreadable, best_stream, decoded_packets, is_shown, opened
+from mer_jax.data.streams import Unreadable, best_stream, decoded_packets, is_shown, opened, packets
 from mer_jax.data.timing import choose_frames, frame_times
 
 MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; a damaged header may claim any size
 LONGEST_SIDE = 1920  # px; larger frames are shrunk to it
+WORTH_A_JUMP = 50  # frames that are decoded in vain rather than looking for a key frame after them
+REORDERED = 32  # frames by which the order of decoding may differ from that of showing
 ODDEST_PIXEL = 4.0  # width to height, or height to width; a damaged header may claim any
 
 Choose = Callable[[int], np.ndarray]
@@ -38,6 +40,10 @@ class Block:
         """A block of frames in memory, uint8 RGB [T, H, W, 3]."""
         pictures = [av.VideoFrame.from_numpy_buffer(frame, "rgb24") for frame in np.ascontiguousarray(frames)]
         return cls(pictures, frames.shape[2], frames.shape[1])
+
+    def some(self, numbers: Sequence[int]) -> "Block":
+        """Some of its pictures."""
+        return Block([self.pictures[i] for i in numbers], self.width, self.height)
 
     @cached_property
     def frames(self) -> np.ndarray:
@@ -118,10 +124,23 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
     """
     times, stamps = frame_times(path)
     numbers = choose_frames(times, choose) if choose else np.arange(len(times))
+    yield from numbered_blocks(path, numbers, stamps, size)
+
+
+def numbered_blocks(
+    path: Path, numbers: np.ndarray, stamps: np.ndarray | None, size: int = 16, begin: int = 0
+) -> Iterator[Block]:
+    """`frame_blocks` of the frames with these sorted `numbers`.
+
+    stamps: see `Timing`. begin: the key frame from which on the video is decoded, see `key_frame_before`.
+    """
     with opened(path) as container:
         stream = best_stream(container, "video")
-        pairs = decoded_packets(container, stream)
-        frames = chosen(turned(pairs), numbers, stamps)
+        pairs = turned(decoded_packets(container, stream))
+        if begin and stamps is not None:
+            container.seek(int(stamps[begin]), stream=stream)
+            pairs = not_before(pairs, int(stamps[begin]))
+        frames = chosen(pairs, numbers, stamps, begin)
         if (first := next(frames, None)) is None:
             raise Unreadable("no frame can be decoded")
         if first.width * first.height > MOST_PIXELS:
@@ -132,6 +151,35 @@ def frame_blocks(path: Path, choose: Choose | None = None, size: int = 16) -> It
         frames, turn = chain([first], frames), Turn.of(first, cast(Turn, first.opaque))
         while pictures := list(islice(frames, size)):
             yield Block(pictures, *turn.size(width, height))
+
+
+def key_frame_before(path: Path, number: int, stamps: np.ndarray | None) -> int:
+    """The frame from which decoding has to begin to give that of this number; 0 where the file allows no jump."""
+    if stamps is None or (np.diff(stamps) <= 0).any():
+        return 0
+    for earlier in (0, REORDERED):  # containers look for times of decoding
+        target = number - earlier
+        if target < WORTH_A_JUMP:
+            return 0
+        try:
+            with opened(path) as container:
+                stream = best_stream(container, "video")
+                container.seek(int(stamps[target]), stream=stream)
+                first = next(packets(container, stream), None)
+        except Unreadable:
+            return 0
+        if first is not None and first.is_keyframe and first.pts is not None and first.pts <= stamps[number]:
+            place = int(np.searchsorted(stamps, first.pts))
+            return place if stamps[place] == first.pts and is_shown(first) else 0
+    return 0
+
+
+def not_before(pairs: Pairs, stamp: int) -> Pairs:
+    """Without the frames before a key frame that are decoded after it, and lean on others before it."""
+    for packet, frames in pairs:
+        leads = packet is not None and packet.pts is not None and packet.pts < stamp
+        kept = frames and [frame for frame in frames if frame.pts is None or frame.pts >= stamp]
+        yield None if leads else packet, kept
 
 
 def turned(pairs: Pairs) -> Pairs:
@@ -145,14 +193,15 @@ def turned(pairs: Pairs) -> Pairs:
         yield packet, frames
 
 
-def chosen(pairs: Pairs, numbers: np.ndarray, stamps: np.ndarray | None) -> Iterator[av.VideoFrame]:
+def chosen(pairs: Pairs, numbers: np.ndarray, stamps: np.ndarray | None, begin: int = 0) -> Iterator[av.VideoFrame]:
     """The frames with these sorted `numbers`; for each that is not decoded, the nearest that is.
 
     Args:
         stamps: see `Timing`.
+        begin: the number of the first frame.
     """
     pending = deque(numbers.tolist())
-    sent = count = 0
+    sent = count = begin
     last: tuple[int, av.VideoFrame] | None = None
     for packet, frames in pairs:
         sent += packet is not None and is_shown(packet)

@@ -8,7 +8,16 @@ import av
 
 from mer_jax.data.frames import Block, frame_blocks, oblique, read_frames
 from mer_jax.data.sound import Levels, are_silent, is_silent, read_sound, sound_blocks
-from mer_jax.data.streams import Unreadable, best_stream, decoded, opened, sound_track, streams_of, track_name
+from mer_jax.data.streams import (
+    Unreadable,
+    best_stream,
+    decoded,
+    media_seconds,
+    opened,
+    sound_track,
+    streams_of,
+    track_name,
+)
 from mer_jax.data.timing import at_most, choose_frames, frame_times, segment_centres, segment_draws
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "frame_blocks",
     "frame_times",
     "is_silent",
+    "media_seconds",
     "opened",
     "probe",
     "read_frames",

@@ -14,13 +14,14 @@ import numpy as np
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
 from mer_jax.data.decoding import rgb_images
 from mer_jax.data.tables import is_usable, read_table
-from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import load_json, of_the_system
 from mer_jax.runtime.kept import Damaged, file_digests, read_kept
 
 SAMPLE_RATE = 16_000  # Hz, of the stored sound
 INDEX, DESCRIPTION = "clips.csv", "dataset.json"
 RECORDS = ".array_record"  # in their files' names
+ENCODERS = "encoders.json"  # modality -> the checkpoint that the data set was prepared for
 FILES = "files.json"  # size and digest of these and of all records
 INDEX_COLUMNS = ("name", "split", "label", "truth", "group", "transcript", "fingerprint")
 
@@ -145,6 +146,18 @@ def read_prepared(root: Path) -> Dataset:
         if row["truth"]:
             truth[row["name"]] = row["truth"]
     return Dataset(name, labels, tuple(clips), truth, problems, warnings)
+
+
+def prepared_sources(root: Path) -> dict[str, str]:
+    """Modality -> the checkpoint that a prepared data set was made for; none where an earlier version made it.
+
+    Raises:
+        UsageError: that file is damaged, so that what the data set was made for has to be said.
+    """
+    try:
+        return read_kept(root / ENCODERS) if (root / ENCODERS).exists() else {}
+    except Damaged as reason:
+        raise UsageError(f"{reason}; say encoders=..., or prepare the data set again") from reason
 
 
 def read_description(root: Path) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[Problem, ...]]:

@@ -75,6 +75,12 @@ def check_media(path: Path) -> None:
         pass
 
 
+def media_seconds(path: Path) -> float | None:
+    """How long a file says that it is; None where it says nothing."""
+    with opened(path) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
 def streams_of(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> list[Any]:
     """The streams of a kind for which there is a decoder, without pictures attached to the file."""
     streams: Sequence[Any] = container.streams.video if kind == "video" else container.streams.audio

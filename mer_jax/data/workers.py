@@ -174,6 +174,30 @@ def map_in_workers(
                 task.worker.close()
 
 
+def step_through(
+    function: Callable[[Any], Any], item: Any, seconds: float, answer: Callable[[Any], Any]
+) -> Iterator[None]:
+    """A generator in a worker, question by question: hands over after each of them.
+
+    Arguments as of `map_in_workers`.
+
+    Raises:
+        Absent: the worker's reason, or why it is gone.
+        OSError: the system was at fault.
+    """
+    task = Task(idle_worker(), seconds)
+    send(task.worker.connection, (function, item, seconds))
+    try:
+        while not task.done:
+            task.step(answer)
+            yield
+    finally:
+        if not task.done:
+            task.worker.close()
+    if isinstance(task.result, Absent | OSError):
+        raise task.result
+
+
 def serve(descriptor: int) -> None:
     """A worker's life: one item after the other, until its parent is gone."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))

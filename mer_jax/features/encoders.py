@@ -13,82 +13,24 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mer_jax.checkpoints.huggingface import DTYPES, fetch, fingerprint, wrong_source
+from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.data.clips import Clip
 from mer_jax.features.checkpoint_folders import clip_images, speech_normalised, text_tokenizer
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
-from mer_jax.models.layers import KEEP_LAYERS
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
-from mer_jax.runtime.devices import ATTENTION, device_of, frozen_program, local_mesh
-from mer_jax.runtime.settings import few, section, setting
-
-
-@dataclass(frozen=True)
-class SpeechSettings:
-    """HuBERT on the sound: `config.encoders.speech`."""
-
-    source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
-    dtype: str = setting("bfloat16", choices=DTYPES)
-    attention: str = setting("auto", choices=ATTENTION)
-    sample_rate: int = setting(16_000, least=1)
-    chunk_seconds: float = setting(10.0, above=0)
-    keep_layers: int = setting(KEEP_LAYERS, least=1)
-    # Of 8n frames, a TPU's tiles.
-    buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485), above=0)
-    batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """CLIP on aligned faces: `config.encoders.image`."""
-
-    source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
-    dtype: str = setting("bfloat16", choices=DTYPES)
-    attention: str = setting("auto", choices=ATTENTION)
-    buckets_frames: tuple[int, ...] = setting(
-        (8,), least=1, wrong=few
-    )  # longer clips go in chunks, so little is padding
-    batch_frames: int = setting(80, least=1)
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """Baichuan on ranking and transcript: `config.encoders.text`."""
-
-    source: str = setting("baichuan-inc/Baichuan-13B-Base", wrong=wrong_source)
-    dtype: str = setting("bfloat16", choices=DTYPES)
-    attention: str = setting("auto", choices=ATTENTION)
-    keep_layers: int = setting(KEEP_LAYERS, least=1)
-    buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
-    batch_tokens: int = setting(8192, least=1)
-    model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
-
-
-@dataclass(frozen=True)
-class VideoSettings:
-    """EmoVCLIP on whole frames: `config.encoders.video`."""
-
-    source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
-    dtype: str = setting("bfloat16", choices=DTYPES)
-    attention: str = setting("auto", choices=ATTENTION)
-    num_frames: int = setting(16, least=1)
-    batch_frames: int = setting(160, least=1)
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """An encoder for each modality, by default the paper's: `config.encoders`."""
-
-    speech: SpeechSettings = section(SpeechSettings)
-    image: ImageSettings = section(ImageSettings)
-    text: TextSettings = section(TextSettings)
-    video: VideoSettings = section(VideoSettings)
-
+from mer_jax.runtime.devices import device_of, frozen_program, local_mesh
 
 Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> embeddings [B, D], frame counts [B]
 
@@ -237,10 +179,11 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 def image_encoder(settings: ImageSettings) -> Encoder:
     """CLIP on every aligned face."""
     side, preprocessing = clip_images(settings.source)
+    changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
-        reader=FaceReader(side, max(settings.buckets_frames), preprocessing),
-        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes),
+        reader=FaceReader(side, max(settings.buckets_frames), preprocessing, settings.most_frames),
+        fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
         load=lambda: resized(
             frozen_program(
                 CLIP.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),

@@ -26,6 +26,7 @@ from mer_jax.runtime.hosts import meet, own_part
 from mer_jax.runtime.progress import progress
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
+FEW = (1, 4, 16, 64, 10**6)  # chunks of a small batch on a copy of the weights; then a full one
 
 
 def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: ExtractionSettings) -> Features:
@@ -62,12 +63,12 @@ def extract(
         written = writer.submit(lambda: None)
         for start in range(0, len(missing), shard_size):
             keys, shard = zip(*missing[start : start + shard_size], strict=True)
-            batches, reasons = dispatch(islice(contents, len(shard)), encoder, embed, advance)
-            for position in reasons:  # which are kept under what the files were like
+            sent = dispatch(islice(contents, len(shard)), encoder, embed, advance)
+            for position in sent.reasons:  # which are kept under what the files were like
                 if encoder.key(shard[position]) != keys[position]:
                     raise DataError(f"{shard[position].name}: its files have changed while they were read; start again")
             written.result()  # raises what went wrong while writing
-            written = writer.submit(write, store, keys, batches, reasons)
+            written = writer.submit(write, store, keys, sent)
         written.result()
 
 
@@ -75,57 +76,90 @@ def extract(
 EmbeddedBatch = tuple[Sequence[int], jax.Array, jax.Array]
 
 
+class Dispatch:
+    """A shard's way to the device: clips are added in order, chunks wait until those of one shape fill a batch.
+
+    small: a batch that is not full is padded to a few chunks where that holds them, and not to a full one: at the price
+        of a program more, the quicker answer of a few clips.
+    """
+
+    def __init__(self, encoder: Encoder, embed: Embed, small: bool = False):
+        self.encoder, self.embed, self.small = encoder, embed, small
+        self.batches: list[EmbeddedBatch] = []
+        self.reasons: dict[int, str] = {}  # by position, why a clip has none
+        self.waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
+
+    def add(self, position: int, chunks: list[Chunk] | Absent) -> None:
+        """Takes what `read_all` gives for a clip."""
+        if isinstance(chunks, Absent):
+            self.reasons[position] = str(chunks)
+            return
+        for chunk in chunks:
+            bucket = self.encoder.bucket(chunk)
+            shape = (bucket, *chunk.data.shape[1:])
+            self.waiting[shape].append((position, chunk))
+            if len(self.waiting[shape]) == self.encoder.batch_size(bucket):
+                self.flush(shape)
+
+    def flush(self, shape: tuple[int, ...]) -> None:
+        """Sends what waits of one shape."""
+        positions, chunks = zip(*self.waiting.pop(shape), strict=True)
+        size = self.encoder.batch_size(shape[0])
+        if self.small:
+            each = -(-len(chunks) // self.encoder.copies)
+            size = min(size, self.encoder.copies * next(few for few in FEW if few >= each))
+        batch = jax.device_put(collate(chunks, shape[0], size), self.encoder.sharding())
+        self.batches.append((positions, *self.embed(*batch)))
+        if len(self.batches) >= IN_FLIGHT:
+            jax.block_until_ready(self.batches[-IN_FLIGHT])  # or inputs would pile up on the device
+
+    def finish(self) -> None:
+        """Sends what is left, the largest shapes first."""
+        waiting, encoder = self.waiting, self.encoder
+        for shape in sorted(waiting, reverse=True):
+            shorter_shapes = sorted((o for o in waiting if o[1:] == shape[1:] and o < shape), reverse=True)
+            for shorter in [] if self.small else shorter_shapes:
+                free = encoder.batch_size(shape[0]) - len(waiting[shape])  # rows that would be computed for nothing
+                waiting[shape] += waiting[shorter][:free]
+                del waiting[shorter][:free]
+            if waiting[shape]:
+                self.flush(shape)
+
+    def embeddings(self) -> dict[int, np.ndarray | str]:
+        """Waits for the device: each clip's embedding by its position, or why there is none."""
+        pieces = defaultdict(list)  # clip position -> [(count, embedding)], in the clip's order within a bucket
+        for positions, embeddings, counts in jax.device_get(self.batches):
+            for row, position in enumerate(positions):
+                pieces[position].append((counts[row], embeddings[row]))
+        merged: dict[int, np.ndarray | str] = {**self.reasons}
+        for position, parts in pieces.items():
+            counts, embeddings = zip(*parts, strict=True)
+            whole = len(counts) == 1
+            embedding = embeddings[0] if whole else merge_mean_variance(np.array(counts), np.stack(embeddings))
+            finite = np.isfinite(embedding).all()
+            merged[position] = embedding if finite else "the encoder gave numbers that are not finite"
+        return merged
+
+
 def dispatch(
     contents: Iterable[list[Chunk] | Absent], encoder: Encoder, embed: Embed, advance: Callable[[int], object]
-) -> tuple[list[EmbeddedBatch], dict[int, str]]:
-    """Sends a shard to the device: its batches, and by position why a clip has none. contents: see `read_all`."""
-    batches: list[EmbeddedBatch] = []
-    reasons: dict[int, str] = {}
-    waiting: dict[tuple[int, ...], list[tuple[int, Chunk]]] = defaultdict(list)
-
-    def flush(shape: tuple[int, ...]) -> None:
-        positions, chunks = zip(*waiting.pop(shape), strict=True)
-        batch = jax.device_put(collate(chunks, shape[0], encoder.batch_size(shape[0])), encoder.sharding())
-        batches.append((positions, *embed(*batch)))
-        if len(batches) >= IN_FLIGHT:
-            jax.block_until_ready(batches[-IN_FLIGHT])  # or inputs would pile up on the device
-
+) -> Dispatch:
+    """Sends a whole shard to the device. contents: see `read_all`."""
+    shard = Dispatch(encoder, embed)
     for position, chunks in enumerate(contents):
         advance(1)
-        if isinstance(chunks, Absent):
-            reasons[position] = str(chunks)
-            continue
-        for chunk in chunks:
-            bucket = encoder.bucket(chunk)
-            shape = (bucket, *chunk.data.shape[1:])
-            waiting[shape].append((position, chunk))
-            if len(waiting[shape]) == encoder.batch_size(bucket):
-                flush(shape)
-    for shape in sorted(waiting, reverse=True):
-        for shorter in sorted((other for other in waiting if other[1:] == shape[1:] and other < shape), reverse=True):
-            free = encoder.batch_size(shape[0]) - len(waiting[shape])  # rows that would be computed for nothing
-            waiting[shape] += waiting[shorter][:free]
-            del waiting[shorter][:free]
-        if waiting[shape]:
-            flush(shape)
-    return batches, reasons
+        shard.add(position, chunks)
+    shard.finish()
+    return shard
 
 
-def write(store: FeatureStore, keys: Sequence[str], batches: list[EmbeddedBatch], reasons: dict[int, str]) -> None:
+def write(store: FeatureStore, keys: Sequence[str], shard: Dispatch) -> None:
     """Waits for a shard and appends one row per key, in order."""
-    pieces = defaultdict(list)  # clip position -> [(count, embedding)], in the clip's order within a bucket
-    for positions, embeddings, counts in jax.device_get(batches):
-        for row, position in enumerate(positions):
-            pieces[position].append((counts[row], embeddings[row]))
-    rows = []
-    for position, key in enumerate(keys):
-        if position in reasons:
-            rows.append(Row(key, None, reasons[position]))
-            continue
-        counts, embeddings = zip(*pieces[position], strict=True)
-        embedding = embeddings[0] if len(counts) == 1 else merge_mean_variance(np.array(counts), np.stack(embeddings))
-        finite = np.isfinite(embedding).all()
-        rows.append(Row(key, embedding) if finite else Row(key, None, "the encoder gave numbers that are not finite"))
+    embeddings = shard.embeddings()
+    rows = [
+        Row(key, None, entry) if isinstance(entry := embeddings[position], str) else Row(key, entry)
+        for position, key in enumerate(keys)
+    ]
     store.append(rows, host=jax.process_index())
 
 

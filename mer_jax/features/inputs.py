@@ -4,7 +4,9 @@ Only `Inputs` decides whether a modality is ready-made, encoded or tuned, whethe
 anything reads a ranking of the transcripts.
 """
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,42 +15,25 @@ import jax
 import numpy as np
 
 from mer_jax.data.clips import Clip, Dataset, Problem
-from mer_jax.data.corruptions import CorruptionsSettings, corrupt, corrupted_copies
+from mer_jax.data.corruptions import corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
-from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData, check_content, check_unchanged, open_dataset
-from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.data.dataset import check_content, check_unchanged, open_dataset
 from mer_jax.features.embeddings import Features
-from mer_jax.features.encoders import Encoder, EncoderSettings, image_encoder, speech_encoder, text_encoder
+from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
-from mer_jax.runtime.settings import section, setting
-from mer_jax.text.rankings import Rankings, RankingSettings, rank_transcripts
+from mer_jax.text.rankings import Rankings, rank_transcripts
+from mer_jax.text.transcripts import Transcripts, transcribe_clips
 
-
-@dataclass(frozen=True)
-class InputSettings:
-    """The part of a config that says what the inputs are."""
-
-    seed: int = setting(0, least=0, most=2**32 - 1)  # larger ones give the numbers of smaller ones
-    variant: str = setting("sample", choices=tuple(VARIANTS))
-    data: DataSettings = section(SampleData)
-    encoders: EncoderSettings = section(EncoderSettings)
-    ranking: RankingSettings = section(RankingSettings)
-    extraction: ExtractionSettings = section(ExtractionSettings)
-    corruptions: CorruptionsSettings = section(CorruptionsSettings)
-
-    @property
-    def encoded(self) -> tuple[str, ...]:
-        """The modalities that are asked for and not ready-made."""
-        return tuple(name for name in self.data.chosen_modalities if name not in self.data.ready_made)
-
-    @property
-    def reads_rankings(self) -> bool:
-        """Whether anything does."""
-        return "text" in self.encoded
+CHINESE = re.compile("[\u3400-\u9fff]")
+NO_TEXT = (
+    "no clip has a transcript: the text modality stays absent; --config.transcripts.transcriber=whisper or openai "
+    "makes transcripts from the sound"
+)
 
 
 @dataclass
@@ -65,11 +50,24 @@ class Inputs:
     tuned_encoder: Callable[[], Encoder] | None = None
 
     @cached_property
+    def transcripts(self) -> Transcripts:
+        """The data set's, and where the settings say so, those that are made from the sound of clips without one."""
+        if not self.settings.transcribes:
+            return Transcripts("none", self.dataset.clips)
+        with first_host_first("transcripts"):
+            return transcribe_clips(self.dataset.clips, self.settings.transcripts, self.settings.extraction)
+
+    @cached_property
     def clips(self) -> list[Clip]:
-        """The data set's clips, with face crops where these are encoded."""
+        """The data set's clips, with their transcripts, and face crops where these are encoded."""
         if "image" not in self.settings.encoded:
-            return list(self.dataset.clips)
-        return find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction)
+            return list(self.transcripts.clips)
+        return find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction)
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """The modalities that are encoded of some clip."""
+        return encoded_of(self.dataset.clips, self.settings)
 
     @cached_property
     def copies(self) -> tuple[list[Clip], np.ndarray]:
@@ -85,10 +83,11 @@ class Inputs:
     @cached_property
     def rankings(self) -> Rankings:
         """Of the clips' transcripts; none where nothing reads them."""
-        if not self.settings.reads_rankings or not any(clip.transcript for clip in self.dataset.clips):
+        clips = self.transcripts.clips
+        if not self.settings.reads_rankings or not any(clip.transcript for clip in clips):
             return Rankings.none()
         with first_host_first("rankings"):
-            return rank_transcripts(self.dataset.clips, self.dataset.labels, self.settings.ranking)
+            return rank_transcripts(clips, self.dataset.labels, self.settings.ranking)
 
     def features(self, modality: str, with_rankings: bool = True) -> Features:
         """One modality of the clips, then of the copies, from the workdir where it is there.
@@ -97,6 +96,10 @@ class Inputs:
         """
         if modality not in self.settings.encoded:
             return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
+        if modality not in self.encoded:  # no checkpoint is fetched and loaded for nothing
+            count, reason = len(self.everything), "no transcript" if modality == "text" else "row without a clip"
+            nothing = np.zeros((count, 0), np.float32)
+            return Features(nothing, np.zeros(count, bool), dict.fromkeys(range(count), reason))
         encoder = self.encoder(modality, with_rankings)
         try:
             return encode(self.everything, encoder, self.workdir, self.settings.extraction)
@@ -104,7 +107,7 @@ class Inputs:
             if jax.process_count() > 1:
                 raise DataError(f"{reason}; remove it, and start the same command again") from reason
             make_again(reason)
-        self.clips = find_faces(self.dataset.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.clips = find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
         self.__dict__.pop("copies", None)  # of those before
         return encode(self.everything, encoder, self.workdir, self.settings.extraction)
 
@@ -133,15 +136,57 @@ class Inputs:
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
 
 
-def run_dataset(settings: InputSettings, workdir: Path) -> Dataset:
-    """The data set as every stage of a run sees it: with the test clips corrupted as the settings say.
+def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:
+    """The modalities that are encoded and that any of the clips may have."""
+    return tuple(name for name in settings.encoded if any(may_have(clip, name, settings) for clip in clips))
+
+
+def may_have(clip: Clip, modality: str, settings: InputSettings) -> bool:
+    """Whether there is something that a modality can be encoded from, unread."""
+    if modality == "text" and not (settings.transcribes and (clip.media or clip.prepared)):
+        return clip.transcript != ""
+    return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
+
+
+def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
+    """Notes the modalities that no labelled clip can have, and transcripts in another language than is expected.
+
+    Raises:
+        DataError: that leaves none.
+    """
+    labelled, chosen = [dataset.clips[i] for i in dataset.split("train")], settings.data.chosen_modalities
+    ready_made = [name for name in chosen if any(name in clip.features for clip in labelled)]
+    lacking = [name for name in chosen if name not in (*ready_made, *encoded_of(labelled, settings))]
+    if len(lacking) == len(chosen) and labelled:
+        raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")
+    if lacking:
+        yield f"no labelled clip has {', '.join(lacking)}: the run goes on without"
+    words = "".join(clip.transcript for clip in dataset.clips)
+    if settings.reads_rankings and settings.ranking.template.startswith("zh") and words and not CHINESE.search(words):
+        yield "no transcript holds a Chinese character, and speech and text are taken for Chinese: language=en?"
+
+
+def seen_dataset(settings: InputSettings, dataset: Dataset | None = None) -> Dataset:
+    """The data set with the test clips corrupted as the settings say. dataset: where it has been opened already."""
+    dataset = dataset or open_dataset(settings.variant, settings.data)
+    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+
+
+def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None = None) -> Dataset:
+    """The data set as every stage of a run sees it: see `seen_dataset`. Says where nothing will give it a transcript.
+
+    dataset: where it has been opened already.
 
     Raises:
         DataError: the data set is not there, has nothing to learn from, or is not the one that the workdir's run began
             with.
     """
     with first_host_first("data"):
-        dataset = open_dataset(settings.variant, settings.data)
-        check_content(dataset)
+        if dataset is None:
+            dataset = open_dataset(settings.variant, settings.data)
+            check_content(dataset)
         check_unchanged(dataset, workdir)
-    return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
+    spoken = any(clip.transcript for clip in dataset.clips)
+    if "text" in settings.encoded and not (spoken or settings.transcribes):
+        print(f"  {NO_TEXT}", file=sys.stderr)
+    return seen_dataset(settings, dataset)

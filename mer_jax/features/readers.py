@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grain.python as grain
 import numpy as np
 
 from mer_jax.data.clips import Absent, Clip
@@ -83,11 +82,15 @@ class SpeechReader(MediaReader):
 
 @dataclass(frozen=True)
 class FaceReader:
-    """Aligned face crops as uint8 RGB chunks [T, H, W, 3] with their resize weights (spec: Image)."""
+    """Aligned face crops as uint8 RGB chunks [T, H, W, 3] with their resize weights (spec: Image).
+
+    most_frames: of a clip with more, so many evenly spaced ones; 0: all.
+    """
 
     image_size: int
     chunk_frames: int
     preprocessing: Preprocessing = OPENAI
+    most_frames: int = 0
     read = staticmethod(clip_faces)
 
     def decodes(self, clip: Clip) -> bool:
@@ -97,6 +100,8 @@ class FaceReader:
         return clip.prepared.identity() if clip.prepared else file_identity(clip.faces)
 
     def chunks(self, crops: np.ndarray) -> list[Chunk]:
+        if 0 < self.most_frames < len(crops):
+            crops = crops[segment_centres(self.most_frames, len(crops))]
         chunk = frame_chunk(crops, self.image_size, self.preprocessing)
         starts = range(0, len(crops), self.chunk_frames)
         return [Chunk(chunk.data[start : start + self.chunk_frames], chunk.side) for start in starts]
@@ -159,7 +164,7 @@ class TextReader:
 
     def read(self, clip: Clip) -> np.ndarray:
         if not clip.transcript:
-            raise Absent("no transcript")
+            raise Absent(clip.no_transcript)
         if clip.corruption:
             clip.corruption.check("text")
         (tokens,) = self.tokenize([self.identity(clip)])
@@ -191,6 +196,8 @@ def read_all(
             if of_the_system(reason):
                 raise
             return Absent(str(reason))  # without the traceback, which would hold the clip's arrays
+
+    import grain.python as grain  # brings Orbax
 
     ahead = grain.ReadOptions(num_threads=count, prefetch_buffer_size=max(2 * count, LEAST_AHEAD))
     yield from grain.MapDataset.source(pairs).map(read).to_iter_dataset(ahead)

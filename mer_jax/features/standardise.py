@@ -17,7 +17,6 @@ from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.runtime.files import write_whole
 from mer_jax.runtime.kept import Damaged
 
-STANDARDISE = ("none", "all", "group")  # raw; by all clips; by all, then by those of the clip's own group
 _BATCH = 1024  # clips that are read at once
 _PRIOR = 5  # clips of zero mean and unit variance that are added to every group
 

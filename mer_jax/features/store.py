@@ -100,7 +100,7 @@ class FeatureStore:
         path = self.folder / f"{host:03d}-{max(numbers, default=-1) + 1:06d}.safetensors"
         written = mark(self.folder.name, index, embeddings.shape, embeddings.tobytes())
         said = json.dumps({KEPT: written, "rows": index}, ensure_ascii=False)
-        with write_whole(path, mode="wb") as file:
+        with write_whole(path, mode="wb", own=True) as file:
             file.write(save({"embeddings": embeddings}, {"shard": said}))
         self._index(path, index, embeddings)
 

@@ -1,7 +1,6 @@
 """Temperatures (Guo et al. 2017): how much less sure a network is than its logits say, by how much it sees."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from mer_jax.metrics import softmax
 
@@ -31,6 +30,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         scaled = logits / np.exp(log_temperature)
         scaled = scaled - scaled.max(axis=1, keepdims=True)
         return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels]))
+
+    from scipy.optimize import minimize_scalar
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(LEAST), np.log(MOST)), method="bounded").x))
 

@@ -16,8 +16,9 @@ import numpy as np
 from mer_jax.fusion.calibration import calibrated, fit_temperatures
 from mer_jax.fusion.data import Embeddings, FusionData, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials, self_trained
+from mer_jax.fusion.trials import Setting, make_trials, self_trained
 from mer_jax.metrics import softmax, subsets_of, waf
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of

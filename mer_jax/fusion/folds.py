@@ -29,7 +29,15 @@ class Folds:
 
 
 def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path) -> Folds:
-    """The folds of a run, the same for every stage, and kept as `folds.csv`. Clips of a group share a fold.
+    """`labelled_folds`, kept as `folds.csv`."""
+    folds = labelled_folds(dataset, settings, seed)
+    names = [dataset.clips[i].name for i in folds.positions]
+    write_csv(workdir / "folds.csv", ("name", "fold"), zip(names, map(str, folds.fold_of), strict=True))
+    return folds
+
+
+def labelled_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Folds:
+    """The folds of a run, the same for every stage. Clips of a group share a fold.
 
     Raises:
         DataError: no clip is labelled, or too few are.
@@ -40,10 +48,7 @@ def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path
     clips = [dataset.clips[i] for i in positions]
     labels = np.array([dataset.labels.index(clip.label) for clip in clips])
     groups = np.array([clip.group or clip.name for clip in clips])
-    fold_of = make_folds(labels, settings.folds, seed, groups)
-    rows = ((clip.name, str(fold)) for clip, fold in zip(clips, fold_of, strict=True))
-    write_csv(workdir / "folds.csv", ("name", "fold"), rows)
-    return Folds(np.array(positions), labels, fold_of)
+    return Folds(np.array(positions), labels, make_folds(labels, settings.folds, seed, groups))
 
 
 def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

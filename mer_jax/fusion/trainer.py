@@ -5,6 +5,7 @@ traced hyperparameters, so that only new shapes cause a compilation.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.fusion.adam import Moments, adam
 from mer_jax.fusion.data import TrainingSet, gather
-from mer_jax.fusion.trials import FusionSettings, Trials
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores
+from mer_jax.runtime.hosts import over_hosts
 
 VALIDATION_BATCH = 256  # clips
 
@@ -55,8 +58,8 @@ class Progress(NamedTuple):
 class FoldTrainer:
     """Trains trials of one architecture; calls with equal shapes share one compilation.
 
-    Of `settings`, `hidden`, `keep_one`, `batch_size`, `epochs` and `network` count, which all trials share. dims,
-    num_classes: see `AttentionFusion`. devices: default all local ones.
+    Of `settings`, `hidden`, `keep_one`, `batch_size`, `epochs`, `network` and `over_devices` count, which all trials
+    share. dims, num_classes: see `AttentionFusion`. devices: default all local ones.
     """
 
     def __init__(
@@ -72,12 +75,16 @@ class FoldTrainer:
         self.compilations = 0
         devices = jax.local_devices() if devices is None else devices
         alone_on_cpu = len(devices) == 1 and devices[0].platform == "cpu"
-        self._train = map_trials_on_cores(self.train_one) if alone_on_cpu else map_trials(self.train_one, devices)
+        over_devices = partial(map_trials, devices=devices, over_devices=settings.over_devices)
+        self._train = (map_trials_on_cores if alone_on_cpu else over_devices)(self.train_one)
 
     def train(self, training_set: TrainingSet, trials: Trials) -> Fitted:
-        """Trains all trials from scratch. The result of one depends neither on its company nor on padding."""
+        """Trains all trials from scratch, spread over all hosts' devices.
+
+        The result of one depends neither on its company nor on padding.
+        """
         longest = np.max(np.sum(np.asarray(trials.train) >= 0, axis=1))
-        return self._train(trials, training_set, longest.astype(np.int32))
+        return over_hosts(self._train)(trials, training_set, longest.astype(np.int32))
 
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
         """One training from scratch, the program that `train` compiles and maps over trials.

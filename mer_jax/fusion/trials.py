@@ -8,58 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mer_jax.features.standardise import STANDARDISE
-from mer_jax.models.fusion import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
+from mer_jax.defaults import MODALITIES
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings, Hyperparameters
 from mer_jax.runtime.random import named_key
-from mer_jax.runtime.settings import setting
 from mer_jax.self_training import OWN_FOLD
-
-
-class Hyperparameters(NamedTuple):
-    """What a grid may vary within one program: scalars, or [R] arrays as a part of `Trials`."""
-
-    learning_rate: float | jax.Array
-    l2: float | jax.Array  # added to the gradient
-    dropout: float | jax.Array
-    modality_dropout: float | jax.Array
-    label_smoothing: float | jax.Array
-
-
-NETWORKS = ("best", "last", "average")
-"""Which of a training's networks predict: the epoch that is best by the held-out clips (the paper's and the baseline's
-way), the last one, or the mean of the weights of the last half of all epochs."""
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """The fusion head and its training: `config.fusion`."""
-
-    hidden: int = setting(HIDDEN, least=1)
-    dropout: float = setting(DROPOUT, least=0, most=0.99)
-    modality_dropout: float = setting(MODALITY_DROPOUT, least=0, most=1)
-    keep_one: bool = setting(True)  # False: Eq. 2 to the letter, which may drop everything
-    standardise: str = setting("all", choices=STANDARDISE, was={True: "all", False: "none"})  # "none": as in the paper
-    learning_rate: float = setting(3e-4, above=0)
-    l2: float = setting(1e-5, least=0)
-    label_smoothing: float = setting(0.0, least=0, most=0.99)
-    batch_size: int = setting(64, least=1)
-    epochs: int = setting(30, least=1)
-    network: str = setting("best", choices=NETWORKS)
-    seeds: int = setting(1, least=1)  # networks of a fold, whose logits are averaged
-
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        return Hyperparameters(*(getattr(self, name) for name in Hyperparameters._fields))
-
-
-@dataclass(frozen=True)
-class AblationSettings:
-    """What is trained beside a run, to compare with: `config.ablations`."""
-
-    modality_dropouts: tuple[float, ...] = setting((0.0, 0.15, 0.3, 0.5), least=0, most=1)
-    without_video: bool = setting(True)
-    single_modalities: bool = setting(True)
-    without_ranking: bool = setting(True)  # text alone once more, from the bare transcripts
 
 
 @dataclass(frozen=True)

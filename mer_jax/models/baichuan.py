@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Float64, Int
 from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, KEEP_LAYERS, EncoderOutput, known_activation, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, scan_layers
 from mer_jax.runtime.errors import DataError
 
 

@@ -13,11 +13,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
+from mer_jax.defaults import DEPTH, NUM_PROMPTS
 from mer_jax.models import prompted_clip
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import UsageError
-
-NUM_PROMPTS, DEPTH = 4, 12  # the paper's: tokens per layer, layers with tokens of their own
 
 
 class Prompt(nnx.Param):

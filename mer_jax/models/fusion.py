@@ -15,10 +15,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray, UInt32
 
-MODALITIES = ("speech", "image", "text", "video")
-"""The shared vocabulary; wherever modalities have an axis, they are in this order."""
-
-HIDDEN, DROPOUT, MODALITY_DROPOUT = 128, 0.3, 0.3  # the paper's
+from mer_jax.defaults import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
 
 
 class FusionOutput(NamedTuple):

@@ -14,17 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from transformers import HubertConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
+from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
-from mer_jax.models.layers import (
-    ACTIVATIONS,
-    KEEP_LAYERS,
-    EncoderOutput,
-    LayerNorm,
-    known_activation,
-    materialise,
-    scan_layers,
-)
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
 from mer_jax.runtime.errors import DataError
 
 SPEECH_CONFIGS = {"hubert": HubertConfig, "wav2vec2": HubertConfig}

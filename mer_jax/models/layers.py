@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 from mer_jax.runtime.devices import device_of
 from mer_jax.runtime.errors import DataError
 
-KEEP_LAYERS = 4  # the last hidden states that are summed (paper, section 3.2)
 Layers = TypeVar("Layers")
 
 

@@ -4,13 +4,14 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mer_jax.report.schema import CrossValidation, Ensemble, Round
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # matplotlib knows colours, the page knows variables: each is drawn as a stand-in and renamed in the SVG.
 SOFT, ACCENT, SECOND = "#000001", "#000003", "#000004"
@@ -23,7 +24,7 @@ def fold_chart(folds: Sequence[Sequence[float]], label: str, best: Sequence[int]
     epochs = range(1, len(folds[0]) + 1)
     marker = "." if len(epochs) == 1 else None  # one point makes no line
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for values in folds:
             axes.plot(epochs, values, color=ACCENT, linewidth=0.8, alpha=0.4, marker=marker)
         for epoch, values in zip(best, folds, strict=False):
@@ -42,7 +43,7 @@ def round_chart(rounds: Sequence[Round], cv: CrossValidation, test: Ensemble | N
     mean = 100 * np.array([*(entry["cv_waf"] for entry in rounds), cv["waf"]])
     std = 100 * np.array([*(entry["cv_std"] for entry in rounds), cv["std"]])
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         axes.fill_between(range(len(mean)), mean - std, mean + std, color=ACCENT, alpha=0.15, linewidth=0)
         axes.plot(mean, "o-", color=ACCENT, markersize=4)
         if test:
@@ -54,7 +55,10 @@ def round_chart(rounds: Sequence[Round], cv: CrossValidation, test: Ensemble | N
     return _chart(draw, "WAF of each round, %")
 
 
-def _chart(draw: Callable[[Axes], None], label: str) -> str:
+def _chart(draw: Callable[["Axes"], None], label: str) -> str:
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
     with style.context([STYLE, {"svg.hashsalt": label}]):
         figure = Figure(figsize=(4.4, 2.5), layout="constrained")
         axes = figure.add_subplot()

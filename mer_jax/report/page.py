@@ -1,16 +1,20 @@
-"""A self-contained html page from the metrics of a run: no script, nothing fetched, the same bytes twice."""
+"""An html page from the metrics of a run: no script, nothing fetched, the same bytes twice."""
 
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mer_jax.report import figures, formats, tables
 from mer_jax.report.schema import Fold, FoldCurves, Metrics
+from mer_jax.report.templates import environment
 from mer_jax.runtime.files import write_whole
 
+FILES = (  # beside the page, and of the run
+    *("clips.html", "../metrics.json", "../predictions/test.csv", "../predictions/test_probs.csv"),
+    *("../predictions/unlabeled.csv", "../predictions/unlabeled_probs.csv", "../transcripts.csv", "../rankings.csv"),
+    *("../folds.csv", "../config.json"),
+)
 _FILTERS = (formats.percent, formats.number, formats.clips, formats.duration, formats.listing)
 
 
@@ -25,21 +29,16 @@ def write_report(metrics: Metrics, path: str | Path) -> None:
 
 
 def render(metrics: Metrics, folder: Path = Path()) -> str:
-    """The page as html; `folder` holds the pictures."""
-    environment = Environment(
-        loader=PackageLoader("mer_jax", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
-    environment.filters |= {f.__name__: f for f in _FILTERS}
-    environment.globals |= {f.__name__: f for f in (formats.spread, formats.points, formats.interval)}
+    """The page as html; `folder` is where it will lie, with the pictures, and the run's files around it."""
+    pages = environment()
+    pages.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
+    pages.filters |= {f.__name__: f for f in _FILTERS}
+    pages.globals |= {f.__name__: f for f in (formats.spread, formats.points, formats.interval)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
     ranking = every_key["ranking"]
-    return environment.get_template("report.html").render(
+    return pages.get_template("report.html").render(
         every_key,
+        files=[name for name in FILES if (folder / name).exists()],
         charts=_charts(every_key),
         added=sum(sum(entry["added"].values()) for entry in metrics.get("rounds") or []),
         subsets=tables.subsets_best_first(metrics),

@@ -17,12 +17,17 @@ Section = dict[str, Any]
 
 
 def fusion_sections(
-    dataset: Dataset, fusion: CrossValidation, run: TrainedSetting, rounds: Sequence[Section], temperatures: np.ndarray
+    dataset: Dataset,
+    fusion: CrossValidation,
+    run: TrainedSetting,
+    rounds: Sequence[Section],
+    temperatures: np.ndarray,
+    fold_temperatures: np.ndarray,
 ) -> Section:
     """Every section that the fusion of all modalities fills.
 
     run: the run's own setting after the last round. rounds: of all settings, as self-training saved them. temperatures:
-    [M], of the final ensemble.
+    [M], of the final ensemble. fold_temperatures: [F, M], see `temperatures_of_others`.
     """
     data, labels, modalities = fusion.data, dataset.labels, fusion.data.modalities
     own_rounds = [saved[run.setting.name] for saved in rounds]
@@ -35,7 +40,7 @@ def fusion_sections(
             "counts": dataset.counts(),
             "classes": dataset.classes(),
         },
-        "cv": cv_section(fusion, run, labels),
+        "cv": cv_section(fusion, run, labels, fold_temperatures),
         "folds": fold_sections(fusion, run, pseudo),
         "test": test_section(fusion, run, labels, temperatures),
         "rounds": round_sections(own_rounds, data.unlabelled_truth, labels),
@@ -69,12 +74,19 @@ def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> Secti
     }
 
 
-def cv_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section:
+def temperatures_of_others(fusion: CrossValidation, run: TrainedSetting) -> np.ndarray:
+    """[F, M] for each fold: fitted on the held-out clips of the others."""
+    return np.stack([fusion.temperatures(run, ~clips) for clips in fusion.data.held_out])
+
+
+def cv_section(
+    fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str], fold_temperatures: np.ndarray
+) -> Section:
     """The honest scores of the labelled clips, and what the challenge counts."""
     data, logits = fusion.data, fusion.held_out_logits(run.honest.fitted)
     counts, probs = data.labelled.present_count, np.zeros(logits.shape)
-    for clips in data.held_out:
-        probs[clips] = calibrated(logits[clips], counts[clips], fusion.temperatures(run, ~clips))
+    for clips, temperatures in zip(data.held_out, fold_temperatures, strict=True):
+        probs[clips] = calibrated(logits[clips], counts[clips], temperatures)
     return {
         **scores(data.labels, softmax(logits), labels),
         "waf": float(run.cv_waf.mean()),

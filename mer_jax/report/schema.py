@@ -158,6 +158,14 @@ class Ranking(TypedDict):
     failures: list["Problem"]  # clips whose transcript went on without ranking
 
 
+class Transcripts(TypedDict):
+    """What was made of the sound of clips that the data set has no transcript for."""
+
+    transcriber: str  # with model and language
+    given: int  # clips
+    failed: int
+
+
 class FoldCurves(TypedDict):
     loss: list[list[float]]  # [networks of the folds, epochs], training
     waf: list[list[float]]  # [networks of the folds, epochs], validation
@@ -168,6 +176,13 @@ class Problem(TypedDict):
     split: str
     modality: str | None  # the one that is absent; None: the whole clip was left out
     reason: str
+
+
+class Begun(TypedDict):
+    """The start that began the run."""
+
+    begun: str  # ISO 8601, UTC
+    command: str
 
 
 class Environment(TypedDict):
@@ -196,6 +211,7 @@ class Metrics(TypedDict, total=False):
     single_modality: list[SingleModality] | None
     ablations: list[Ablation] | None
     video: Video | None
+    transcripts: Transcripts | None
     ranking: Ranking | None
     attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax: any real)
     curves: dict[str, FoldCurves | None] | None  # "fusion": the final training; "tune": EmoVCLIP's prompts
@@ -205,3 +221,4 @@ class Metrics(TypedDict, total=False):
     peak_memory_gib: float | None
     settings: dict[str, object] | None  # dotted key -> value
     environment: Environment | None
+    run: Begun | None

@@ -1,77 +1,123 @@
 """What every command shares: flags, and errors that end in one line instead of a traceback."""
 
 import errno
+import faulthandler
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from mer_jax.runtime.compilations import keep_compilations
+from mer_jax.runtime.config_files import ConfigFile
 from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.signals import leave, leave_on_signals, signal_of, unwinding
 from mer_jax.runtime.terminal import print_harmlessly
+from mer_jax.runtime.usage import usage, version
+
+HELP = {"--help", "-help", "-h"}
+NO_CONFIG = "--config is missing: try --config=configs/semi.py"
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`.
+def config_flag() -> flags.FlagHolder:
+    """--config, whose value is the config."""
+    flag = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
+    flags.FLAGS["config"].parser = ConfigFile(name="config")
+    return flag
 
-    Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
+
+def parse_flags(module: str, settings_class: type | None = None, wrong: Callable[[], str] = str) -> None:
+    """Parses the command line if that module is the command (`__main__`): before its imports, which take seconds.
+
+    Answers --help and --version, and leaves with exit code 2 where something is wrong.
+
+    Args:
+        settings_class: what --config is to be read as; it is checked here.
+        wrong: what is wrong with the flags together; empty if nothing is.
     """
+    if module != "__main__":
+        return
     leave_on_signals()
     print_harmlessly()
-
-    def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step, and of errors that it raises as well
-        try:
-            if len(argv) > 1:
-                raise UsageError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
-            with unwinding():
-                main()
-                sys.stdout.flush()
-        except BaseException as error:
-            if stop := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
-                leave(signal_of(type(stop)))  # whatever else went wrong on the way out
-            if isinstance(error, UsageError | DataError):
-                fail(error, error.exit_code)
-            if not (cause := system_error(error)):
-                raise
-            fail(f"{cause}; once that is mended, the same command goes on where this one has ended", 1)
-
-    app.run(guarded, flags_parser=parse)
-
-
-def run_configured(main: Callable[[ConfigDict, Path], None]) -> None:
-    """`run` for one part of the main job: the flags --config and --workdir give what `main` gets."""
-    config = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
-    workdir = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
-
-    def configured() -> None:
-        if config.value is None:
-            raise UsageError("--config is missing: try --config=configs/semi.py")
-        main(config.value, Path(workdir.value or f"runs/{config.value.variant}"))
-
-    run(configured)
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Command line -> leftover arguments. Config files run here, so their errors count as usage errors."""
+    asked = HELP & set(sys.argv)
+    if "--version" in sys.argv:
+        print(version())
+        sys.exit()
     try:
-        leftover = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            file = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0])
-            if not file.is_file():
-                there = ", ".join(map(str, sorted(file.parent.glob("*.py")))) or "nothing"
-                raise UsageError(f"{file}: no such config file; {file.parent}/ holds {there}")
-            flags.FLAGS.config.to_dict()  # raises for a file that could not be read
-        return leftover
+        with suppress(*(flags.Error,) * bool(asked)):  # such as that a flag is missing
+            if others := flags.FLAGS([each for each in sys.argv if each not in asked])[1:]:
+                raise UsageError(f"unexpected argument {others[0]!r}: flags look like --name=value")
+        config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+        settings = settings_class and read_settings(settings_class, {} if config is None else config)
+        if asked:
+            print(usage(sys.modules[module].__doc__ or "", settings))
+            sys.exit()
+        if problem := wrong():
+            raise UsageError(problem)
     except (KeyError, AttributeError) as error:
         fail(f"unknown config key {reason(error)}", UsageError.exit_code)
     except (UsageError, flags.Error, TypeError, ValueError, OSError) as error:
         fail(reason(error), UsageError.exit_code)
+    hide_torch()
+
+
+def parse_run_flags(module: str, settings_class: type) -> None:
+    """`parse_flags` for one part of the main job, which `run_configured` runs: with --config and --workdir."""
+    if module == "__main__":
+        config = config_flag()
+        flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+        parse_flags(module, settings_class, lambda: "" if config.value else NO_CONFIG)
+
+
+def hide_torch() -> None:
+    """Has transformers take PyTorch for absent, which it would import in seconds, and of which nothing here is."""
+    if find_spec("torch") and "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        from transformers import is_torch_available
+
+        is_torch_available()  # it remembers
+        del sys.modules["torch"]
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls `main`, with the flags parsed.
+
+    Exit code 2 for usage errors, 1 for data errors; 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
+    """
+    if not flags.FLAGS.is_parsed():
+        parse_flags("__main__")
+    faulthandler.enable()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.FATAL)  # Orbax tells of every step, and of errors that it raises as well
+    try:
+        keep_compilations()
+        with unwinding():
+            main()
+            sys.stdout.flush()
+    except BaseException as error:
+        if stop := next((each for each in chain(error) if isinstance(each, KeyboardInterrupt)), None):
+            leave(signal_of(type(stop)))  # whatever else went wrong on the way out
+        if isinstance(error, UsageError | DataError):
+            fail(error, error.exit_code)
+        if not (cause := system_error(error)):
+            raise
+        fail(f"{cause}; once that is mended, the same command goes on where this one has ended", 1)
+
+
+def run_configured(main: Callable[[ConfigDict, Path], None]) -> None:
+    """`run` for one part of the main job: its config and its workdir are what `main` gets."""
+
+    def configured() -> None:
+        config = flags.FLAGS.config
+        main(config, Path(flags.FLAGS.workdir or f"runs/{config.variant}"))
+
+    run(configured)
 
 
 def reason(error: BaseException) -> str:

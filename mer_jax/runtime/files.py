@@ -23,19 +23,31 @@ OF_THE_FILE = {
 }
 HARMFUL = re.compile(r"\A(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)('*[=+\-@\t\r＝＋－＠])")
 HARMLESS = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
+writes_what_all_have = True
+
+
+def leave_writing_to_the_first_host() -> None:
+    """From now on `write_whole` writes nothing but this host's own: another one writes the same content."""
+    global writes_what_all_have
+    writes_what_all_have = False
 
 
 @contextmanager
-def write_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def write_whole(path: str | Path, mode: str = "w", own: bool = False) -> Iterator[IO[Any]]:
     """Opens a temporary sibling of `path` for writing and moves it into place when the block ends well.
 
     Makes the parent folders. Text (`mode="w"`) is UTF-8 with newlines as written; bytes need `mode="wb"`.
-    If the block raises, `path` stays as it was and the temporary file is removed.
+    If the block raises, `path` stays as it was and the temporary file is removed. Of several hosts that share a workdir
+    the first writes; the others do where it is `own`, which no other one has.
     """
     path = Path(path)
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    if not (own or writes_what_all_have):
+        with open(os.devnull, mode, encoding=encoding, newline=newline) as nothing:
+            yield nothing
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")  # hosts may share the folder
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:
         with open(temporary, mode, encoding=encoding, newline=newline) as file:
             yield file
@@ -106,9 +118,12 @@ def load_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def dump_json(path: Path, content: Any) -> None:
-    """Writes JSON, whole or not at all. Numbers that are not finite, which JSON has no words for, are null."""
-    with write_whole(path) as file:
+def dump_json(path: Path, content: Any, own: bool = False) -> None:
+    """Writes JSON, whole or not at all. Numbers that are not finite, which JSON has no words for, are null.
+
+    own: as of `write_whole`.
+    """
+    with write_whole(path, own=own) as file:
         json.dump(finite(content), file, indent=1, ensure_ascii=False, allow_nan=False)
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
 EARLIER = re.compile(rb"E\d{4} .* coordination_service")  # what it says of the same before
+GLOO = b"[Gloo] Rank "  # how many hosts are connected
 STACK = b"*** Check failure stack trace"
 SILENT = re.compile(rb"stopped sending heartbeats\):\s*([\d, \n]*\d)")
 LINE = (
@@ -29,6 +30,8 @@ def copy(source: Iterable[bytes], target: BinaryIO) -> None:
             target.write((LINE % (f"host {hosts}" if hosts else "another host")).encode())
             target.flush()
             break
+        if line.startswith(GLOO):
+            continue
         if earlier or EARLIER.match(line):
             earlier += line
         else:

@@ -1,55 +1,32 @@
-"""Several hosts that share one workdir: each takes its own part of the work, or one does it for all."""
+"""Several hosts that share one workdir: each takes its own part of the work, or one does it for all.
 
-import ctypes
-import os
-import signal
-import subprocess
-import sys
+All run the same stages. What is kept in the workdir is read in step, so that all go on from the same; the first host
+writes it (mer_jax/runtime/files.py), except for what each has computed of its own clips.
+"""
+
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax._src.distributed import global_state  # as Orbax does: nothing public gives the hosts' store of keys
+from jax.experimental import multihost_utils
 
-from mer_jax.runtime.errors import LostHost, UsageError
-from mer_jax.runtime.signals import signals_blocked
+from mer_jax.runtime.errors import DataError, LostHost
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 MEETINGS = count()  # every host has the same ones
-SILENCE = 30  # seconds without a sign of life after which a host is taken for dead
 
 
-def join_hosts() -> None:
-    """Connects the processes of a cluster, before JAX is used; raises UsageError where this process is of none.
-
-    From now on it ends with `LostHost`'s line and exit code when another one has died.
-    """
-    say_lost_hosts()
-    jax.config.update("jax_enable_preemption_service", False)  # it would keep SIGTERM to itself
-    try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
-    except ValueError as error:
-        raise UsageError(
-            "--distributed: this process is not of a Cloud TPU slice, nor started by SLURM, Open MPI or Kubernetes "
-            f"({error})"
-        ) from error
-
-
-def say_lost_hosts() -> None:
-    """Turns the abort with which JAX's native code answers a lost host, and nothing else can, into line and code."""
-    with signals_blocked():
-        command = [sys.executable, str(Path(__file__).with_name("host_errors.py"))]
-        lines = subprocess.Popen(command, stdin=subprocess.PIPE).stdin
-    assert lines
-    os.dup2(lines.fileno(), sys.stderr.fileno())
-    lines.close()
-    libc = ctypes.CDLL(None)
-    libc.signal(signal.SIGABRT, libc._exit)  # called with the signal's number, which is the code
+def is_first_host() -> bool:
+    """Whether this host writes what all have; so does the only one."""
+    return jax.process_index() == 0
 
 
 def own_part(items: Sequence[Item]) -> Sequence[Item]:
@@ -57,21 +34,29 @@ def own_part(items: Sequence[Item]) -> Sequence[Item]:
     return items[jax.process_index() :: jax.process_count()]
 
 
-def meet(what: str) -> None:
+def meet(what: str, found: str = "") -> None:
     """Waits until every host is here, and so its files are.
 
     Not by a collective, whose patience ends after half a minute: another host may be at work for hours.
+
+    Raises:
+        LostHost: another host is gone.
+        DataError: another one has `found` something else.
     """
     if jax.process_count() == 1:
         return
     client: Any = global_state.client
     here = f"meet/{next(MEETINGS)} {what}/"
+    pause = 0.001
     try:
-        client.key_value_set(f"{here}{jax.process_index()}", "")
-        while len(client.key_value_dir_get(here)) < jax.process_count():
-            time.sleep(0.1)
+        client.key_value_set(f"{here}{jax.process_index()}", found or "-")
+        while len(answers := client.key_value_dir_get(here)) < jax.process_count():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
     except jax.errors.JaxRuntimeError as error:
         raise LostHost(f"another host of --distributed is gone ({str(error).splitlines()[0]})") from error
+    if len({said for _, said in answers}) > 1:
+        raise DataError(f"the hosts of --distributed see different files ({what}): give them one --workdir to share")
 
 
 @contextmanager
@@ -82,3 +67,40 @@ def first_host_first(what: str) -> Iterator[None]:
     yield
     if jax.process_index() == 0:
         meet(what)
+
+
+def in_step(
+    what: str, read: Callable[[], Value], found: Callable[[Value], object] = lambda value: value is None
+) -> Value:
+    """What every host reads of what is kept: none reads before all are here, nor goes on before all have read.
+
+    found: of what was read, what decides how the hosts go on.
+
+    Raises:
+        DataError: another host has found something else.
+    """
+    meet(f"{what}, to be read")
+    value = read()
+    meet(what, str(found(value)))
+    return value
+
+
+def over_hosts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(trials, *shared)`, where each host computes its share of the trials and has the outputs of all.
+
+    Leaves of trials and outputs have a leading axis of trials; the last trial is repeated where they do not divide
+    evenly.
+    """
+
+    def spread(trials: Any, *shared: Any) -> Any:
+        hosts = jax.process_count()
+        if hosts == 1:
+            return function(trials, *shared)
+        size = jax.tree.leaves(trials)[0].shape[0]
+        each = -(-size // hosts)
+        own = np.minimum(np.arange(each) + each * jax.process_index(), size - 1)
+        outputs = jax.device_get(function(jax.tree.map(lambda x: x[own], trials), *shared))
+        meet("trials")
+        return jax.tree.map(lambda x: jnp.asarray(x[:size]), multihost_utils.process_allgather(outputs, tiled=True))
+
+    return spread

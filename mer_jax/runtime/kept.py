@@ -88,10 +88,10 @@ def check(path: Path, written: Any, made_of: str, *content: Any) -> None:
         raise Damaged(f"{path}: not as it was written")
 
 
-def keep(path: Path, content: dict[str, Any], made_of: str = "") -> None:
-    """Writes a JSON object, whole or not at all."""
+def keep(path: Path, content: dict[str, Any], made_of: str = "", own: bool = False) -> None:
+    """Writes a JSON object, whole or not at all. own: as of `write_whole`."""
     content = finite(content)
-    dump_json(path, content | {KEPT: mark(made_of, content)})
+    dump_json(path, content | {KEPT: mark(made_of, content)}, own)
 
 
 def read_kept(

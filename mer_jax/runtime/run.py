@@ -2,12 +2,14 @@
 
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic
@@ -21,29 +23,35 @@ from mer_jax.runtime.kept import Damaged, keep, read_kept, usable
 from mer_jax.runtime.lock import check_held, hold
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
+SHOWN = 6  # settings that differ
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy", "av")
 
 
 class Run(Generic[Settings]):
     """One workdir, whose settings are checked against those of an earlier start: UsageError if they differ.
 
-    `config.json` is written once a stage is done: a start that fails before that claims nothing.
+    `config.json` is written once a stage is done: a start that fails before that claims nothing. It says when and by
+    what command the run was begun.
     """
 
     def __init__(self, workdir: Path, settings: Settings):
         self.workdir, self.path = workdir, workdir / "config.json"
         self.settings = settings
+        self.start = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), "command": command_line()}
         self.stages: list[str] = []
         self._compare()
 
     def _compare(self) -> None:
         settings, workdir = self.settings, self.workdir
         if self.path.exists():
-            differing = differences(as_dict(load_settings(type(settings), workdir)), as_dict(settings))
+            earlier = load_settings(type(settings), workdir)
+            differing = differences(as_dict(earlier), as_dict(settings))
             if differing:
+                more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+                going_on = getattr(settings, "back_to", lambda earlier: "")(earlier)
                 raise UsageError(
-                    f"{workdir} holds a run with other settings ({', '.join(differing)}): "
-                    "choose another --workdir, or remove it"
+                    f"{workdir} holds a run with other settings ({', '.join(differing[:SHOWN])}{more}): "
+                    f"{going_on}choose another --workdir, or remove it"
                 )
 
     def announce(self, stages: list[str]) -> None:
@@ -58,6 +66,18 @@ class Run(Generic[Settings]):
         """Seconds of each finished stage, of the start that finished it."""
         return usable(self.workdir / "timing.json", earlier=True, parse=seconds_of) or {}
 
+    @property
+    def begun(self) -> dict[str, str] | None:
+        """When the run was begun, and by what command; None of a run of before."""
+        return (
+            usable(
+                self.path,
+                earlier=True,
+                parse=lambda saved: {key: str(saved[key]) for key in self.start if key in saved},
+            )
+            or None
+        )
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage, and notes the time it took unless an earlier start already did the work."""
@@ -69,9 +89,16 @@ class Run(Generic[Settings]):
         seconds = {name: time.perf_counter() - start}
         if not self.path.exists():
             settings = as_dict(self.settings)
-            keep(self.path, {"settings": settings, "seed": settings["seed"], **environment()})
+            keep(self.path, {"settings": settings, "seed": settings["seed"], **self.start, **environment()})
         earlier = self.timing
         keep(self.workdir / "timing.json", earlier | seconds | earlier)
+
+
+def command_line() -> str:
+    """The command that this process is, as a person types it."""
+    program = Path(sys.argv[0])
+    name = f"python -m {program.parent.name}.{program.stem}" if program.suffix == ".py" else program.name
+    return f"{name} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
@@ -116,10 +143,10 @@ def peak_memory_gib() -> float:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Dotted keys whose values differ, with both values."""
+    """Dotted keys whose values differ, with both values; checkpoints first, by which others are chosen."""
     old, new = flatten_dict(old, sep="."), flatten_dict(new, sep=".")
     return [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
-        for key in sorted(old.keys() | new.keys())
+        for key in sorted(old.keys() | new.keys(), key=lambda key: (not key.endswith(".source"), key))
         if old.get(key) != new.get(key)
     ]

@@ -26,10 +26,12 @@ def setting(
     was: Mapping[Any, Any] | None = None,
     wrong: Callable[[Any], str] = lambda value: "",
     private: bool = False,
+    decisive: bool = True,
 ) -> Any:
     """A field with its default, and what its value may be: in bounds, one of few, or by what `wrong` says of it.
 
     was: values that earlier versions took (or their text) -> today's. private: it is not shown where it is refused.
+    decisive: False where no result depends on it: what is kept is then named without it.
     """
     earlier = {str(value): today for value, today in (was or {}).items()}
     checks = {
@@ -41,7 +43,7 @@ def setting(
         "wrong": wrong,
         "private": private,
     }
-    return dataclasses.field(default_factory=lambda: default, metadata=checks)
+    return dataclasses.field(default_factory=lambda: default, metadata=checks, repr=decisive)
 
 
 def few(entries: Collection[Any], least: int = 1) -> str:

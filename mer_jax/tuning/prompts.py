@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from transformers import CLIPConfig
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
 from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.features.extraction import encode
-from mer_jax.features.inputs import InputSettings
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
@@ -32,7 +30,8 @@ from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.text.tokenizer import clip_tokenizer
 from mer_jax.tuning.batches import FoldBatches
 from mer_jax.tuning.strips import write_strips
-from mer_jax.tuning.trainer import TuneSettings, prompt_sets, tune
+from mer_jax.tuning.trainer import prompt_sets, tune
+from mer_jax.tuning.tune_settings import TuneSettings
 
 
 class TunedPrompts(NamedTuple):
@@ -62,10 +61,18 @@ class PromptTuning:
             raise DataError(f"{video.source}: its weights hold no logit_scale, by which prompts are tuned.")
         return clip, clip_tokenizer(fetch(video.source))
 
+    def check(self) -> None:
+        """Raises what `build` would, by the small files of the backbone's checkpoint alone."""
+        folder = fetch(self.inputs.encoders.video.source, weights=False)
+        config, tokenizer = read_config(folder, {"clip": CLIPConfig}), clip_tokenizer(folder)
+        nnx.eval_shape(lambda: self._network(CLIP(config, rngs=nnx.Rngs(0)), tokenizer, jax.random.key(0)))
+
     def build(self, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         """The network with fresh prompts; plain CLIP if not prompted."""
+        return self._network(*self._clip, key, prompted)
+
+    def _network(self, clip: CLIP, tokenizer: Any, key: jax.Array, prompted: bool = True) -> EmoVCLIP:
         settings, asked = self.settings, CLASS_PROMPTS[self.settings.class_prompts]
-        clip, tokenizer = self._clip
         return EmoVCLIP(
             clip,
             [asked.nouns.get(label, label) for label in self.labels],
@@ -135,6 +142,10 @@ class PromptTuning:
 
 def linear_probe(embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray) -> float:
     """Mean WAF over folds of logistic regression on frozen embeddings [N, P]; of one class, that class."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     scores = []
     for fold in (fold_of == number for number in np.unique(fold_of)):
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

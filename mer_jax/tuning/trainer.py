@@ -6,8 +6,8 @@ decoded and sent once for all sets, and nothing is computed in vain.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,41 +19,14 @@ from flax import nnx
 
 from mer_jax.checkpoints.pytrees import load_trained, remove_trained, save_trained
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.emovclip import DEPTH, NUM_PROMPTS, EmoVCLIP, Prompt
+from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.hosts import in_step, is_first_host, over_hosts
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.runtime.random import named_key
-from mer_jax.runtime.settings import section, setting
-from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.tuning.batches import Batch, FoldBatches
-
-
-@dataclass(frozen=True)
-class PerTower:
-    """A number for each of CLIP's towers."""
-
-    vision: int = setting(0, least=0)
-    text: int = setting(0, least=0)
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """How EmoVCLIP's prompts are trained, by default as in the paper: `config.tune`."""
-
-    mode: str = setting("per_fold", choices=("per_fold", "all_labelled"))  # the latter have seen the validation clips
-    num_prompts: PerTower = section(partial(PerTower, NUM_PROMPTS, NUM_PROMPTS))  # tokens per layer of a tower
-    depth: PerTower = section(partial(PerTower, DEPTH, DEPTH))  # layers with prompts of their own; 0: plain CLIP
-    class_prompts: str = setting("en-1", choices=tuple(CLASS_PROMPTS))
-    batch_size: int = setting(16, least=1)
-    micro_batch: int = setting(1, least=0)  # clips whose activations a device holds; 0: all of a step, of all its sets
-    images_at_once: int = setting(8, least=0)  # frames in a layer, what fits on a TPU's chip; 0: all of a micro-batch
-    epochs: int = setting(20, least=1)
-    warmup_epochs: int = setting(5, least=0)
-    learning_rate: float = setting(4e-4, above=0)
-    weight_decay: float = setting(1e-3, least=0)
-    label_smoothing: float = setting(0.1, least=0, most=0.99)
-    remat: bool = setting(False)  # True: recompute each layer in the backward pass, for still less memory
+from mer_jax.tuning.tune_settings import TuneSettings
 
 
 class TuneState(NamedTuple):
@@ -100,8 +73,9 @@ class Tuner:
         schedule = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(total, warmup + 1))
         self.optimizer = optax.adamw(schedule, b1=0.9, b2=0.98, weight_decay=settings.weight_decay)
         # Micro-batches are for networks whose activations are large: there, sets that share a device take turns.
-        self.step = map_trials(self.training_step, side_by_side=1 if settings.micro_batch else None)
-        self.score = map_trials(self.scoring_step)
+        laid_out = partial(map_trials, over_devices=settings.over_devices)
+        self.step = laid_out(self.training_step, side_by_side=1 if settings.micro_batch else None)
+        self.score = laid_out(self.scoring_step)
 
     def init(self, build: Callable[[jax.Array], EmoVCLIP]) -> TuneState:
         """Fresh prompts for every set."""
@@ -155,14 +129,22 @@ class Tuner:
         return logits.reshape(*pixels.shape[:2], -1)
 
     def epoch(self, state: TuneState, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
-        """Trains on every clip once and scores the held-out ones, which have no say in what is kept."""
+        """Trains on every clip once and scores the held-out ones, which have no say in what is kept.
+
+        Of several hosts each trains its part of the sets.
+        """
+        own_epoch = partial(self._epoch, number=number, training=training, validation=validation)
+        return over_hosts(own_epoch)((state, self.train_folds, self.validation_folds))
+
+    def _epoch(self, sets: tuple, number: int, training: Iterator[Batch], validation: Iterator[Batch]) -> TuneState:
+        """`epoch` of some sets: their state, the folds that each trains on and those that it is validated on."""
+        state, train_folds, folds = sets
         prompts, optimizer, losses = state.prompts, state.optimizer, []
         key = named_key(self.seed, "flip", number)
         for step, batch in enumerate(training):
             flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
-            prompts, optimizer, loss = self.step((prompts, optimizer, self.train_folds), batch, flips, self.backbone)
+            prompts, optimizer, loss = self.step((prompts, optimizer, train_folds), batch, flips, self.backbone)
             losses.append(loss)
-        folds = self.validation_folds
         scored = [
             (self.score((prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
             for batch in validation
@@ -193,7 +175,10 @@ def tune(
         advance: called with epochs done.
     """
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
-    state, start = last_epoch(folder, tuner.init(build), made_of)
+    fresh = tuner.init(build)
+    state, start = in_step("prompts", lambda: last_epoch(folder, fresh, made_of), found=itemgetter(1))
+    if start == 0 and is_first_host():  # what is damaged
+        shutil.rmtree(folder, ignore_errors=True)
     advance(start)
     for epoch in range(start, settings.epochs):
         state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
@@ -217,5 +202,4 @@ def last_epoch(folder: Path, fresh: TuneState, made_of: str) -> tuple[TuneState,
         return load_trained(folder / str(max(epochs)), fresh, made_of), max(epochs) + 1
     except Damaged as reason:
         make_again(reason)
-        shutil.rmtree(folder)
         return fresh, 0

@@ -12,7 +12,7 @@ def text_only(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     rows = [f"c{i},{('happy', 'sad')[i % 2]},今天真高兴{i}" for i in range(6)]
     (tmp_path / "data" / "clips.csv").write_text("\n".join(["name,label,text", *rows]), "utf-8")
-    config = f"--config=configs/semi.py:folder,root={tmp_path}/data,modalities=text"
+    config = f"--config=configs/semi.py:folder,encoders=bundled,root={tmp_path}/data,modalities=text"
     monkeypatch.setattr(kills, "CONFIG", [config, "--config.extraction.shard_clips=2"])
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))

@@ -29,6 +29,7 @@ from mer_jax.checkpoints.huggingface import (
 from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
+from tests.torch_writer import save_torch
 
 LAYERS, WIDTH = 3, 4
 
@@ -100,54 +101,33 @@ def test_sharded_checkpoint(tmp_path):
         load_pretrained(Toy, RULES, tmp_path)
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="PyTorch's own files are read and written by PyTorch alone")
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_torch_checkpoint(tmp_path, torch, zipped):
-    tensors = toy_tensors()
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_torch_checkpoint(tmp_path, legacy, dtype):
+    tensors = {name: tensor.astype(dtype) for name, tensor in toy_tensors().items()}
+    tensors["embeddings.position_ids"] = np.arange(7)[None]  # whole numbers, which are not needed
     (tmp_path / "config.json").write_text("{}")
-    state = {name: torch.tensor(tensor) for name, tensor in tensors.items()}
-    torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    check(load_pretrained(Toy, RULES, tmp_path), tensors)
+    save_torch(tmp_path / "pytorch_model.bin", tensors, legacy)
+    check(load_pretrained(Toy, RULES, tmp_path), {name: x.astype(np.float32) for name, x in tensors.items()})
 
 
-def test_safetensors_are_read_where_there_is_a_torch_file_as_well(tmp_path, torch):
+def test_torch_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    test_torch_checkpoint(tmp_path, False, np.float32)
+
+
+def test_safetensors_are_read_where_there_is_a_torch_file_as_well(tmp_path):
     tensors = toy_tensors()
     write(tmp_path, tensors)
-    torch.save({name: torch.tensor(-tensor) for name, tensor in tensors.items()}, tmp_path / "pytorch_model.bin")
+    save_torch(tmp_path / "pytorch_model.bin", {name: -tensor for name, tensor in tensors.items()})
     check(load_pretrained(Toy, RULES, tmp_path), tensors)
 
 
-def test_torch_checkpoint_in_bfloat16(tmp_path, torch):
+def test_quantised_torch_checkpoint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    state = {name: torch.tensor(tensor).bfloat16() for name, tensor in toy_tensors().items()}
-    torch.save(state, tmp_path / "pytorch_model.bin")
-    rounded = {name: tensor.float().numpy() for name, tensor in state.items()}
-    check(load_pretrained(Toy, RULES, tmp_path), rounded)
-
-
-def test_torch_checkpoint_without_torch(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").touch()
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(DataError, match="needs PyTorch"):
+    save_torch(tmp_path / "pytorch_model.bin", {name: x.astype(np.int8) for name, x in toy_tensors().items()})
+    with pytest.raises(DataError, match=r"11 tensors \(conv\.weight, \.\.\.\) are quantised"):
         load_pretrained(Toy, RULES, tmp_path)
-
-
-class Hostile:
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-def test_torch_checkpoint_runs_no_code(tmp_path, torch, capsys):
-    (tmp_path / "config.json").write_text("{}")
-    torch.save({"scale": Hostile()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(DataError, match="tensors alone"):
-        load_pretrained(Toy, RULES, tmp_path)
-    assert "executed" not in capsys.readouterr().out
 
 
 def test_all_misfits_are_listed_at_once(tmp_path):

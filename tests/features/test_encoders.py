@@ -14,7 +14,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, CLIPModel, HubertM
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from configs.semi import get_config
-from mer_jax.checkpoints.huggingface import ASSETS
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
 from mer_jax.data.decoding import ExtractionSettings
@@ -193,6 +193,7 @@ def test_every_setting_that_features_depend_on_is_in_their_fingerprint_and_no_ot
         "chunk_seconds": 5.0,
         "keep_layers": 3,
         "num_frames": 5,
+        "most_frames": 5,
         "buckets_tokens": (48, 64),  # the largest is where texts are cut
     }
     indifferent = {"batch_seconds": 1.0, "batch_frames": 9, "batch_tokens": 99, "model_parallel": 1}

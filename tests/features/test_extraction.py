@@ -76,7 +76,7 @@ def read_all(folder, encoder):
 def test_the_last_batch_of_a_bucket_takes_in_shorter_chunks(encoder):
     """Of budget 16: three chunks of 4 or fewer rows, and one of 8, whose batch has room for one of them."""
     contents = [[Chunk(np.ones((rows, 3), np.float32))] for rows in (3, 4, 8, 2)]
-    batches, _ = dispatch(contents, encoder, encoder.load(), lambda count: None)
+    batches = dispatch(contents, encoder, encoder.load(), lambda count: None).batches
     assert [positions for positions, *_ in batches] == [(2, 0), (1, 3)]
     assert [counts.tolist() for *_, counts in batches] == [[8, 3], [4, 2, 4, 4]]
 

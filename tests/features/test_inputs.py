@@ -10,10 +10,13 @@ from mer_jax.data.corruptions import CorruptionSettings, CorruptionsSettings, Tr
 from mer_jax.data.dataset import FolderData
 from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
-from mer_jax.features.inputs import Inputs, InputSettings, run_dataset
+from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings
+from mer_jax.features.input_settings import InputSettings
+from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
 from mer_jax.text.rankings import Rankings, RankingSettings
+from mer_jax.text.transcripts import Transcripts, TranscriptSettings
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),
@@ -66,6 +69,26 @@ def rankings_asked(monkeypatch):
     return calls
 
 
+def test_transcripts_made_of_the_sound_are_ranked_and_encoded_as_the_data_set_s(
+    tmp_path, encoded, rankings_asked, monkeypatch
+):
+    asked = []
+
+    def transcribe(clips, own, extraction):
+        asked.append([clip.name for clip in clips])
+        return Transcripts("fake", tuple(replace(clip, transcript=clip.transcript or "别走") for clip in clips))
+
+    monkeypatch.setattr(module, "transcribe_clips", transcribe)
+    dataset = replace(DATASET, clips=(*CLIPS[:3], replace(CLIPS[3], transcript="")))
+    inputs = Inputs(dataset, replace(settings(), transcripts=TranscriptSettings("whisper")), tmp_path)
+    inputs.features("text")
+    assert rankings_asked[0][0] == [clip.transcript for clip in CLIPS] == [clip.transcript for clip in inputs.clips]
+    assert asked == [["u", "b", "a", "t"]] and encoded[0][0] == asked[0]
+    for own in (settings(), replace(settings(modalities="speech"), transcripts=TranscriptSettings("whisper"))):
+        assert Inputs(dataset, own, tmp_path).transcripts == Transcripts("none", dataset.clips)
+    assert len(asked) == 1
+
+
 def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, encoded):
     """Frames by hand: the mean of 1, 3 and 2, 6, then the variances 1 and 4."""
     np.save(tmp_path / "b.npy", np.array([[1.0, 2], [3, 6]]))
@@ -79,6 +102,16 @@ def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, 
     np.testing.assert_array_equal(features.embeddings, [[0] * 4, [2, 4, 1, 4], [7, 8, 9, 10], [0] * 4])
     assert features.reasons == dict.fromkeys((0, 3), "no ready-made feature")
     assert not encoded and [path.name for path in (tmp_path / "features").iterdir()] == ["speech-ready-made"]
+
+
+def test_encoders_for_drawings_say_so_where_they_encode():
+    """Ready-made features are nobody's drawings."""
+    own = replace(settings(), encoders=EncoderSettings(speech=SpeechSettings(source="bundled/hubert")))
+    (caution,) = own.drawn
+    assert "(speech) know drawings" in caution and not settings().drawn
+    assert not replace(own, data=FolderData(speech_feature="wav")).drawn
+    assert settings().back_to(own).startswith("encoders=bundled goes on")
+    assert not own.back_to(own) and not own.back_to(settings())
 
 
 def test_every_modality_has_the_encoder_of_its_settings(tmp_path, encoded, rankings_asked):

@@ -84,6 +84,13 @@ def test_faces_come_in_chunks_of_bounded_length():
     np.testing.assert_array_equal(np.concatenate([chunk.data for chunk in chunks]), crops)
 
 
+def test_of_many_faces_evenly_spaced_ones_are_read():
+    crops = np.zeros((10, 128, 128, 3), np.uint8) + np.arange(10, dtype=np.uint8)[:, None, None, None]
+    for most, expected in ((0, range(10)), (10, range(10)), (2, [2, 7])):
+        chunks = FaceReader(48, 4, most_frames=most).chunks(crops)
+        assert [int(frame.max()) for chunk in chunks for frame in chunk.data] == list(expected), most
+
+
 def test_the_middle_of_a_frame_is_kept_and_its_padding_has_no_weight():
     """100 x 140 px at their own size: all rows, and the columns 20 to 119."""
     frames = np.random.default_rng(0).integers(1, 256, (2, 100, 140, 3), np.uint8)

@@ -14,7 +14,8 @@ from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.data import Embeddings, FusionData, Groups, fusion_data
 from mer_jax.fusion.ensemble import MemberOutputs, Members
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import softmax, weighted_f1
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json

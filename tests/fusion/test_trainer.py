@@ -15,8 +15,9 @@ from flax import nnx
 from mer_jax.fusion.data import Embeddings, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
+from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import FusionSettings, Setting, make_trials
+from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import MODALITIES, AttentionFusion
 from mer_jax.runtime.random import named_key
@@ -295,6 +296,9 @@ for count in (1, 2, 5, 8):
     trainer = t.FoldTrainer(t.DIMS, t.CLASSES, t.SETTINGS, devices)
     results.append(jax.device_get(trainer.train(training_set, trials)))
     t.assert_trees_close(results[-1], results[0], atol=1e-5)
+    without_pmap = t.FoldTrainer(t.DIMS, t.CLASSES, t.replace(t.SETTINGS, over_devices="shard_map"), devices)
+    assert t.replace(t.SETTINGS, over_devices="pmap") == t.SETTINGS
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(without_pmap.train(training_set, trials)), results[-1])
 for devices in (jax.devices()[:1], jax.devices()):
     members = t.Members(results[0].final.params, trials.fold, trials.sees)
     scorer = t.Scorer(t.DIMS, t.CLASSES, 16, batch_size=8, devices=devices)

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from mer_jax.fusion.trials import AblationSettings, FusionSettings, Hyperparameters, Setting, run_table, self_trained
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings, Hyperparameters
+from mer_jax.fusion.trials import Setting, run_table, self_trained
 
 SETTINGS = FusionSettings(dropout=0.1, modality_dropout=0.3, learning_rate=1e-3, l2=0.5, label_smoothing=0.2)
 ALL = ("speech", "image", "text", "video")

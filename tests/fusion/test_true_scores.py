@@ -11,7 +11,8 @@ import pytest
 from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.data import Embeddings, FusionData, Groups
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
 from mer_jax.self_training import SelfTrainingSettings
 
 CLASSES, FOLDS, CLIPS, SETS = 4, 3, 60, 4

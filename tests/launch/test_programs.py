@@ -1,79 +1,81 @@
-"""The programs of the ahead-of-time check: each gives what its run would, knows its loops and how much it computes."""
+"""The programs of the ahead-of-time check: each gives what its run would, and knows how much it computes."""
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
-from benchmarks.work import CLIP_L14
+from benchmarks import work
 from configs.semi import get_config
-from launch.programs import all_programs, uncounted_layers
-from mer_jax.models import CLIP
-from mer_jax.models.prompted_clip import encode_image
+from launch.programs import all_programs
+from mer_jax.fusion.trainer import VALIDATION_BATCH
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 from tests.product_flops import product_flops
 
 
 class Expected(NamedTuple):
-    """What is known of a program. Errors are relative; a layer more or less in a loop would be 0.04, a frame 0.06."""
+    """What is known of a program."""
 
     output: tuple[int, ...]  # shape of its first output
-    loops: float = 1e-12  # error of the first passes and the loops against every pass
-    flops: float = 1e-12  # error of the count by hand
+    attentions: int  # over whole sequences: layers, but a CLIP tower's last, times passes
+    error: float = 1e-12  # of the count by hand, relative; a layer more or less would be 0.04, a frame 0.06
 
 
 EXPECTED = {
-    "CLIP L/14": Expected((10, 1536), loops=1.1e-3),  # resizing is a loop over frames as well
-    "HuBERT-large": Expected((16, 2048)),
+    "CLIP L/14 extraction": Expected((10, 1536), 8 * 23),
+    "HuBERT-large extraction": Expected((16, 2048), 24),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
-    "EmoVCLIP L/14 extraction": Expected((10, 5, 768), loops=6e-3, flops=8e-3),
-    # A set of prompts per text layer. The text tower's layers are one pass; backward computes more than it needs.
-    "EmoVCLIP L/14 training": Expected((12, 4, 768), loops=3e-3, flops=1.1e-2),
-    "Baichuan-13B": Expected((64, 10240)),
+    "EmoVCLIP L/14 extraction": Expected((10, 5, 768), 5 * 16 * 23, 8e-3),
+    # A set of prompts per text layer. Backward computes more than it needs.
+    "EmoVCLIP L/14 training step": Expected((12, 4, 768), 16 * 23, 1.1e-2),
+    "Baichuan-13B": Expected((64, 10240), 40),
 }
+
+
+def settings(**text: int) -> Settings:
+    config = get_config("mer2024,root=unread")
+    config.encoders.text.update(text)
+    return read_settings(Settings, config)
 
 
 @pytest.fixture(scope="module")
 def programs():
-    programs = all_programs(read_settings(Settings, get_config("mer2024,root=unread")), np.array(jax.devices()[:1]))
-    assert len(programs) == len(EXPECTED) + 1
-    return {name: program for name in [*EXPECTED, "fusion"] for program in programs if program.name.startswith(name)}
+    programs = all_programs(settings(), np.array(jax.devices()[:1]), memory=95e9)
+    assert set(programs) == {*EXPECTED, "fusion"}
+    return {title: make() for title, make in programs.items()}
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_first_passes_and_loops_add_up_to_the_program(programs, name):
-    program, expected = programs[name], EXPECTED[name]
+@pytest.mark.parametrize("title", EXPECTED)
+def test_outputs_attentions_and_flops(programs, title):
+    program, expected = programs[title], EXPECTED[title]
+    assert program.name.startswith(title) and program.passes == 1
     assert jax.tree.leaves(jax.eval_shape(program.function, *program.arguments))[0].shape == expected.output
-    every_pass = product_flops(program.function, *program.arguments)
-    counted = product_flops(program.function, *program.arguments, bodies_once=True)
-    for loop in program.loops:
-        counted += loop.repeats * product_flops(loop.function, *loop.arguments, bodies_once=True)
-    assert counted == pytest.approx(every_pass, rel=expected.loops)
-    assert program.flops == pytest.approx(every_pass, rel=expected.flops)
+    assert program.attentions == expected.attentions
+    assert program.flops == pytest.approx(product_flops(program.function, *program.arguments), rel=expected.error)
 
 
-def test_fusion_is_one_step_and_two_batches_of_validation(programs):
+def test_fusion_is_the_training_of_all_folds(programs):
     program = programs["fusion"]
     assert jax.tree.leaves(jax.eval_shape(program.function, *program.arguments))[0].shape == (5, 4)
-    counted = product_flops(program.function, *program.arguments, bodies_once=True)
-    # The trace still holds gradients of the embeddings, a seventh of it, which nothing reads.
-    assert 1 <= counted / program.flops < 1.15
+    assert program.passes == np.ceil((4024 + 600) / 64)  # four of five folds, room for pseudo-labelled clips, a batch
+    # In the trace, whose steps count once in an epoch, is still a gradient of the embeddings, which nothing reads.
+    once = product_flops(program.function, *program.arguments)
+    epochs, step = 30, 64 * work.fusion_step_flops(work.DIMS)
+    validation = 4 * VALIDATION_BATCH * work.fusion_flops(work.DIMS)
+    assert 1 <= once / (5 * (epochs * (step + validation) + validation)) < 1.15
+    assert program.flops == 5 * (epochs * (73 * step + validation) + validation)
+    assert program.clips == 5 * epochs * 73 * 64
 
 
-@pytest.mark.parametrize("depth, uncounted", [(0, 22), (1, 22), (2, 21), (12, 20), (24, 21)])
-def test_uncounted_layers_follow_from_the_depth_of_the_prompts(depth, uncounted):
-    tower = nnx.eval_shape(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0))).vision
-    prompts = jax.ShapeDtypeStruct((depth, 4, 1024), np.float32)
-    assert uncounted_layers(tower.layers, prompts) == uncounted
-
-    def run(tower, pixels, prompts):
-        return encode_image(tower, pixels, prompts) if depth else tower(pixels)
-
-    arguments = (tower, jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32), prompts if depth else None)
-    every_pass, once = (product_flops(run, *arguments, bodies_once=value) for value in (False, True))
-    tokens = 257 + 4 * bool(depth)
-    layer = 2 * tokens * 12 * 1024**2 + 4 * tokens**2 * 1024
-    assert round((every_pass - once) / layer) == uncounted
+@pytest.mark.parametrize(
+    "memory, configured, shared", [(95e9, 1, 1), (32e9, 1, 2), (16e9, 1, 4), (16e9, 8, 8), (8e9, 1, 8), (1e9, 1, 8)]
+)
+def test_as_few_devices_share_baichuan_as_have_the_room(monkeypatch, memory, configured, shared):
+    monkeypatch.setattr("launch.programs.Mesh", lambda devices, axes: jax.sharding.AbstractMesh(devices.shape, axes))
+    config = settings(model_parallel=configured)
+    program = all_programs(config, np.arange(8), memory)["Baichuan-13B"]()
+    assert f"model_parallel={shared}" in program.name
+    assert program.clips == 64 * 8 // shared
+    assert program.flops == pytest.approx(program.clips * work.decoder_flops(work.BAICHUAN_13B, 128) / 8)

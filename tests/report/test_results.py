@@ -8,7 +8,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.data import Embeddings, Groups
-from mer_jax.fusion.trials import FusionSettings, Setting
+from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.trials import Setting
 from mer_jax.report import results
 from mer_jax.report.results import (
     ablation_sections,

@@ -74,8 +74,10 @@ def test_signals_are_one_line_at_any_moment(tmp_path, moment, sign, code, how):
     """Early ones are held in the imports by a stand-in for a library, and in the flags by the config file."""
     command = ["-c", f"import time; from mer_jax.runtime import cli\n{MOMENTS[moment]}"]
     if not MOMENTS[moment]:
-        (tmp_path / ("numpy.py" if moment == "imports" else "config.py")).write_text(f"import time; {UP}")
-        command = ["-m", "mer_jax.sweep", f"--config={tmp_path}/config.py"]
+        stand_in = tmp_path / ("numpy.py" if moment == "imports" else "config.py")
+        stand_in.write_text(f"import time; {UP}")
+        config = "configs/sweep.py" if moment == "imports" else stand_in
+        command = ["-m", "mer_jax.sweep", f"--config={config}", "--workdir=none"]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path}
     with subprocess.Popen([sys.executable, *command], text=True, stdout=PIPE, stderr=PIPE, env=environment) as process:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, PartitionSpec
 
+from mer_jax.defaults import OVER_DEVICES
 from mer_jax.runtime.devices import device_of, local_mesh, map_trials, map_trials_on_cores
 from mer_jax.runtime.errors import UsageError
 
@@ -26,9 +27,10 @@ def check(mapped):
     np.testing.assert_array_equal(out["twice"], 2 * RUNS["x"])
 
 
+@pytest.mark.parametrize("over_devices", OVER_DEVICES)
 @pytest.mark.parametrize("side_by_side", [None, 1, 2, 3, 9])
-def test_runs_that_share_a_device_in_groups_of_any_size(side_by_side):
-    check(map_trials(scaled_sum, jax.devices()[:1], side_by_side))
+def test_runs_that_share_a_device_in_groups_of_any_size(side_by_side, over_devices):
+    check(map_trials(scaled_sum, jax.devices()[:1], side_by_side, over_devices))
 
 
 def test_where_an_array_is():
@@ -58,12 +60,14 @@ def test_a_thread_for_each_core():
 
 EIGHT = """
 import jax
-from mer_jax.runtime.devices import device_of, local_mesh, map_trials
+from mer_jax.defaults import OVER_DEVICES
+from mer_jax.runtime.devices import local_mesh, map_trials
 from tests.runtime.test_devices import check, scaled_sum
 devices = jax.devices()
 for count in (1, 2, 3, 8):
     for side_by_side in (None, 2):
-        check(map_trials(scaled_sum, devices[:count], side_by_side))
+        for over_devices in OVER_DEVICES:
+            check(map_trials(scaled_sum, devices[:count], side_by_side, over_devices))
 mesh = local_mesh(2)
 assert dict(mesh.shape) == {"data": 4, "model": 2}
 assert mesh.devices.tolist() == [[devices[i], devices[i + 1]] for i in (0, 2, 4, 6)]

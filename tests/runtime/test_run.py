@@ -67,6 +67,18 @@ def test_other_settings_are_named(tmp_path, clock):
         Run(tmp_path, replace(Settings(), width=3))
 
 
+def test_many_other_settings_are_counted_and_the_way_back_is_told(tmp_path, clock, monkeypatch):
+    class WithAWayBack(Settings):
+        def back_to(self, earlier):
+            return f"width={earlier.width} goes on with it; or "
+
+    monkeypatch.setattr(module, "SHOWN", 1)
+    work(Run(tmp_path, WithAWayBack()), "data")
+    message = r"settings \(seed: 0 there, 1 now, and 1 more\): width=64 goes on with it; or choose another --workdir"
+    with pytest.raises(UsageError, match=message):
+        Run(tmp_path, WithAWayBack(seed=1, width=3))
+
+
 def test_a_run_of_before_a_setting_came_into_being_goes_on_with_its_default(tmp_path, clock):
     (tmp_path / "config.json").write_text('{"settings": {"seed": 0}}')
     work(Run(tmp_path, Settings()), "data")
@@ -77,6 +89,7 @@ def test_a_run_of_before_a_setting_came_into_being_goes_on_with_its_default(tmp_
 def test_differences_by_dotted_keys():
     old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 1, "c": [2]}, "e": 3}
     assert differences(old, new) == ["a.c: [1] there, [2] now", "d: 2 there, None now", "e: None there, 3 now"]
+    assert differences({"a": 1, "b": {"source": 1}}, {}) == ["b.source: 1 there, None now", "a: 1 there, None now"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ class Renamed:
     mode: str = setting("off", choices=("off", "on"), was={True: "on"})
 
 
+@dataclass(frozen=True)
+class Ways:
+    way: str = setting("fast", decisive=False)
+
+
 def test_what_is_missing_has_its_default():
     assert read_settings(Whole, {}) == Whole()
     settings = read_settings(Whole, {"rate": 1, "sizes": [2, 3.5], "inner": {"size": 9}})
@@ -54,6 +59,10 @@ def test_a_value_of_an_earlier_version_is_read_as_todays(earlier):
     assert read_settings(Renamed, {"mode": earlier}) == Renamed("on")
     with pytest.raises(UsageError, match="mode=1: expected str"):
         read_settings(Renamed, {"mode": 1})
+
+
+def test_what_no_result_depends_on_names_no_result():
+    assert repr(Ways("slow")) == repr(Ways("fast")) and Ways("slow") != Ways("fast")
 
 
 def test_there_and_back_through_a_config():

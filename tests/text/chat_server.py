@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 # Faults of the server, after which the same is asked again; and of the model, whose reply is asked for once more.
 SERVER_FAULTS = ("drop", "cut", "429", "429 date", "500", "502", "late", "html", "garbled")
 REPLY_FAULTS = ("refusal", "missing", "invented", "doubled", "prose", "chinese", "truncated", "empty")
+KEY = "sk-secret-0123456789"  # of those that ask, in tests
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 
 
@@ -41,6 +42,7 @@ class ChatServer(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 256
+    handler = None  # its class; a chat's by default
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class ChatServer(ThreadingHTTPServer):
         refuses=None,
         says=None,
     ):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), self.handler or Handler)
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
         self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
         self.ended = {}  # fields of every choice in place of the usual ones
@@ -102,9 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        (question,) = [message["content"] for message in body["messages"] if message["role"] == "user"][:1]
-        transcript = json.loads(question.split("\n\n")[-1])["transcript"]
+        body, transcript = self.question(self.rfile.read(int(self.headers["Content-Length"])))
         start = time.monotonic()
         with server.lock:
             server.asked[transcript] += 1
@@ -126,6 +126,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             server.bodies.append(body)
             self.answer(fault, transcript)
+
+    def question(self, content):
+        """The fields of a request, and what it is about."""
+        body = json.loads(content)
+        (question,) = [message["content"] for message in body["messages"] if message["role"] == "user"][:1]
+        return body, json.loads(question.split("\n\n")[-1])["transcript"]
 
     def answer(self, fault, transcript):
         error = json.dumps({"error": {"message": "no luck", "code": None}})

@@ -1,45 +1,33 @@
 """The annotator behind a server, against one that misbehaves."""
 
 import asyncio
-import gzip
-import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
-from mer_jax.text.chat import MOST_TOLD, ChatAnnotator, retry_after, stated_usage
+from mer_jax.text.chat import ChatAnnotator, stated_usage
+from mer_jax.text.client import retry_after
 from mer_jax.text.rankings import ChatSettings, rank_all
-from tests.text.chat_server import LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
-
-KEY = "sk-secret-0123456789"
+from tests.text.chat_server import KEY, LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
+from tests.text.odd_servers import Compressing, Dripping, Echoing, Redirecting
 
 
 @pytest.fixture
-def serve(monkeypatch):
+def serve(running):
     """(**server) -> (server, annotator with **settings)."""
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    servers = []
 
     def start(settings=None, **options):
-        server = ChatServer(**options)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-        servers.append(server)
+        server = running(ChatServer(**options))
         return server, ChatAnnotator(ChatSettings(**{"base_url": server.url, **(settings or {})}))
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start
 
 
 def texts(count):
@@ -229,7 +217,7 @@ def test_a_dry_run_asks_nothing(serve, tmp_path, capsys):
 
 
 def test_a_dead_server_is_left_alone(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr("mer_jax.text.chat.LONGEST_BACKOFF", 0.01)
+    monkeypatch.setattr("mer_jax.text.client.LONGEST_BACKOFF", 0.01)
     server, annotator = serve({"attempts": 2, "concurrency": 4}, faults=1.0, kinds=("500",))
     transcripts = texts(120)
     rankings = rank_all(transcripts, LABELS, annotator, tmp_path)
@@ -430,7 +418,7 @@ def test_an_error_with_status_200_is_one(serve, tmp_path, monkeypatch):
 
 def test_a_key_as_short_as_a_letter_spoils_no_label(serve, tmp_path, monkeypatch):
     _server, annotator = serve()
-    annotator.key = "a"
+    annotator.access.key = "a"
     rankings = rank_all(texts(3), LABELS, annotator, tmp_path)
     check(rankings, texts(3))
     assert not rankings.failures
@@ -441,64 +429,27 @@ def test_a_key_as_short_as_a_letter_spoils_no_label(serve, tmp_path, monkeypatch
 def test_a_key_is_what_stands_between_the_blanks(monkeypatch):
     """A newline behind it, as `cat` leaves one, would be an illegal header, whose error shows the key."""
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
-    assert ChatAnnotator(ChatSettings()).key == KEY
+    assert ChatAnnotator(ChatSettings()).access.key == KEY
     monkeypatch.setenv("OPENAI_API_KEY", "sk-钥匙")
     with pytest.raises(UsageError, match="OPENAI_API_KEY holds characters"):
         ChatAnnotator(ChatSettings())
 
 
-class Dripping(BaseHTTPRequestHandler):
-    """Sends a blank now and then, for ever."""
-
-    def do_POST(self):
-        self.send_response(200)
-        self.end_headers()
-        with suppress(OSError):
-            while True:
-                self.wfile.write(b" ")
-                time.sleep(0.02)
-
-
-class Redirecting(BaseHTTPRequestHandler):
-    """Sends whoever asks to another address, and notes who comes there."""
-
-    visits = 0
-
-    def do_POST(self):
-        type(self).visits += self.path == "/elsewhere"
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(307)
-        self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")
-        self.end_headers()
-
-
 @pytest.fixture
-def odd_server(monkeypatch):
+def odd(odd_server):
     """A handler's class -> an annotator that asks a server of its kind."""
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    servers = []
-
-    def start(handler):
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.02}).start()
-        url = f"http://127.0.0.1:{servers[-1].server_port}/v1"
-        return ChatAnnotator(ChatSettings(base_url=url, timeout_s=0.5, attempts=1))
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return lambda handler: ChatAnnotator(ChatSettings(base_url=odd_server(handler), timeout_s=0.5, attempts=1))
 
 
-def test_a_reply_that_does_not_end_is_given_up(odd_server, tmp_path, monkeypatch):
-    monkeypatch.setattr("mer_jax.text.chat.LONGEST_REPLY", 2)
-    rankings = rank_all(texts(1), LABELS, odd_server(Dripping), tmp_path)
+def test_a_reply_that_does_not_end_is_given_up(odd, tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_jax.text.client.LONGEST_REPLY", 2)
+    rankings = rank_all(texts(1), LABELS, odd(Dripping), tmp_path)
     assert rankings.failures == {texts(1)[0]: "the server's answer does not end"}
 
 
-def test_what_is_sent_to_one_address_goes_to_no_other(odd_server, tmp_path):
+def test_what_is_sent_to_one_address_goes_to_no_other(odd, tmp_path):
     with pytest.raises(DataError, match="HTTP 307"):
-        rank_all(texts(1), LABELS, odd_server(Redirecting), tmp_path)
+        rank_all(texts(1), LABELS, odd(Redirecting), tmp_path)
     assert not Redirecting.visits
 
 
@@ -523,34 +474,12 @@ def test_what_ends_a_reply_is_said_and_only_a_filter_is_the_transcripts_fault(se
     assert (not rank_all(texts(1), LABELS, annotator, tmp_path).failures) is not final
 
 
-class Echoing(BaseHTTPRequestHandler):
-    """Repeats the key, at the place where long messages are cut."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        said = json.dumps({"error": {"message": "x" * (MOST_TOLD - 20) + self.headers["Authorization"]}})
-        self.send_response(401)
-        self.end_headers()
-        self.wfile.write(said.encode())
-
-
-class Compressing(BaseHTTPRequestHandler):
-    """Sends a megabyte in a thousandth of it."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Encoding", "gzip")
-        self.end_headers()
-        self.wfile.write(gzip.compress(bytes(2**20)))
-
-
-def test_no_part_of_the_key_is_told(odd_server, tmp_path):
+def test_no_part_of_the_key_is_told(odd, tmp_path):
     with pytest.raises(DataError, match=r"HTTP 401 \(xxx") as error:
-        rank_all(texts(1), LABELS, odd_server(Echoing), tmp_path)
+        rank_all(texts(1), LABELS, odd(Echoing), tmp_path)
     assert KEY[:6] not in str(error.value)
 
 
-def test_a_compressed_reply_is_not_unpacked(odd_server, tmp_path):
-    (reason,) = rank_all(texts(1), LABELS, odd_server(Compressing), tmp_path).failures.values()
+def test_a_compressed_reply_is_not_unpacked(odd, tmp_path):
+    (reason,) = rank_all(texts(1), LABELS, odd(Compressing), tmp_path).failures.values()
     assert reason == "Connection error. a compressed reply, which was not asked for"

@@ -12,16 +12,17 @@ from flax import nnx
 from mer_jax.checkpoints.pytrees import load_trained
 from mer_jax.data.clips import Clip
 from mer_jax.features import encoders
-from mer_jax.features.encoders import EncoderSettings, VideoSettings
+from mer_jax.features.encoder_settings import EncoderSettings, VideoSettings
 from mer_jax.features.extraction import encode
-from mer_jax.features.inputs import InputSettings
+from mer_jax.features.input_settings import InputSettings
 from mer_jax.metrics import waf
 from mer_jax.models.clip import CLIP
 from mer_jax.models.preprocess import OPENAI
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.random import named_key
 from mer_jax.tuning.prompts import PromptTuning, linear_probe
-from mer_jax.tuning.trainer import PerTower, TuneSettings, prompt_sets
+from mer_jax.tuning.trainer import prompt_sets
+from mer_jax.tuning.tune_settings import PerTower, TuneSettings
 from tests.tuning.conftest import CONFIG, backbone, tokenizer
 
 LABELS, FOLDS = np.arange(12) % 2, np.arange(12) // 2 % 3

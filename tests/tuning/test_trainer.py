@@ -15,7 +15,8 @@ from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.runtime.errors import DataError
 from mer_jax.tuning import batches
 from mer_jax.tuning.batches import Batch, FoldBatches
-from mer_jax.tuning.trainer import Tuner, TuneSettings, tune
+from mer_jax.tuning.trainer import Tuner, tune
+from mer_jax.tuning.tune_settings import TuneSettings
 from tests.tuning.conftest import backbone, tokenizer
 
 SETTINGS = TuneSettings(

@@ -79,7 +79,7 @@ def fill(partial: Path, spec: SampleSpec, advance: Callable[[int], object]) -> N
     write_tables(partial, draw_plans(spec))
     run_workers(partial, min(os.cpu_count() or 1, MOST_WORKERS), advance)
     files = (path for path in partial.rglob("*") if path.name != LOCK)
-    keep(partial / FILES, {"files": digests_in(partial, files)})
+    keep(partial / FILES, {"files": digests_in(partial, files)}, own=True)  # in a cache that hosts may not share
 
 
 def make_stamp(spec: SampleSpec) -> dict[str, Any]:

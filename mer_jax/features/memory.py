@@ -1,0 +1,152 @@
+"""How much of a device's memory each encoder takes: from its checkpoint's config and the batch, in no time.
+
+What compiling says (`memory_analysis`; launch/compile_check.py asks it for whole slices) is what the formulas are held
+to: tests/features/test_memory.py.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+from transformers import CLIPConfig
+
+from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.features.encoder_settings import (
+    EncoderSettings,
+    ImageSettings,
+    SpeechSettings,
+    TextSettings,
+    VideoSettings,
+)
+from mer_jax.models.baichuan import Baichuan, head_dim
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
+from mer_jax.models.clip import CLIP
+from mer_jax.models.hubert import SPEECH_CONFIGS, Hubert
+from mer_jax.runtime.disk import size_text
+from mer_jax.runtime.errors import DataError
+
+
+class Needed(NamedTuple):
+    """Bytes of one device."""
+
+    weights: int
+    batch: int  # its arrays, and the largest of what is computed from them
+
+
+def encoder_memory(settings: EncoderSettings, modality: str, platform: str) -> Needed:
+    """What an encoder needs of each device, by the small files of its checkpoint; of EmoVCLIP, to encode.
+
+    Raises:
+        DataError: the checkpoint's config asks for what its port has not.
+    """
+    own = getattr(settings, modality)
+    needed: Callable[..., Needed] = {"speech": speech, "image": images, "text": text, "video": video}[modality]
+    return needed(own, fetch(own.source, weights=False), platform)
+
+
+def speech(settings: SpeechSettings, folder: Any, platform: str) -> Needed:
+    config = read_config(folder, SPEECH_CONFIGS)
+    weights = weight_bytes(lambda: Hubert(config, rngs=nnx.Rngs(0)), settings.dtype, platform)
+    samples = int(settings.sample_rate * settings.chunk_seconds)
+    rows = max(1, int(settings.batch_seconds / settings.chunk_seconds))
+    each, waves = itemsize(settings.dtype), rows * samples
+    first = waves // config.conv_stride[0] * config.conv_dim[0]  # the longest of all: one in and one out
+    frames = samples // int(np.prod(config.conv_stride))
+    layer = layer_bytes(config, rows, frames, each) + kept_bytes(config, rows, frames, each, settings.keep_layers)
+    return Needed(weights, 10 * waves + max(9 * first, layer))
+
+
+def text(settings: TextSettings, folder: Any, platform: str) -> Needed:
+    config = read_config(folder, CONFIG_CLASSES)
+    weights = weight_bytes(lambda: Baichuan(config, rngs=nnx.Rngs(0)), settings.dtype, platform)
+    each = itemsize(settings.dtype)
+    most = 0
+    for tokens in settings.buckets_tokens:
+        rows = max(1, settings.batch_tokens // tokens)
+        layer = layer_bytes(config, rows, tokens, each, matrices=3)
+        most = max(most, layer + kept_bytes(config, rows, tokens, each, settings.keep_layers))
+    shared = settings.model_parallel
+    return Needed(weights // shared, most // shared)
+
+
+def images(settings: ImageSettings, folder: Any, platform: str) -> Needed:
+    frames = max(settings.buckets_frames)
+    return frames_of(folder, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
+
+
+def video(settings: VideoSettings, folder: Any, platform: str) -> Needed:
+    rows = max(1, settings.batch_frames // settings.num_frames)
+    return frames_of(folder, rows, settings.num_frames, settings.dtype, platform)
+
+
+def frames_of(folder: Any, rows: int, frames: int, dtype: str, platform: str) -> Needed:
+    """CLIP on so many rows of frames, one frame of each row at a time."""
+    config = read_config(folder, {"clip": CLIPConfig})
+    tower: Any = config.vision_config
+    pixels = rows * frames * tower.image_size**2 * 3 * 4
+    tokens = (tower.image_size // tower.patch_size) ** 2 + 1
+    weights = weight_bytes(lambda: CLIP(config, rngs=nnx.Rngs(0)), dtype, platform)
+    return Needed(weights, 3 * pixels + layer_bytes(tower, rows, tokens, itemsize(dtype)))
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of a number."""
+    return 4 if dtype == "float32" else 2
+
+
+def weight_bytes(factory: Callable[[], nnx.Module], dtype: str, platform: str) -> int:
+    """Of a module's variables. A CPU, which computes in 32 bits, holds a copy of layers of shorter ones beside them.
+
+    Raises:
+        DataError: as the module does, of whose construction nothing but shapes is computed.
+    """
+    each, total = itemsize(dtype), 0
+    for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(factory))):
+        copied = platform == "cpu" and each == 2 and "layers" in path and path[0] != "text"
+        total += variable[...].size * (each + 4 * copied)
+    return total
+
+
+def layer_bytes(tower: Any, rows: int, tokens: int, each: int, matrices: int = 2) -> int:
+    """Of activations while sequences [rows, tokens] go through a layer: the larger of its halves, and its input.
+
+    matrices: of the feed-forward network. Softmax is in float32, and so is what a norm makes of its input.
+    """
+    heads, size = tower.num_attention_heads, head_dim(tower)
+    attending = rows * heads * tokens * (tokens * (8 + each) + 4 * size * each)
+    feeding = rows * tokens * tower.intermediate_size * (matrices * each + 8)
+    return rows * tokens * tower.hidden_size * (2 * each + 4) + max(attending, feeding)
+
+
+def kept_bytes(tower: Any, rows: int, tokens: int, each: int, keep_layers: int) -> int:
+    """Of the hidden states that are kept, twice, and their sum in float32."""
+    return rows * tokens * tower.hidden_size * (2 * keep_layers * each + 4)
+
+
+KNOBS = {
+    "encoders.speech": "lower encoders.speech.batch_seconds",
+    "encoders.image": "lower encoders.image.batch_frames",
+    "encoders.text": "lower encoders.text.batch_tokens",
+    "encoders.video": "lower encoders.video.batch_frames",
+    "tune": "set tune.micro_batch=1, or tune.remat",
+}
+
+
+def check_memory(section: str, source: str, needed: Needed, available: int) -> Iterator[str]:
+    """A note where what a section of the settings asks for may be too large for a device.
+
+    Raises:
+        DataError: it is.
+    """
+    total, knob = needed.weights + needed.batch, KNOBS[section]
+    line = (
+        f"{section}: {source} takes about {size_text(total)} of a device's {size_text(available)}, its weights "
+        f"{size_text(needed.weights)}"
+    )
+    if needed.weights > available:
+        raise DataError(f"{line}: take a smaller checkpoint (encoders=base), or leave it out (modalities=...)")
+    if needed.weights + needed.batch / 2 > available:
+        raise DataError(f"{line}: {knob}")
+    if total > available:
+        yield f"{line}: if that is too much, {knob}"
