@@ -114,7 +114,7 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     """A finished run's data by how it is standardised, with features from its stores, and the number of classes."""
     dataset = run_dataset(settings, workdir)
     folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
     chosen = settings.data.chosen_modalities
     features = {modality: without_outliers(inputs.features(modality), modality) for modality in chosen}
