@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
-from orbax.checkpoint import v1 as ocp
 
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import in_step, is_first_host, meet
@@ -48,6 +47,8 @@ def save_trained(folder: Path, tree: Any, made_of: str = "") -> None:
         remove_trained(folder)
     if jax.process_count() > 1:  # Orbax takes no array that is on one host's devices alone
         arrays = jax.tree.map(np.asarray, arrays)
+    from orbax.checkpoint import v1 as ocp
+
     ocp.save(folder.resolve(), arrays, overwrite=True)
     keep(checksums_of(folder), {"files": digests_in(folder)}, made_of)
     meet(folder.name)
@@ -81,6 +82,8 @@ def load_trained(folder: Path, like: Any, made_of: str = "") -> Any:
         print(f"  {folder}: without checksums, as of an earlier version; taken as it is", file=sys.stderr)
     elif read_kept(checksums_of(folder), made_of, parse=listed_files) != digests_in(folder):
         raise Damaged(f"{folder}: not as it was written")
+    from orbax.checkpoint import v1 as ocp
+
     try:
         arrays = ocp.load(folder.resolve(), abstract)
     except Exception as error:  # whatever Orbax and what it stands on make of a file
