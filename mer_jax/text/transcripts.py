@@ -196,6 +196,16 @@ def make_transcriber(settings: TranscriptSettings, extraction: ExtractionSetting
     return ServerTranscriber(settings, extraction, asks)
 
 
+def check_transcriber(settings: TranscriptSettings, extraction: ExtractionSettings) -> None:
+    """Raises UsageError where the transcriber cannot be asked, by what is here: a key, prices, its package."""
+    if settings.transcriber == "whisper":
+        from mer_jax.text.whisper import whisper_package
+
+        whisper_package()
+    elif settings.transcriber == "openai":
+        make_transcriber(settings, extraction)
+
+
 def write_transcripts(path: Path, transcripts: Transcripts) -> None:
     """Each clip's transcript, whose it is, and why there is none, as csv."""
     rows = []

@@ -15,6 +15,17 @@ from mer_jax.text.sounds import SAMPLE_RATE, Inaudible, audible, seconds_of
 from mer_jax.text.transcripts import Hearing, Transcript, TranscriptSettings
 
 
+def whisper_package() -> Any:
+    """faster-whisper; UsageError without it."""
+    try:
+        import faster_whisper
+    except ImportError as error:
+        raise UsageError(
+            f'transcriber whisper: needs faster-whisper ({error}): pip install "mer_jax[transcribe]"'
+        ) from error
+    return faster_whisper
+
+
 class WhisperTranscriber:
     """See `Transcriber`. Raises UsageError without the package, DataError where there is no such model."""
 
@@ -22,13 +33,7 @@ class WhisperTranscriber:
     stopped = ""
 
     def __init__(self, settings: TranscriptSettings, extraction: ExtractionSettings):
-        try:
-            import faster_whisper
-        except ImportError as error:
-            raise UsageError(
-                f'transcriber whisper: needs faster-whisper ({error}): pip install "mer_jax[transcribe]"'
-            ) from error
-        self.package: Any = faster_whisper
+        self.package = whisper_package()
         self.settings, self.language, self.extraction = settings.whisper, settings.language, extraction
         self.folder = self._folder(self.settings.source)
         name = f"{self.settings.source}@{fingerprint(self.folder)[:12]}"
