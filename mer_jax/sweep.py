@@ -69,7 +69,7 @@ from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings
-from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.self_training_settings import SelfTrainingSettings
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 

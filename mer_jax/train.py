@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import checkpoint_facts, fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
@@ -49,17 +49,13 @@ from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
-from mer_jax.report import (
-    ClipInputs,
-    cautions,
-    clip_scores,
-    headline,
-    results,
-    write_clip_page,
-    write_predictions,
-    write_probabilities,
-    write_report,
-)
+from mer_jax.report import results
+from mer_jax.report.cautions import cautions
+from mer_jax.report.clip_page import ClipInputs, write_clip_page
+from mer_jax.report.clip_scores import clip_scores
+from mer_jax.report.formats import headline
+from mer_jax.report.page import write_report
+from mer_jax.report.submission import write_predictions, write_probabilities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
@@ -185,6 +181,7 @@ def train(run: Run[Settings]) -> None:
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
             "run": run.begun,
         }
         if fused.clips:

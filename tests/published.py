@@ -254,7 +254,7 @@ def baichuan(folder: Path, **fields: Any) -> None:
         }
     shapes |= {"model.norm.weight": (width,), "lm_head.weight": (vocabulary, width)}
     tensors = draw(shapes, ml_dtypes.bfloat16)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(3):
         file = f"pytorch_model-{shard + 1:05}-of-00003.bin"
         part = dict(list(tensors.items())[shard * 95 : (shard + 1) * 95])

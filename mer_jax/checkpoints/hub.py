@@ -239,7 +239,7 @@ def _in_time(call: Callable[[], Any]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"{type(error).__name__}: {' '.join(str(error).partition('For more information')[0].split())}"[:200]
 
 
 def _refusal(source: Source, error: Exception) -> str:

@@ -22,7 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mer_jax.checkpoints.hub import Source, download
+from mer_jax.checkpoints.hub import Source, commit_of, download
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object, write_whole
@@ -153,6 +153,12 @@ def fingerprint(folder: Path) -> str:
         contents = list(readers.map(lambda path: _content(path, path.stat().st_size, path.stat().st_mtime_ns), paths))
     named = [f"{path.name}|{content}" for path, content in zip(paths, contents, strict=True)]
     return hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
+
+
+def checkpoint_facts(source: str) -> dict[str, str]:
+    """Which weights a run used: the source, the commit that the hub had under that name, the content's digest."""
+    folder = fetch(source)
+    return {"source": source, "commit": commit_of(folder), "fingerprint": fingerprint(folder)}
 
 
 @cache

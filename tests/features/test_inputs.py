@@ -17,7 +17,8 @@ from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.inputs import Inputs, check_modalities, encoded_of, run_dataset
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
-from mer_jax.text.rankings import Rankings, RankingSettings
+from mer_jax.text.ranking_settings import RankingSettings
+from mer_jax.text.rankings import Rankings
 from mer_jax.text.transcripts import Transcripts, TranscriptSettings
 
 CLIPS = (

@@ -84,6 +84,11 @@ def test_a_run_without_test_labels(metrics):
     assert "nan" not in html
 
 
+def test_checkpoints_are_named_with_their_commits(metrics):
+    text = Page(render(metrics)).text
+    assert "speech TencentGameMate/chinese-hubert-base, commit 0123456789; text /models/qwen." in text
+
+
 def test_both_scores_stand_side_by_side(metrics):
     text = Page(render(metrics)).text
     assert "As the challenge counts: 91.0 ± 1.5" in text
