@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import checkpoint_facts, fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
@@ -50,17 +50,14 @@ from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
-from mer_jax.report import (
-    ClipInputs,
-    cautions,
-    clip_scores,
-    headline,
-    results,
-    write_clip_page,
-    write_predictions,
-    write_probabilities,
-    write_report,
-)
+from mer_jax.recognition.distance import FAMILIAR, Familiar
+from mer_jax.report import results
+from mer_jax.report.cautions import cautions
+from mer_jax.report.clip_page import ClipInputs, write_clip_page
+from mer_jax.report.clip_scoring import clip_scores
+from mer_jax.report.formats import headline
+from mer_jax.report.page import write_report
+from mer_jax.report.submission import write_predictions, write_probabilities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
@@ -88,7 +85,8 @@ from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
 ENSEMBLE = tuple(
-    f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
+    f"checkpoints/{name}"
+    for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors", FAMILIAR)
 )
 RESULTS = (
     *(
@@ -148,7 +146,7 @@ def train(run: Run[Settings]) -> None:
         lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
         print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     curves = scalars_in(asked("tensorboard"))
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir, curves)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
@@ -189,6 +187,7 @@ def train(run: Run[Settings]) -> None:
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
             "run": run.begun,
         }
         if fused.clips:
@@ -226,10 +225,20 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     )
     fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
+        familiar(dataset, {modality: features[modality] for modality in data.modalities}).save(
+            workdir / "checkpoints" / FAMILIAR
+        )
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
     return fused
+
+
+def familiar(dataset: Dataset, features: Mapping[str, Features]) -> Familiar:
+    """What labelled and unlabelled clips are like, by which later ones are told that are unlike them."""
+    clips = [*dataset.split("train"), *dataset.split("unlabeled")]
+    embeddings = {modality: x.embeddings.take(np.array(clips), axis=-2) for modality, x in features.items()}
+    return Familiar.fit(embeddings, {modality: x.present[clips] for modality, x in features.items()})
 
 
 class Fused(NamedTuple):

@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     with run.stage("tune"):
         curves = scalars_in(asked("tensorboard"))
-        prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir, curves)
+        prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
         scores = prompts.tune([dataset.clips[i] for i in folds.positions], folds.labels, folds.fold_of).scores
     if scores is None:
         raise DataError(f"{dataset.name}: no labelled clip has frames to tune on; `mer_jax.prepare --check` says why")

@@ -24,7 +24,8 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.scalars import Scalars
-from mer_jax.self_training import OWN_FOLD, Candidates, PseudoLabels, SelfTrainingSettings, all_agree, self_train
+from mer_jax.self_training import Candidates, PseudoLabels, all_agree, self_train
+from mer_jax.self_training_settings import OWN_FOLD, SelfTrainingSettings
 
 
 @dataclass(frozen=True)

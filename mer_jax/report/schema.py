@@ -222,4 +222,5 @@ class Metrics(TypedDict, total=False):
     peak_memory_gib: float | None
     settings: dict[str, object] | None  # dotted key -> value
     environment: Environment | None
+    checkpoints: dict[str, dict[str, str]] | None  # encoded modality -> source, commit ("": a folder), fingerprint
     run: Begun | None

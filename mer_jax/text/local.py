@@ -23,7 +23,7 @@ from mer_jax.models.baichuan import Baichuan
 from mer_jax.runtime.devices import frozen_program, local_mesh
 from mer_jax.runtime.profiling import step
 from mer_jax.text.answers import Answer, Usage
-from mer_jax.text.rankings import LocalSettings
+from mer_jax.text.ranking_settings import LocalSettings
 from mer_jax.text.templates import join
 from mer_jax.text.tokenizer import Tokenizer
 
