@@ -14,6 +14,7 @@ from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.checkpoints.pytrees import hand_on
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.fusion.stablehlo import PLATFORMS, exported
+from mer_jax.recognition.distance import FAMILIAR
 from mer_jax.recognition.runs import finished_settings
 from mer_jax.report.formats import percent
 from mer_jax.runtime.errors import UsageError
@@ -33,10 +34,7 @@ LICENCES = {  # of the encoders that presets name, as their model pages have the
     "Qwen": "apache-2.0",
     "utter-project": "cc-by-nc-sa-4.0",
 }
-COPIED = (
-    "config.json",
-    *(f"checkpoints/{name}" for name in ("ensemble.json", "standardiser.safetensors", "familiarity.safetensors")),
-)
+COPIED = ("config.json", *(f"checkpoints/{name}" for name in ("ensemble.json", "standardiser.safetensors", FAMILIAR)))
 
 
 def hand_on_run(workdir: Path, output: Path) -> list[str]:
@@ -76,7 +74,7 @@ def write_parts(
             shutil.copyfile(workdir / name, folder / name)
     hand_on(ensemble.members.params, folder / "checkpoints" / "ensemble.safetensors")
     if "video" in ensemble.shape.dims and "video" in settings.encoded:
-        prompts = PromptTuning(settings.tune, settings, ensemble.shape.labels, settings.cv.folds, workdir)
+        prompts = PromptTuning(settings.tune, settings, ensemble.shape.labels, ensemble.shape.num_folds, workdir)
         trained = prompts.trained_prompts(prompts.build(named_key(settings.seed)))
         hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
     (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
