@@ -30,6 +30,11 @@ class Scalars:
                 self._file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
             self._file.flush()
 
+    def close(self) -> None:
+        """Ends the file, which a process does as well when it ends."""
+        if self._file:
+            self._file.close()
+
 
 @cache
 def scalars_in(folder: str | None) -> Scalars:

@@ -17,6 +17,7 @@ def test_means_over_networks_by_step(tmp_path):
 
     scalars = Scalars(tmp_path / "curves")
     scalars.write("prompts/loss", np.array([[1.0, 2.0], [3.0, 6.0]]), first_step=5)
+    scalars.write("prompts/WAF", np.zeros((2, 0)))
     (file,) = (tmp_path / "curves").iterdir()
     content, values = file.read_bytes(), []
     while content:  # length, its checksum, event, its checksum
@@ -25,3 +26,4 @@ def test_means_over_networks_by_step(tmp_path):
         parsed = Event.FromString(event)
         values += [(parsed.step, value.tag, value.simple_value) for value in parsed.summary.value]
     assert values == [(5, "prompts/loss", 2.0), (6, "prompts/loss", 4.0)]
+    scalars.close()
