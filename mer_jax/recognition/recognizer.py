@@ -15,7 +15,7 @@ import numpy as np
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.recording import Contents, Wanted
+from mer_jax.data.recording import WHOLE, Contents, Wanted
 from mer_jax.data.streams import Unreadable
 from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.encoders import Encoder
@@ -28,7 +28,7 @@ from mer_jax.recognition.distance import Familiar
 from mer_jax.recognition.files import File
 
 SHARD = 256  # files whose lines appear together: every one ends in batches that are not full
-FAR = 1.2  # see `Cloud.distance`: none of the sample's 300 test clips is further
+FAR = 1.2  # root mean square of a file's distances (see `Cloud`); 3 of the sample's 300 test clips are further
 FEW = 8  # files for which batches are as small as they may be
 
 Rank = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  # transcripts -> those that are ranked, and their labels
@@ -40,7 +40,8 @@ class Recognizer:
     Args:
         ensemble: the fusion heads.
         encoders: by modality; one of the ensemble's that has none is absent from every file.
-        rank: called with distinct transcripts, one call at a time.
+        hear: gives clips their transcripts, where they have none and the run has that done.
+        rank: called with distinct transcripts. Neither is called by two threads at once.
         extraction: how files are decoded.
         audio_track: see `read_sound`.
         familiar: what the training clips are like; None where that is not known.
@@ -52,6 +53,7 @@ class Recognizer:
         self,
         ensemble: TrainedEnsemble,
         encoders: Mapping[str, Encoder],
+        hear: Callable[[Sequence[Clip]], Sequence[Clip]],
         rank: Rank,
         extraction: ExtractionSettings,
         audio_track: str = "",
@@ -59,12 +61,12 @@ class Recognizer:
         caution: str = "",
         at_home: bool = False,
     ):
-        self.ensemble, self.encoders, self.rank = ensemble, dict(encoders), rank
+        self.ensemble, self.encoders, self.hear, self.rank = ensemble, dict(encoders), hear, rank
         self.extraction, self.audio_track = extraction, audio_track
         self.familiar, self.caution, self.at_home = familiar, caution, at_home
         self.programs = {modality: encoder.load() for modality, encoder in self.encoders.items()}
         self.detector = FaceDetector(extraction.face_stride)
-        self.ranking = Lock()  # the answers' cache has one writer
+        self.asking = Lock()  # caches of answers have one writer
 
     @classmethod
     def load(cls, run: str | Path) -> "Recognizer":
@@ -128,20 +130,17 @@ class Recognizer:
 
     def lines(self, files: Sequence[File], contents: Iterator[Contents | Absent]) -> list[dict[str, Any]]:
         """The lines of a shard's files, whose contents come one by one."""
-        ranked: Mapping[str, Sequence[str]] = {}
-        if "text" in self.encoders and (texts := sorted({file.text for file in files} - {""})):
-            with self.ranking:
-                ranked = self.rank(texts)
+        clips, ranked = self.spoken(files)
         shards = {
             modality: Dispatch(encoder, self.programs[modality], small=len(files) <= FEW)
             for modality, encoder in self.encoders.items()
         }
         errors: dict[int, str] = {}
-        for i, (file, content) in enumerate(zip(files, contents, strict=True)):
+        for i, content in enumerate(contents):
             if isinstance(content, Unreadable):
                 errors[i] = str(content)
             for modality, shard in shards.items():
-                shard.add(i, self.chunks(modality, file, content, ranked))
+                shard.add(i, self.chunks(modality, clips[i], content, ranked))
         for shard in shards.values():
             shard.finish()
         features = {
@@ -173,13 +172,34 @@ class Recognizer:
             lines.append(line | {"warning": warnings[i]} if warnings[i] else line)
         return lines
 
+    def spoken(self, files: Sequence[File]) -> tuple[Sequence[Clip], Mapping[str, Sequence[str]]]:
+        """A clip with a transcript for each file, if it has one, and the rankings of these."""
+        clips: Sequence[Clip] = [
+            Clip(
+                str(i),
+                "test",
+                file.path if file.window == WHOLE else None,  # of a part the sound has no name
+                transcript=file.text,
+                audio_track=self.audio_track,
+            )
+            for i, file in enumerate(files)
+        ]
+        ranked: Mapping[str, Sequence[str]] = {}
+        if "text" in self.encoders:
+            with self.asking:
+                clips = self.hear(clips)
+                if transcripts := sorted({clip.transcript for clip in clips} - {""}):
+                    ranked = self.rank(transcripts)
+        return clips, ranked
+
     def warnings(self, embeddings: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> list[str]:
         """For each file what to know before its label is trusted, if there is anything."""
         if not self.familiar:
             return [self.caution] * len(next(iter(present.values())))
         warnings = []
         for i, distances in enumerate(self.familiar.distances(embeddings, present)):
-            far = [f"{modality} {distance:.1f}" for modality, distance in distances.items() if distance > FAR]
+            together = np.sqrt(np.mean(np.square([*distances.values()]))) if distances else 0.0
+            far = [f"{modality} {x:.1f}" for modality, x in distances.items() if x > 1 and together > FAR]
             usual = frozenset(modality for modality, x in present.items() if x[i]) in self.familiar.combinations
             unlike = f"unlike what the run has learned from ({', '.join(far)} times as far as that)" if far else ""
             caution = "" if self.at_home and usual and not far else self.caution
@@ -187,14 +207,14 @@ class Recognizer:
         return warnings
 
     def chunks(
-        self, modality: str, file: File, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
+        self, modality: str, clip: Clip, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
     ) -> list[Chunk] | Absent:
-        """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
+        """A file's chunks for one encoder, or why there are none. clip, ranked: see `spoken`. content: `read_files`."""
         reader = self.encoders[modality].reader
         try:
             if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)
-                return reader.chunks(reader.read(Clip("", "test", transcript=file.text)))
+                return reader.chunks(reader.read(clip))
             array = content if isinstance(content, Absent) else content[modality]
             return array if isinstance(array, Absent) else reader.chunks(array)
         except Absent as reason:

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mer_jax.data.clips import Dataset
+from mer_jax.data.clips import Clip, Dataset
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.recognizer import Recognizer
-from mer_jax.runtime.files import cache_folder
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import make_annotator, rank_all
+from mer_jax.text.rankings import answers_folder, make_annotator, rank_all
+from mer_jax.text.transcripts import transcribe_clips
 from mer_jax.tuning.prompts import PromptTuning
 
 
@@ -32,13 +32,21 @@ def load_recognizer(workdir: Path) -> Recognizer:
     inputs = Inputs(Dataset("input", labels, (), {}), settings, workdir, prompts.trained_encoder)
     encoders = {m: inputs.encoder(m) for m in ensemble.shape.dims if m in settings.encoded}
     annotator = make_annotator(settings.ranking) if "text" in encoders else None
-    answers = Path(settings.ranking.cache).expanduser() if settings.ranking.cache else cache_folder() / "rankings"
+
+    def hear(clips: Sequence[Clip]) -> Sequence[Clip]:
+        return transcribe_clips(clips, settings.transcripts, settings.extraction).clips
 
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        return rank_all(transcripts, labels, annotator, answers).ranked if annotator else {}
+        return rank_all(transcripts, labels, annotator, answers_folder(settings.ranking)).ranked if annotator else {}
 
-    familiar = Familiar.load(workdir / "checkpoints" / FAMILIAR)
-    track, caution = settings.data.audio_track, "; ".join(settings.drawn)
     return Recognizer(
-        ensemble, encoders, rank, settings.extraction, track, familiar, caution, settings.variant == "sample"
+        ensemble,
+        encoders,
+        hear if settings.transcribes else list,
+        rank,
+        settings.extraction,
+        settings.data.audio_track,
+        familiar=Familiar.load(workdir / "checkpoints" / FAMILIAR),
+        caution="; ".join(settings.drawn),
+        at_home=settings.variant == "sample",
     )

@@ -60,7 +60,9 @@ def made(tmp_path, monkeypatch):
             ),
         }
         ensemble = TrainedEnsemble(tmp_path)
-        return Recognizer(ensemble, encoders, lambda texts: {}, ExtractionSettings(), "", familiar, caution, at_home)
+        return Recognizer(
+            ensemble, encoders, list, lambda texts: {}, ExtractionSettings(), "", familiar, caution, at_home
+        )
 
     return make
 
@@ -134,6 +136,15 @@ def test_embeddings_out_of_all_proportion_to_those_that_the_run_has_learned_from
     first, second = made(usual_sizes={"speech": 7e-4, "text": 1.0})(["0", "1"], ["hi", "hi"])
     assert not first["absent"]
     assert second["absent"]["speech"].startswith("its largest value (8) is out of all proportion")
+
+
+def test_files_without_a_text_are_heard_where_the_run_has_that_done(made):
+    recognizer = made()
+    ranked = []
+    recognizer.hear = lambda clips: [replace(clip, transcript=clip.transcript or "ho") for clip in clips]
+    recognizer.rank = lambda texts: ranked.append(texts) or {}
+    heard = recognizer(["0", "0"], ["hi", ""])
+    assert heard[1]["used"] == ["speech", "text"] and heard[1] != heard[0] and ranked == [["hi", "ho"]]
 
 
 def test_a_modality_without_an_encoder_is_absent(made):
