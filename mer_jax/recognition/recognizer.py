@@ -28,7 +28,7 @@ from mer_jax.recognition.distance import Familiar
 from mer_jax.recognition.files import File
 
 SHARD = 256  # files whose lines appear together: every one ends in batches that are not full
-FAR = 1.2  # root mean square of a file's distances (see `Cloud`); 3 of the sample's 300 test clips are further
+FAR = 1.2  # root mean square of a file's distances (see `Cloud`); 2 of the sample's 300 test clips are further
 FEW = 8  # files for which batches are as small as they may be
 
 Rank = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  # transcripts -> those that are ranked, and their labels
