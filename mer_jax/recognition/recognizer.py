@@ -15,7 +15,7 @@ import numpy as np
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.detect import FaceDetector
-from mer_jax.data.recording import WHOLE, Contents, Wanted
+from mer_jax.data.recording import Contents, Wanted
 from mer_jax.data.streams import Unreadable
 from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.encoders import Encoder
@@ -40,43 +40,49 @@ class Recognizer:
     Args:
         ensemble: the fusion heads.
         encoders: by modality; one of the ensemble's that has none is absent from every file.
-        hear: gives clips their transcripts, where they have none and the run has that done.
-        rank: called with distinct transcripts. Neither is called by two threads at once.
+        rank: called with distinct transcripts, one call at a time.
         extraction: how files are decoded.
         audio_track: see `read_sound`.
         familiar: what the training clips are like; None where that is not known.
         caution: what to know of labels of clips unlike those of the training data, if there is anything.
         at_home: whether the caution is none for clips like these, as of drawings by encoders for drawings.
+        hear: gives files their transcripts, where the run made some of the sound.
     """
 
     def __init__(
         self,
         ensemble: TrainedEnsemble,
         encoders: Mapping[str, Encoder],
-        hear: Callable[[Sequence[Clip]], Sequence[Clip]],
         rank: Rank,
         extraction: ExtractionSettings,
         audio_track: str = "",
         familiar: Familiar | None = None,
         caution: str = "",
         at_home: bool = False,
+        hear: Callable[[Sequence[File]], Sequence[File]] | None = None,
     ):
-        self.ensemble, self.encoders, self.hear, self.rank = ensemble, dict(encoders), hear, rank
+        self.ensemble, self.encoders, self.rank = ensemble, dict(encoders), rank
         self.extraction, self.audio_track = extraction, audio_track
-        self.familiar, self.caution, self.at_home = familiar, caution, at_home
+        self.familiar, self.caution, self.at_home, self.hear = familiar, caution, at_home, hear
         self.programs = {modality: encoder.load() for modality, encoder in self.encoders.items()}
         self.detector = FaceDetector(extraction.face_stride)
-        self.asking = Lock()  # caches of answers have one writer
+        self.ranking = Lock()  # the answers' cache has one writer
 
     @classmethod
     def load(cls, run: str | Path) -> "Recognizer":
-        """That of a finished run of `mer_jax.train`.
+        """That of a finished run of `mer_jax.train`, or of what `mer_jax.export` has made of one.
+
+        run: its folder, or the name of a repository of the hub.
 
         Raises:
             DataError: it is not finished, or not as it was written.
         """
         from mer_jax.recognition.runs import load_recognizer  # brings what trains, too
 
+        if not Path(run).exists() and str(run).count("/") == 1:
+            from mer_jax.recognition.hub import pull
+
+            run = pull(str(run))
         return load_recognizer(Path(run))
 
     def __call__(self, paths: Any, text: Any = "") -> Any:
@@ -130,17 +136,23 @@ class Recognizer:
 
     def lines(self, files: Sequence[File], contents: Iterator[Contents | Absent]) -> list[dict[str, Any]]:
         """The lines of a shard's files, whose contents come one by one."""
-        clips, ranked = self.spoken(files)
+        ranked: Mapping[str, Sequence[str]] = {}
+        if self.hear and "text" in self.encoders:
+            with self.ranking:
+                files = self.hear(files)
+        if "text" in self.encoders and (texts := sorted({file.text for file in files} - {""})):
+            with self.ranking:
+                ranked = self.rank(texts)
         shards = {
             modality: Dispatch(encoder, self.programs[modality], small=len(files) <= FEW)
             for modality, encoder in self.encoders.items()
         }
         errors: dict[int, str] = {}
-        for i, content in enumerate(contents):
+        for i, (file, content) in enumerate(zip(files, contents, strict=True)):
             if isinstance(content, Unreadable):
                 errors[i] = str(content)
             for modality, shard in shards.items():
-                shard.add(i, self.chunks(modality, clips[i], content, ranked))
+                shard.add(i, self.chunks(modality, file, content, ranked))
         for shard in shards.values():
             shard.finish()
         features = {
@@ -172,26 +184,6 @@ class Recognizer:
             lines.append(line | {"warning": warnings[i]} if warnings[i] else line)
         return lines
 
-    def spoken(self, files: Sequence[File]) -> tuple[Sequence[Clip], Mapping[str, Sequence[str]]]:
-        """A clip with a transcript for each file, if it has one, and the rankings of these."""
-        clips: Sequence[Clip] = [
-            Clip(
-                str(i),
-                "test",
-                file.path if file.window == WHOLE else None,  # of a part the sound has no name
-                transcript=file.text,
-                audio_track=self.audio_track,
-            )
-            for i, file in enumerate(files)
-        ]
-        ranked: Mapping[str, Sequence[str]] = {}
-        if "text" in self.encoders:
-            with self.asking:
-                clips = self.hear(clips)
-                if transcripts := sorted({clip.transcript for clip in clips} - {""}):
-                    ranked = self.rank(transcripts)
-        return clips, ranked
-
     def warnings(self, embeddings: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> list[str]:
         """For each file what to know before its label is trusted, if there is anything."""
         if not self.familiar:
@@ -207,14 +199,14 @@ class Recognizer:
         return warnings
 
     def chunks(
-        self, modality: str, clip: Clip, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
+        self, modality: str, file: File, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
     ) -> list[Chunk] | Absent:
-        """A file's chunks for one encoder, or why there are none. clip, ranked: see `spoken`. content: `read_files`."""
+        """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
         reader = self.encoders[modality].reader
         try:
             if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)
-                return reader.chunks(reader.read(clip))
+                return reader.chunks(reader.read(Clip("", "test", transcript=file.text)))
             array = content if isinstance(content, Absent) else content[modality]
             return array if isinstance(array, Absent) else reader.chunks(array)
         except Absent as reason:

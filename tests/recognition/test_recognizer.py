@@ -60,9 +60,7 @@ def made(tmp_path, monkeypatch):
             ),
         }
         ensemble = TrainedEnsemble(tmp_path)
-        return Recognizer(
-            ensemble, encoders, list, lambda texts: {}, ExtractionSettings(), "", familiar, caution, at_home
-        )
+        return Recognizer(ensemble, encoders, lambda texts: {}, ExtractionSettings(), "", familiar, caution, at_home)
 
     return make
 
@@ -141,7 +139,7 @@ def test_embeddings_out_of_all_proportion_to_those_that_the_run_has_learned_from
 def test_files_without_a_text_are_heard_where_the_run_has_that_done(made):
     recognizer = made()
     ranked = []
-    recognizer.hear = lambda clips: [replace(clip, transcript=clip.transcript or "ho") for clip in clips]
+    recognizer.hear = lambda files: [file._replace(text=file.text or "ho") for file in files]
     recognizer.rank = lambda texts: ranked.append(texts) or {}
     heard = recognizer(["0", "0"], ["hi", ""])
     assert heard[1]["used"] == ["speech", "text"] and heard[1] != heard[0] and ranked == [["hi", "ho"]]

@@ -11,7 +11,8 @@ from mer_jax.data.sample.sentences import sentence
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.text.answers import Usage
 from mer_jax.text.local import LocalAnnotator
-from mer_jax.text.rankings import LocalSettings, rank_all
+from mer_jax.text.ranking_settings import LocalSettings
+from mer_jax.text.rankings import rank_all
 from mer_jax.text.templates import TEMPLATES, join
 
 
@@ -44,6 +45,14 @@ def test_a_label_scores_by_its_log_likelihood_with_and_without_the_transcript(se
     expected = log_likelihoods(transcript) - log_likelihoods("")
     np.testing.assert_allclose([scores[label] for label in LABELS], expected, atol=1e-3)
     assert list(answer.ranking) == sorted(LABELS, key=lambda label: -scores[label])
+
+
+def test_the_setting_of_attention_reaches_the_decoder(settings, monkeypatch):
+    models = []
+    monkeypatch.setattr("mer_jax.text.local.frozen_program", lambda model, function: models.append(model))
+    with pytest.raises(TypeError, match="not callable"):
+        list(LocalAnnotator(replace(settings, attention="cudnn")).rank(["好"], LABELS, Usage()))
+    assert models[0].layers.attention.impl == "cudnn"
 
 
 def test_it_reads_the_sample_better_than_chance_and_only_once(settings, tmp_path):
