@@ -55,7 +55,7 @@ from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
 from mer_jax.text.ranking_settings import ChatSettings, LocalSettings, RankingSettings
-from mer_jax.text.transcripts import TranscriptSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
 from mer_jax.tuning.tune_settings import PerTower, TuneSettings
 
 ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's

@@ -9,11 +9,11 @@
 Batch sizes are the config's, FLOPs those of the matrix products, counted by hand (benchmarks/work.py), and all figures
 of one device but clips/s, which are the whole slice's. Loops count as often as they run.
 
-On a TPU the time is what XLA expects of each operation (launch/tpu_time.py), good to about ten points of the peak
-either way: differences between programs and settings say more than the figures. Where that is under 60 % of the peak,
-it follows by kind of operation, with the costliest ones; and what has no estimate of XLA's. On a GPU XLA expects
-nothing: there stand the two bounds, all FLOPs at the peak and all arrays that kernels read and write at the memory's
-bandwidth, and which kernels there are (launch/gpu_kernels.py).
+On a TPU the time is what XLA expects of each operation (launch/tpu_time.py): differences between programs and settings
+say more than the figures. Under each program stands of what XLA has no estimate; where it is under 60 % of the peak,
+the time by kind of operation, and the costliest ones. On a GPU XLA expects nothing: there stand all FLOPs at the
+peak, all arrays that kernels read and write at the memory's bandwidth, as if none of them stayed in a cache, and which
+kernels there are (launch/gpu_kernels.py).
 
 Exit code 1 where a program does not fit, or lacks cuDNN's fused attention on a card on which it should hold it.
 """
@@ -44,9 +44,11 @@ from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 
 SLOW = 0.6  # of the peak
+TPU_NOTE = "XLA's estimates, good to about ten points of the peak either way"
+GPU_NOTE = "peak and bandwidth alone, no estimates; on a card XLA tries other kernels for the products"
 BOTH = ("program", "fits", "GB", "TFLOP", "ms at peak")
 ON_TPU = (*BOTH, "XLA ms", "of peak", "clips/s", "on links ms", "collectives")
-ON_GPU = (*BOTH, "GB moved", "ms to move", "clips/s at most", "kernels")
+ON_GPU = (*BOTH, "GB moved", "ms to move", "clips/s by the longer", "kernels")
 
 
 def check(program: Program, where: Slice, most: int) -> tuple[list[str], list[str], str]:
@@ -98,16 +100,16 @@ def on_tpu(program: Program, listing: Listing, where: Slice, most: int) -> tuple
         f"{time.on_links * 1e3:.2f}",
         counted(time.collectives),
     ]
-    return columns, where_time_goes(time, most) if of_peak < SLOW else []
+    lines = where_time_goes(time, most) if of_peak < SLOW else []
+    return columns, [*lines, f"    without an estimate of XLA's, by bytes or FLOPs: {counted(time.without)}"]
 
 
 def where_time_goes(time: Estimate, most: int) -> list[str]:
-    """Shares by kind in one line, the costliest operations in one each, and what XLA has no estimate of."""
+    """Shares by kind in one line, and the costliest operations in one each."""
     shares = sorted(((seconds / time.seconds, kind) for kind, seconds in time.kinds().items()), reverse=True)
     return [
         "    time: " + ", ".join(f"{share:.0%} {kind}" for share, kind in shares),
         *(f"    {seconds / time.seconds:4.0%} {what}" for what, seconds in time.operations.most_common(most)),
-        f"    without an estimate of XLA's, by bytes or FLOPs: {counted(time.without)}",
     ]
 
 
@@ -143,11 +145,13 @@ def check_all(config: Settings, slices: Sequence[str], parts: Sequence[str], mos
         UsageError: no such slice or program.
         DataError: something is wrong with a program, after all tables.
     """
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is what is measured
     wrong = []
     for name in slices:
         where = open_slice(name)
-        print(f"\n{name}: {where.devices.size} x {where.devices[0].device_kind}")
-        print(" | ".join(ON_GPU if isinstance(where.chip, Gpu) else ON_TPU), flush=True)
+        note, columns = (GPU_NOTE, ON_GPU) if isinstance(where.chip, Gpu) else (TPU_NOTE, ON_TPU)
+        print(f"\n{name}: {where.devices.size} x {where.devices[0].device_kind}; {note}")
+        print(" | ".join(columns), flush=True)
         programs = all_programs(config, where.devices, where.chip.memory)
         chosen = [title for title in programs if not parts or any(part in title for part in parts)]
         if not chosen:

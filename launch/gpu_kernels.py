@@ -28,7 +28,7 @@ def kernel(operation: Operation) -> str:
     if operation.opcode == "custom-call":
         names, text = TARGETS, operation.target
     elif operation.opcode == "fusion":
-        kind = re.search(r'"kind":"(__\w+)"', operation.attributes)
+        kind = re.search(r'"kind":"(?:__custom_fusion","custom_fusion_config":{"name":")?(\w+)"', operation.attributes)
         names, text = FUSIONS, kind[1] if kind else ""
     else:
         return "" if operation.opcode in FREE or operation.opcode.endswith("-done") else operation.opcode

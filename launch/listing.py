@@ -117,7 +117,7 @@ class Listing:
 
     def traffic(self, operation: Operation) -> int:
         """Bytes that an operation reads and writes; of an array that it slices, or updates in place, the slice."""
-        if operation.opcode in FREE:
+        if operation.opcode in FREE or operation.opcode.endswith("-done"):
             return 0
         if operation.opcode == "fusion":
             inside = self.computations[operation.attribute("calls")[0]]

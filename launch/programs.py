@@ -37,7 +37,7 @@ class Program:
         flops: of the matrix products, counted by hand, of one device.
         clips: of the whole slice.
         knob: the config field to change when it does not fit.
-        attentions: over whole sequences that it computes; those of a backward pass are more.
+        attentions: the least that it computes of whole sequences on a GPU; those of a backward pass are more.
         passes: of a loop whose length is an argument.
     """
 
@@ -81,7 +81,7 @@ def clip_extraction(config: Settings, mesh: Mesh) -> Program:
         chunks * frames * (work.vit_flops(CLIP_L14) + work.resize_flops(side, size)),
         total * frames / work.CLIP_FACES,
         "encoders.image.batch_frames",
-        frames * (vision.num_hidden_layers - 1),
+        vision.num_hidden_layers - 1,
     )
 
 
@@ -172,7 +172,7 @@ def emovclip_extraction(config: Settings, mesh: Mesh) -> Program:
         sets * clips * frames * work.vit_flops(CLIP_L14, num_prompts),
         total,
         "encoders.video.batch_frames",
-        sets * frames * (CLIP_L14.vision_config.num_hidden_layers - 1),
+        sets * (CLIP_L14.vision_config.num_hidden_layers - 1),
     )
 
 
@@ -180,7 +180,7 @@ def emovclip_step(config: Settings, mesh: Mesh) -> Program:
     """One step on the prompts of L/14: of two folds, as many clips each as a batch has, one is trained on."""
     settings, frames = config.tune, config.encoders.video.num_frames
     clips = settings.batch_size
-    held = settings.micro_batch or clips
+    held, depth = settings.micro_batch or clips, CLIP_L14.vision_config.num_hidden_layers
     parts = -(-clips // held)
     model = emovclip(config, mesh)
     tuner = Tuner(model, settings, num_folds=2, seed=0, steps_per_epoch=100)
@@ -193,7 +193,7 @@ def emovclip_step(config: Settings, mesh: Mesh) -> Program:
         work.prompt_step_flops(CLIP_L14, clips * frames, texts, length, depths, counts),
         clips,
         "tune.micro_batch, or set tune.remat",
-        parts * (CLIP_L14.vision_config.num_hidden_layers - 1),
+        parts * -(-held * frames // (settings.images_at_once or held * frames)) * (depth - 1),
     )
 
 

@@ -16,7 +16,7 @@ from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import check_room_for_crops
 from mer_jax.data.dataset import known_dataset
 from mer_jax.features.encoders import check_encoders
-from mer_jax.features.inputs import check_modalities, encoded_of
+from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of
 from mer_jax.features.memory import check_memory, encoder_memory
 from mer_jax.fusion.folds import check_folds
 from mer_jax.runtime.devices import device_bytes, local_mesh
@@ -80,6 +80,7 @@ def data_checks(
         yield partial(check_modalities, dataset, settings)
     if "image" in encoded:
         yield partial(check_room_for_crops, dataset.clips, workdir / "faces", settings.extraction)
+    yield partial(check_transcripts, dataset, settings)
     if "text" in encoded:
         transcripts = [clip.transcript for clip in dataset.clips]
         yield partial(check_annotator, settings.ranking, transcripts, dataset.labels)

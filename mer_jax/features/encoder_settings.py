@@ -46,7 +46,7 @@ class TextSettings:
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
     batch_tokens: int = setting(8192, least=1)
-    model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 8 of 16 GB
+    model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 4 of 16 GB, 2 of 32
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from mer_jax.defaults import ATTENTION
+from mer_jax.runtime.devices import device_of
 
 # Of compute capability 9.0 and more: H100, H200, GH200, B200, GB200, ...
 HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
 
 
+@jax.named_scope("attention")
 def attention(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B S key_heads H"],
@@ -46,7 +48,7 @@ def attention(
     """
     if impl not in ATTENTION:
         raise ValueError(f"impl={impl!r}: expected one of {', '.join(ATTENTION)}")
-    wanted = impl == "cudnn" or (impl == "auto" and on_hopper_or_later(q))
+    wanted = impl == "cudnn" or (impl == "auto" and is_hopper_or_later(device_of(q)))
     if wanted and mask is None and cudnn_takes(q, k, v, bias):
         return cudnn_attention(q, k, v, lengths, causal, bias)
     if lengths is not None:
@@ -58,20 +60,12 @@ def attention(
     return xla_attention(q, k, v, mask, bias)
 
 
-def on_hopper_or_later(x: Array) -> bool:
-    """Whether `x` is on NVIDIA GPUs of compute capability 9.0 or more, or on those that a program is compiled for.
-
-    The mesh that `x` is split over knows its devices by name; without a mesh it is the default device.
-    """
-    device = jax.typeof(x).sharding.mesh.abstract_device
-    if device is None:
-        device = jax.config.jax_default_device
-        if device is None or isinstance(device, str):
-            device = jax.local_devices(backend=device)[0]
-    if device.platform != "gpu":
+def is_hopper_or_later(gpu: Any) -> bool:
+    """Whether a device is an NVIDIA GPU of compute capability 9.0 or more; one that is not here goes by its name."""
+    if gpu.platform != "gpu":
         return False
-    capability = [gpu.compute_capability for gpu in jax.local_devices() if gpu.device_kind == device.device_kind]
-    return float(capability[0]) >= 9 if capability else HOPPER_OR_LATER.match(device.device_kind) is not None
+    capability = [device.compute_capability for device in jax.local_devices() if device.device_kind == gpu.device_kind]
+    return float(capability[0]) >= 9 if capability else HOPPER_OR_LATER.match(gpu.device_kind) is not None
 
 
 def cudnn_takes(q: Array, k: Array, v: Array, bias: Array | None) -> bool:
@@ -129,8 +123,8 @@ def odd_attention_forward(q: Array, k: Array, v: Array, lengths: Array | None, c
     lengths = per_row(k, k.shape[1]) if lengths is None else lengths
 
     def padded(q: Array, k: Array, v: Array) -> Array:
-        even = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
-        return fused(*even, lengths, causal)[:, : q.shape[1]]
+        even = [jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v)]
+        return fused(even[0], even[1], even[2], lengths, causal)[:, : q.shape[1]]
 
     return jax.vjp(padded, q, k, v)
 

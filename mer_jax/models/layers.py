@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from mer_jax.runtime.devices import device_of
 from mer_jax.runtime.errors import DataError
 
 Layers = TypeVar("Layers")
@@ -57,8 +58,9 @@ class LayerNorm(nnx.Module):
         """In the dtype of `x`."""
         wide = x.astype(jnp.float32)
         mean = wide.mean(axis=-1, keepdims=True)
-        if x.dtype == jnp.bfloat16:
-            # Both sums in one pass: what cancels here is far below the rounding of the inputs themselves.
+        if x.dtype == jnp.bfloat16 and device_of(x).platform != "gpu":
+            # Both sums in one pass: what cancels here is far below the rounding of the inputs themselves. On a GPU XLA
+            # makes three kernels of it, which read the input twice, and of the other form one, which reads it once.
             variance = jnp.maximum(jnp.square(wide).mean(axis=-1, keepdims=True) - jnp.square(mean), 0)
         else:
             variance = jnp.square(wide - mean).mean(axis=-1, keepdims=True)

@@ -113,6 +113,21 @@ def local_mesh(model_parallel: int = 1) -> Mesh:
     return Mesh(devices.reshape(-1, model_parallel), ("data", "model"))
 
 
+def device_of(x: jax.Array) -> Any:
+    """`platform` and `device_kind` of where `x` is, or will be when the program runs that is being traced.
+
+    The mesh that `x` is split over tells, so that a program may be compiled for devices that are not here; without a
+    mesh it is the default device.
+    """
+    device = jax.typeof(x).sharding.mesh.abstract_device
+    if device is None:
+        config: Any = jax.config  # whose options mypy does not know
+        device = config.jax_default_device
+        if device is None or isinstance(device, str):
+            device = jax.local_devices(backend=device)[0]
+    return device
+
+
 def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[..., Any]:
     """jit of function(model, *arrays), the weights passed as an argument, not as constants."""
     graphdef, state = nnx.split(model)

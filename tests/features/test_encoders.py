@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from operator import attrgetter
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.data.clips import Clip
 from mer_jax.data.corruptions import Corruption
 from mer_jax.data.decoding import ExtractionSettings
-from mer_jax.features import checkpoint_folders
+from mer_jax.features import checkpoint_folders, encoders
 from mer_jax.features.encoders import (
     Encoder,
     check_encoders,
@@ -196,12 +197,35 @@ def test_every_setting_that_features_depend_on_is_in_their_fingerprint_and_no_ot
         "buckets_tokens": (48, 64),  # the largest is where texts are cut
     }
     indifferent = {"batch_seconds": 1.0, "batch_frames": 9, "batch_tokens": 99, "model_parallel": 1}
-    indifferent |= {"buckets_seconds": (2.0,), "buckets_frames": (4,)}
+    indifferent |= {"buckets_seconds": (2.0,), "buckets_frames": (4,), "attention": "xla"}
     before = build(own).fingerprint
     for key in own:
         changed = own.copy_and_resolve_references()
         changed[key] = (changes | indifferent)[key]
         assert (build(changed).fingerprint == before) == (key in indifferent), key
+
+
+@pytest.mark.parametrize("modality", ["speech", "image", "text"])
+def test_the_setting_of_attention_reaches_the_network(settings, modality, monkeypatch):
+    models = []
+    monkeypatch.setattr(encoders, "frozen_program", lambda model, embed: models.append(model))
+    settings[modality].attention = "cudnn"
+    build = {"speech": speech_encoder, "image": image_encoder, "text": lambda own: text_encoder(own, RANKINGS, "zh-1")}
+    build[modality](settings[modality]).load()
+    layers = {"speech": "encoder.layers", "image": "vision.layers", "text": "layers"}[modality]
+    assert attrgetter(layers)(models[0]).attention.impl == "cudnn"
+
+
+@pytest.mark.parametrize(("platform", "most"), [("gpu", 6), ("tpu", 2)])
+def test_frames_of_all_clips_at_once_or_one_of_each(platform, most, monkeypatch):
+    monkeypatch.setattr(encoders, "device_of", lambda x: SimpleNamespace(platform=platform))
+    pixels = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 2, 2, 1)
+
+    def encode(frames):
+        assert len(frames) == most
+        return frames.reshape(most, 4)[:, :3]
+
+    np.testing.assert_array_equal(encoders.encode_frames(encode, jnp.asarray(pixels)), pixels.reshape(2, 3, 4)[..., :3])
 
 
 def test_prompts_are_in_the_fingerprint_of_video(settings, network):

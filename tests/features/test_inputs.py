@@ -19,7 +19,8 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
 from mer_jax.text.ranking_settings import RankingSettings
 from mer_jax.text.rankings import Rankings
-from mer_jax.text.transcripts import Transcripts, TranscriptSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
+from mer_jax.text.transcripts import Transcripts
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from launch import compile_check
-from launch.compile_check import check, check_all
+from launch.compile_check import check, check_all, on_gpu
 from launch.devices import Gpu, Slice, Tpu
+from launch.listing import Listing
 from launch.programs import Program
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.settings import Settings
@@ -37,6 +38,13 @@ def test_fused_attention_is_missing_only_where_it_should_be_there():
     assert not check(PRODUCT, GPU, most=3)[2]
     older = replace(GPU, chip=replace(GPU.chip, fused_attention=False))
     assert not check(program, older, most=3)[2]
+
+
+def test_every_attention_has_to_be_fused():
+    call = '  ROOT %a = f32[8]{0} custom-call(), custom_call_target="__cudnn$fmhaSoftmax"'
+    listing = Listing.of(f"ENTRY %main () -> f32[8] {{\n{call}\n}}")
+    found = [on_gpu(replace(PRODUCT, attentions=count), listing, GPU.chip)[1] for count in (1, 2)]
+    assert found == ["", "1 of 2 attentions are fused"]
 
 
 def test_a_program_that_does_not_fit_names_its_knob():

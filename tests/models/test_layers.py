@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,14 +55,23 @@ def test_float32_survives_a_large_mean(offset):
     np.testing.assert_allclose(norm(x), reference(x, norm), atol=1e-5 + offset * 2**-21)  # the mean is rounded too
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 30.0])
-def test_bfloat16_loses_no_more_than_its_rounding(offset):
+def test_bfloat16_loses_no_more_than_its_rounding(offset, platform, monkeypatch):
+    monkeypatch.setattr("mer_jax.models.layers.device_of", lambda x: SimpleNamespace(platform=platform))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 7, 256)) + offset, jnp.bfloat16)
     norm = LayerNorm(256, 1e-5)
     out = norm(x)
     assert out.dtype == jnp.bfloat16
     expected = reference(x, norm)
     np.testing.assert_allclose(np.asarray(out, np.float64), expected, atol=2**-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("platform", "passes"), [("gpu", 2), ("tpu", 1), ("cpu", 1)])
+def test_the_sums_that_a_gpu_makes_one_kernel_of(platform, passes, monkeypatch):
+    monkeypatch.setattr("mer_jax.models.layers.device_of", lambda x: SimpleNamespace(platform=platform))
+    program = str(jax.make_jaxpr(LayerNorm(8, 1e-5))(jnp.zeros((2, 8), jnp.bfloat16)))
+    assert (" max " in program) == (passes == 1)  # the difference of two sums of one pass may fall below 0
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

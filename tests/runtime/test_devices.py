@@ -7,9 +7,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, PartitionSpec
 
 from mer_jax.defaults import OVER_DEVICES
-from mer_jax.runtime.devices import local_mesh, map_trials, map_trials_on_cores
+from mer_jax.runtime.devices import device_of, local_mesh, map_trials, map_trials_on_cores
 from mer_jax.runtime.errors import UsageError
 
 RUNS = {"x": np.arange(14.0).reshape(7, 2), "y": np.arange(7)}
@@ -30,6 +31,27 @@ def check(mapped):
 @pytest.mark.parametrize("side_by_side", [None, 1, 2, 3, 9])
 def test_runs_that_share_a_device_in_groups_of_any_size(side_by_side, over_devices):
     check(map_trials(scaled_sum, jax.devices()[:1], side_by_side, over_devices))
+
+
+def test_where_an_array_is():
+    """By its mesh, also through what is computed from it and where its devices are not here; else by default."""
+    mesh = AbstractMesh((1,), ("data",), abstract_device=AbstractDevice("NVIDIA H100 PCIe", None, "gpu"))
+    there = jax.ShapeDtypeStruct((2, 3), np.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
+    devices = []
+
+    def note(x):
+        devices.append(device_of(x))
+        return x
+
+    jax.eval_shape(lambda x: jax.lax.map(jax.vmap(note), (x @ x.T)[None]), there)
+    jax.pmap(note)(np.zeros((1, 2)))
+    jax.jit(note)(np.zeros(2))
+    with jax.default_device("cpu"):
+        note(np.zeros(2))
+    with jax.default_device(jax.devices()[0]):
+        note(np.zeros(2))
+    assert [device.platform for device in devices] == ["gpu", *["cpu"] * 4]
+    assert devices[0].device_kind == "NVIDIA H100 PCIe"
 
 
 def test_a_thread_for_each_core():

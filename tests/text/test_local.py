@@ -47,6 +47,14 @@ def test_a_label_scores_by_its_log_likelihood_with_and_without_the_transcript(se
     assert list(answer.ranking) == sorted(LABELS, key=lambda label: -scores[label])
 
 
+def test_the_setting_of_attention_reaches_the_decoder(settings, monkeypatch):
+    models = []
+    monkeypatch.setattr("mer_jax.text.local.frozen_program", lambda model, function: models.append(model))
+    with pytest.raises(TypeError, match="not callable"):
+        list(LocalAnnotator(replace(settings, attention="cudnn")).rank(["好"], LABELS, Usage()))
+    assert models[0].layers.attention.impl == "cudnn"
+
+
 def test_it_reads_the_sample_better_than_chance_and_only_once(settings, tmp_path):
     rng = np.random.default_rng(7)
     said = {sentence(label, True, rng)[0]: label for label in LABELS[1:] * 8}

@@ -156,3 +156,9 @@ def test_a_checkpoint_without_a_temperature_tunes_no_prompts(tmp_path):
     inputs = InputSettings(encoders=EncoderSettings(video=VideoSettings(source=str(tmp_path))))
     with pytest.raises(DataError, match="hold no logit_scale"):
         PromptTuning(SETTINGS, inputs, ("left", "top"), 3, tmp_path).build(jax.random.key(0))
+
+
+def test_the_setting_of_attention_reaches_both_towers(tmp_path):
+    inputs = InputSettings(encoders=EncoderSettings(video=replace(VIDEO, attention="cudnn")))
+    clip = PromptTuning(SETTINGS, inputs, ("left", "top"), 3, tmp_path).build(jax.random.key(0)).clip
+    assert clip.vision.layers.attention.impl == clip.text.layers.attention.impl == "cudnn"
