@@ -191,7 +191,7 @@ def main(_: list[str]) -> None:
             results["TFLOP/s and TB/s"] = {name: round(rate / 1e12, 3) for name, rate in peaks.items()}
         else:
             rows.append(row(part, lines[0], lines[1], peaks))
-        details = {"part": part, "ours": lines[0], "torch": lines[1]}
+        details = {"part": part, "measured": {"ours": lines[0], "torch": lines[1]}}
         print(json.dumps(rows[-1] | details if part != "products" else results | details), flush=True)
         if OUTPUT.value:
             Path(OUTPUT.value).write_text(json.dumps(results | {"rows": rows}, indent=1), "utf-8")

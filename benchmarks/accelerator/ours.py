@@ -235,6 +235,11 @@ class PromptStep:
         labels = jnp.arange(clips)[None] % len(CLASS_NAMES)
         self.batch = Batch(pixels, jnp.ones(shape, bool), labels.astype(jnp.int32), jnp.ones(shape[:2], bool))
 
+    @property
+    def gradients(self) -> np.ndarray:
+        """Adam's mean of all of them, in one row."""
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(self.optimizer[0].mu)])
+
     def __call__(self) -> jax.Array:
         """The loss [1] before the step."""
         run = (self.prompts, self.optimizer, self.tuner.train_folds)
@@ -252,10 +257,7 @@ def emovclip(sizes: Sizes, end: float) -> Iterator[Line]:
     with jax.default_device(jax.devices("cpu")[0]):
         exact = PromptStep(in_float32(clip), few, 1, 1, on_host=True)
         exact()
-    ours, theirs = (
-        np.concatenate([np.ravel(x) for x in jax.tree.leaves(each.optimizer[0].mu)]) for each in (step, exact)
-    )
-    yield compared("gradients in bfloat16", ours, theirs, GRADIENT_ERROR)
+    yield compared("gradients in bfloat16", step.gradients, exact.gradients, GRADIENT_ERROR)
 
     images, depth = sizes.step_clips * sizes.step_frames, (sizes.step_depth,) * 2
     ids = letters([f"{name}." for name in CLASS_NAMES])["input_ids"]
