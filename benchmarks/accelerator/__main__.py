@@ -19,14 +19,16 @@ skipped without torch, and nothing is downloaded. A line of JSON comes with each
 import importlib.util
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import IO, Any
 
 from absl import app, flags
 
@@ -78,40 +80,35 @@ def measure(rival: str, part: str, seconds: float) -> list[Line]:
     elif platforms and "cpu" not in platforms:
         environment["JAX_PLATFORMS"] = f"{platforms},cpu"  # where the comparison runs
     command = [sys.executable, "-m", f"benchmarks.accelerator.{rival}", part, size, f"{seconds:.0f}"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    lines, end, tail = list[Line](), time.monotonic() + seconds, b""
-    assert process.stdout and process.stderr
-    with selectors.DefaultSelector() as pipes, process:
-        pipes.register(process.stdout, selectors.EVENT_READ)
-        pipes.register(process.stderr, selectors.EVENT_READ)
-        read = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    lines = list[Line]()
+
+    def read(output: IO[str]) -> None:
+        for text in output:
+            if text.startswith(MARK):
+                lines.append(json.loads(text.removeprefix(MARK)))
+                say(f"  {rival} {part}: {shown(lines[-1])}")
+
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
+        ) as process,
+    ):
+        reader = Thread(target=read, args=(process.stdout,))
+        reader.start()
+        failed = ""
         try:
-            while pipes.get_map() and (left := end - time.monotonic()) > 0:
-                for key, _ in pipes.select(left):
-                    if not (chunk := os.read(key.fd, 1 << 16)):
-                        pipes.unregister(key.fileobj)
-                    *whole, read[key.fd] = (read[key.fd] + chunk).split(b"\n")
-                    for line in whole:
-                        text = line.decode(errors="replace")
-                        if key.fileobj is process.stdout and text.startswith(MARK):
-                            lines.append(json.loads(text.removeprefix(MARK)))
-                            say(f"  {rival} {part}: {shown(lines[-1])}")
-                        elif text.strip():
-                            tail = text.strip().encode()
-            over = bool(pipes.get_map())
+            if code := process.wait(seconds):
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").split("\n")
+                failed = f"exit code {code}: {next((line for line in reversed(said) if line.strip()), '')[:200]}"
+        except subprocess.TimeoutExpired:
+            failed = f"not done after {seconds:.0f} s"
         finally:
-            if process.poll() is None:
-                try:
-                    process.wait(0 if pipes.get_map() else 10)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-    if over:
-        lines.append({"failed": f"not done after {seconds:.0f} s"})
-    elif process.returncode:
-        lines.append({"failed": f"exit code {process.returncode}: {tail.decode(errors='replace')[:200]}"})
-    return lines
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # it, and what it has started
+        reader.join()
+    return [*lines, {"failed": failed}] if failed else lines
 
 
 def shown(line: Line) -> str:
