@@ -11,7 +11,17 @@ from pathlib import Path
 from mer_jax.runtime.signals import leave_on_signals
 from mer_jax.runtime.usage import headline, version
 
-COMMANDS = ("prepare", "transcribe", "annotate", "extract", "tune", "train", "sweep", "predict")  # as they are used
+COMMANDS = (
+    "prepare",
+    "transcribe",
+    "annotate",
+    "extract",
+    "tune",
+    "train",
+    "sweep",
+    "predict",
+    "export",
+)  # as they are used
 
 
 def main() -> None:

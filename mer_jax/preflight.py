@@ -24,6 +24,7 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.findings import Finding, findings_of, tell
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import check_annotator
+from mer_jax.text.transcripts import check_transcriber
 from mer_jax.tuning.memory import tuning_memory
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -83,6 +84,7 @@ def data_checks(
     if "text" in encoded:
         transcripts = [clip.transcript for clip in dataset.clips]
         yield partial(check_annotator, settings.ranking, transcripts, dataset.labels)
+        yield partial(check_transcriber, settings.transcripts, settings.extraction)
 
 
 def encoder_checks(

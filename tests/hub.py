@@ -5,10 +5,11 @@
     HF_ENDPOINT=http://127.0.0.1:8123 HF_HOME=/some/empty/folder python -m mer_jax.train ...
 
 `FOLDER/user/name` is the model `user/name`, `FOLDER/user/name@v1` its revision `v1`. A commit's hash is that of its
-content. Answers what huggingface_hub asks: information on a model, the tree, heads and ranges of files.
+content. Answers what huggingface_hub asks: information on a model, the tree, heads and ranges of files, and uploads.
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import re
@@ -26,6 +27,7 @@ import pytest
 from huggingface_hub import constants
 
 API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+))?/?")
+UPLOAD = re.compile(r"/api/(?:repos/create|validate-yaml|models/([^/]+/[^/]+)/(preupload|commit)/main)")
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -153,7 +155,33 @@ class Handler(BaseHTTPRequestHandler):
             content = {"id": model, "modelId": model, "sha": commit.hash, "siblings": siblings, "private": False}
         return self.send(json.dumps(content).encode(), Content_Type="application/json")
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path).path
+        match = UPLOAD.fullmatch(path)
+        if match is None:
+            return self.do_GET()
+        self.hub.asked.append(f"POST {path}")
+        lines = [json.loads(line) for line in self.rfile.read(int(self.headers["Content-Length"])).splitlines()]
+        if self.hub.faults.get("upload"):
+            return self.refuse(403, "Forbidden")
+        content: dict[str, Any] = {"errors": [], "warnings": []}
+        if match[0].endswith("/create"):
+            name = "/".join(filter(None, (lines[0].get("organization"), lines[0]["name"])))
+            (self.hub.folder / name).mkdir(parents=True, exist_ok=True)
+            content = {"url": f"{self.hub.endpoint}/{name}"}
+        elif match[2] == "preupload":
+            names = [each["path"] for each in lines[0]["files"]]
+            content = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+        elif match[2] == "commit":
+            for value in (line["value"] for line in lines if line["key"] == "file"):
+                target = self.hub.folder / match[1] / value["path"]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(base64.b64decode(value["content"]))
+            commit = Commit(self.hub.folder / match[1]).hash
+            content = {"commitOid": commit, "commitUrl": f"{self.hub.endpoint}/{match[1]}/commit/{commit}"}
+        return self.send(json.dumps(content).encode(), Content_Type="application/json")
 
     def send_file(self, commit: Commit, name: str) -> None:
         if name not in commit.files:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,10 @@ def test_versions():
 
 HEAVY = {"jax", "flax", "optax", "transformers", "torch", "sklearn", "scipy", "grain", "orbax", "matplotlib", "openai"}
 HEAVY |= {"tensorflow_datasets", "huggingface_hub", "apache_beam"}
-NEEDED = {  # by a command's module, beside JAX and Flax
-    "prepare": set(),
-    "transcribe": {"transformers", "huggingface_hub"},
-    "annotate": {"transformers", "huggingface_hub"},
-    "extract": {"transformers", "huggingface_hub"},
-    "tune": {"transformers", "huggingface_hub", "orbax"},
-    "predict": {"transformers", "huggingface_hub", "orbax"},
-    "sweep": {"transformers", "huggingface_hub", "orbax"},
-    "train": {"transformers", "huggingface_hub", "orbax", "sklearn", "scipy"},
-}
+NEEDED = {name: {"jax", "flax", "optax", "transformers", "huggingface_hub"} for name in __main__.COMMANDS}
+NEEDED |= {"train": NEEDED["train"] | {"sklearn", "scipy"}}
+if not find_spec("torch"):
+    NEEDED |= {"prepare": {"jax", "flax", "optax"}}  # transformers is there already where it is to see no torch
 
 
 def heavy_imports(code):
@@ -106,8 +101,8 @@ def heavy_imports(code):
 
 @pytest.mark.parametrize("command", NEEDED)
 def test_a_command_imports_no_more_than_it_needs(command):
-    code = f'sys.modules["torch"] = None\nimport mer_jax.{command}\ndel sys.modules["torch"]'
-    assert heavy_imports(code) <= NEEDED[command] | {"jax", "flax", "optax"}
+    code = f"from mer_jax.runtime.cli import hide_torch\nhide_torch()\nimport mer_jax.{command}"
+    assert heavy_imports(code) <= NEEDED[command]
 
 
 def test_settings_and_configs_need_no_heavy_library():

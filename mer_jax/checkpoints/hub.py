@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -26,6 +27,7 @@ from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.runtime.disk import SPARE_BYTES, free_bytes, size_text
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import of_the_system
+from mer_jax.runtime.terminal import terminal
 
 SMALL = ("*.json", "*.txt", "*.model")
 WEIGHTS = (  # of which the first that a checkpoint has are fetched
@@ -134,11 +136,12 @@ def download(source: Source, weights: bool) -> Path:
     print(f"  fetching {found}", file=sys.stderr, flush=True)
     names = _needed([file.rfilename for file in _listing(source).siblings or []], weights)
     try:
-        return Path(
-            snapshot_download(
-                source.repository, revision=source.revision, endpoint=constants.ENDPOINT, allow_patterns=names
+        with redirect_stderr(terminal() or StringIO()):  # bars are for terminals, whose cursor they move
+            return Path(
+                snapshot_download(
+                    source.repository, revision=source.revision, endpoint=constants.ENDPOINT, allow_patterns=names
+                )
             )
-        )
     except Exception as error:  # whatever the library makes of a network
         if of_the_system(error):
             raise

@@ -70,13 +70,19 @@ class Recognizer:
 
     @classmethod
     def load(cls, run: str | Path) -> "Recognizer":
-        """That of a finished run of `mer_jax.train`.
+        """That of a finished run of `mer_jax.train`, or of what `mer_jax.export` has made of one.
+
+        run: its folder, or the name of a repository of the hub.
 
         Raises:
             DataError: it is not finished, or not as it was written.
         """
         from mer_jax.recognition.runs import load_recognizer  # brings what trains, too
 
+        if not Path(run).exists() and str(run).count("/") == 1:
+            from mer_jax.recognition.hub import pull
+
+            run = pull(str(run))
         return load_recognizer(Path(run))
 
     def __call__(self, paths: Any, text: Any = "") -> Any:

@@ -96,9 +96,12 @@ class PromptTuning:
     def trained_encoder(self) -> Encoder:
         """The encoder of a run whose prompts are trained."""
         model = self.build(named_key(self.inputs.seed))
+        return video_encoder(self.inputs.encoders.video, model, self.trained_prompts(model))
+
+    def trained_prompts(self, model: EmoVCLIP) -> Any:
+        """The sets of prompts of such a run. model: as `build` gives it."""
         num_sets = self.num_folds if self.settings.mode == "per_fold" else 1
-        prompts = load_trained(self.workdir / "checkpoints" / "prompts", prompt_sets([model] * num_sets))
-        return video_encoder(self.inputs.encoders.video, model, prompts)
+        return load_trained(self.workdir / "checkpoints" / "prompts", prompt_sets([model] * num_sets))
 
     def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
         """Zero-shot CLIP and a linear probe to compare with, then the prompts. labels, fold_of: [N] int."""

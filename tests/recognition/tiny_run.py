@@ -18,14 +18,14 @@ DIMS = {"speech": 3, "text": 2}
 TEMPERATURES = (2.0, 0.5)  # with one and with two modalities
 
 
-def networks():
-    return [AttentionFusion(DIMS, 4, len(LABELS), rngs=nnx.Rngs(seed)) for seed in (3, 5)]
+def networks(dims=DIMS):
+    return [AttentionFusion(dims, 4, len(LABELS), rngs=nnx.Rngs(seed)) for seed in (3, 5)]
 
 
-def write_ensemble(folder, standardiser=None, **shape):
+def write_ensemble(folder, standardiser=None, dims=DIMS, **shape):
     """`save_ensemble` of these networks. shape: fields of `Shape`."""
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks()))
-    save_ensemble(folder, Shape(LABELS, DIMS, 4, 2, **shape), params, standardiser or Standardiser.identity(DIMS))
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(each, nnx.Param) for each in networks(dims)))
+    save_ensemble(folder, Shape(LABELS, dims, 4, 2, **shape), params, standardiser or Standardiser.identity(dims))
 
 
 def write_run(folder):
