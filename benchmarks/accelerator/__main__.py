@@ -5,11 +5,12 @@
 Peer: transformers' models in torch, bfloat16, scaled dot-product attention, at the best of the same batch sizes and,
 there, through torch.compile as well, of which the faster counts; for fusion the challenge baseline's loop, for faces
 facenet-pytorch's stages. Equal work: the same shapes and number of clips, random weights; sound goes from the host to
-the card on either side. Every part is first compared with float32 on the host ("correct"), and what is wrong is not
-timed. Calls are warmed up and repeated; the median counts, and "ratio" has the spread of both. "of peak": FLOPs that
-the result needs (`benchmarks/work.py`) over the rate of a plain bfloat16 product in this run, float32 as JAX has it by
-default for fusion; "of bandwidth": the least that is read and written, over that of a plain copy. "compile": the first
-call less the median one, of our best batch size.
+the card on either side, fusion's candidates on ours alone. Every part is first compared with float32 on the host
+("correct"), and what is wrong is not timed. Calls are warmed up and repeated; the median counts, and "ratio" has the
+spread of both. "of peak": FLOPs that the result needs (`benchmarks/work.py`) over the rate of a plain bfloat16 product
+in this run, for fusion of a float32 one as JAX has it by default. "of bandwidth": the least that is read and written,
+over that of a plain copy. "compile": the first call less the median one, of our best batch size. "batch": frames,
+seconds of sound, prompts, clips of a step held at once, pictures; for fusion the epochs of a call.
 
 Each rival of each part has a process of its own: its memory is free again, and whatever ends it, or takes longer than
 its time, is a line of the table. Only jax, flax, optax, numpy, torch and transformers are needed, the peer's parts are
@@ -138,7 +139,7 @@ def row(part: str, ours: Sequence[Line], peers: Sequence[Line], peaks: dict[str,
         result["correct"] = f"{'yes' if correct['right'] else 'NO'}: {correct['parity']}"
     if best:
         peak = peaks.get("float32, by default" if part in FLOAT32 else "bfloat16")
-        result |= {"ours": round(best["rate"], 1), "batch": best["batch"]}
+        result |= {"ours": round(best["rate"], 1), "batch": best["batch"], "s a call": round(best["seconds"], 3)}
         result |= {"of peak": f"{best['flops/s'] / peak:.0%}"} if peak and best["flops/s"] else {}
         result |= (
             {"of bandwidth": f"{best['bytes/s'] / peaks['memory']:.0%}"}
