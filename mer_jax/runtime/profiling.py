@@ -87,9 +87,9 @@ class DeviceClock:
         self._watcher.submit(self._watch, start, results)
         return results
 
-    def _note(self, event: str, seconds: float, **_: Any) -> None:
+    def _note(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            self._compiling += seconds
+            self._compiling += duration_secs
 
     def _watch(self, start: float, results: Any) -> None:
         with suppress(Exception):  # whoever asks for the results is told
