@@ -37,7 +37,7 @@ class Program:
         flops: of the matrix products, counted by hand, of one device.
         clips: of the whole slice.
         knob: the config field to change when it does not fit.
-        attentions: over whole sequences that it computes; those of a backward pass are more.
+        attentions: over whole sequences that it computes on a GPU; those of a backward pass are more.
         passes: of a loop whose length is an argument.
     """
 
@@ -81,7 +81,7 @@ def clip_extraction(config: Settings, mesh: Mesh) -> Program:
         chunks * frames * (work.vit_flops(CLIP_L14) + work.resize_flops(side, size)),
         total * frames / work.CLIP_FACES,
         "encoders.image.batch_frames",
-        frames * (vision.num_hidden_layers - 1),
+        vision.num_hidden_layers - 1,
     )
 
 
@@ -172,7 +172,7 @@ def emovclip_extraction(config: Settings, mesh: Mesh) -> Program:
         sets * clips * frames * work.vit_flops(CLIP_L14, num_prompts),
         total,
         "encoders.video.batch_frames",
-        sets * frames * (CLIP_L14.vision_config.num_hidden_layers - 1),
+        sets * (CLIP_L14.vision_config.num_hidden_layers - 1),
     )
 
 
