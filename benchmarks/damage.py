@@ -46,7 +46,7 @@ LAST = (
     *(f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json")),
     "checkpoints/standardiser.safetensors",
 )
-CLOCKS = ("timing", "peak_memory_gib", "environment")  # in metrics.json
+CLOCKS = ("timing", "device_busy", "peak_memory_gib", "environment")  # in metrics.json
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,12 @@ there yet. "resident": the largest memory of this process at each size.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -29,12 +26,13 @@ from mer_jax.data.clips import Clip, Dataset
 from mer_jax.data.dataset import open_dataset
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.defaults import MODALITIES
-from mer_jax.features.encoders import Embed, Encoder
+from mer_jax.features.encoders import Encoder
 from mer_jax.features.extraction import dispatch, extract
 from mer_jax.features.inputs import Inputs
 from mer_jax.features.readers import read_all
 from mer_jax.features.store import FeatureStore
 from mer_jax.runtime import cli
+from mer_jax.runtime.profiling import on_devices
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
@@ -42,31 +40,6 @@ from mer_jax.tuning.prompts import PromptTuning
 CONFIG = config_flags.DEFINE_config_file("config", "configs/semi.py", "Config file; see configs/semi.py.")
 CLIPS = flags.DEFINE_multi_integer("clips", [100, 500, 2000], "Numbers of clips.")
 MODALITY = flags.DEFINE_enum("modality", "speech", MODALITIES, "What is extracted; of video, CLIP on whole frames.")
-
-
-class Clock:
-    """Wraps an encoder's program and adds up the seconds in which a batch is in flight, without waiting for any."""
-
-    def __init__(self, encoder: Encoder):
-        self.busy, self.until = 0.0, 0.0
-        self.watcher = ThreadPoolExecutor(1)  # looks at one batch after the other, in the order of their dispatch
-        embed = encoder.load()
-        self.encoder = replace(encoder, load=lambda: self.watched(embed))
-
-    def watched(self, embed: Embed) -> Callable[..., Any]:
-        def call(*arrays: jax.Array) -> Any:
-            start = time.perf_counter()
-            out = embed(*arrays)
-            self.watcher.submit(self.watch, start, out)
-            return out
-
-        return call
-
-    def watch(self, start: float, out: Any) -> None:
-        jax.block_until_ready(out)
-        end = time.perf_counter()
-        self.busy += end - max(start, self.until)
-        self.until = end
 
 
 def chosen_encoder(settings: Settings, dataset: Dataset) -> Encoder:
@@ -80,25 +53,27 @@ def main() -> None:
     settings = read_settings(Settings, CONFIG.value)
     dataset = open_dataset(settings.variant, settings.data)
     present = [clip for clip in dataset.clips if clip.media and clip.faces]
-    clock = Clock(chosen_encoder(settings, dataset))
+    encoder = chosen_encoder(settings, dataset)
+    embed = encoder.load()
+    encoder = replace(encoder, load=lambda: embed)
     rows = []
     for count in (min(64, *CLIPS.value), *CLIPS.value):  # the first compiles and is not shown
         clips = [replace(present[i % len(present)], name=f"{i:06d}") for i in range(count)]
         folder = Path(tempfile.mkdtemp())
-        clock.busy, start = 0.0, time.perf_counter()
+        busy, start = on_devices.seconds, time.perf_counter()
         with Memory() as memory:
-            extract(clips, clock.encoder, FeatureStore(folder), settings.extraction)
-        seconds = time.perf_counter() - start
+            extract(clips, encoder, FeatureStore(folder), settings.extraction)
+        busy, seconds = on_devices.seconds - busy, time.perf_counter() - start
         shutil.rmtree(folder)
         rows.append(
             {
                 "clips": count,
                 "clips/s": round(count / seconds, 1),
-                "device busy": f"{clock.busy / seconds:.0%}",
+                "device busy": f"{busy / seconds:.0%}",
                 "resident, MiB": round(memory.resident.max()),
             }
         )
-    in_memory = rate_in_memory(clips[: settings.extraction.shard_clips], clock.encoder, settings.extraction)
+    in_memory = rate_in_memory(clips[: settings.extraction.shard_clips], encoder, settings.extraction)
     for row in rows:
         row["of the device's rate"] = f"{row['clips/s'] / in_memory:.0%}"
     show(rows[1:], modality=MODALITY.value, workers=settings.extraction.workers, in_memory=round(in_memory, 1))

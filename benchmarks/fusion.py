@@ -10,118 +10,26 @@ both; times are per fold and epoch, measured over a few epochs in alternation an
 the 30 epochs of a training.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 from absl import app, flags
-from torch import nn
 
+from benchmarks.accelerator.sizes import HIDDEN, SWEEP_DIMS, random_clips, random_labels
+from benchmarks.fusion_ours import Ours, random_settings
+from benchmarks.fusion_peer import PlainLoop, take
 from benchmarks.timing import against_peak, ratio, seconds_of, show
 from benchmarks.work import CLASSES, DIMS, FOLDS, LABELLED, fusion_step_flops
-from mer_jax.fusion.data import make_training_set
-from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
-from mer_jax.fusion.fusion_settings import FusionSettings
-from mer_jax.fusion.trainer import FoldTrainer
-from mer_jax.fusion.trials import Setting, make_trials
-from mer_jax.runtime.random import named_key
 
 CLIPS = flags.DEFINE_integer("clips", LABELLED, "Labelled clips.")
 CANDIDATES = flags.DEFINE_integer("candidates", 20_000, "Clips to predict.")
 SWEEP_CLIPS = flags.DEFINE_integer("sweep_clips", 2000, "Labelled clips of the sweep.")
 EPOCHS = flags.DEFINE_integer("epochs", 8, "Of ours in a timed call.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Measured rounds, ours and the peer in turn.")
-SWEEP_DIMS = {"speech": 1024, "image": 768, "text": 768, "video": 768}
-HIDDEN, BATCH, WHOLE_EPOCHS, SETTINGS = 128, 64, 30, 50  # the epochs of a training
-
-
-class Peer(nn.Module):
-    """The attention model in plain torch."""
-
-    def __init__(self, dims: Mapping[str, int]):
-        super().__init__()
-        self.encoders = nn.ModuleDict({name: mlp(width) for name, width in dims.items()})
-        self.scorer = mlp(HIDDEN * len(dims))
-        self.attention = nn.Linear(HIDDEN, len(dims))
-        self.classifier = nn.Linear(HIDDEN, CLASSES)
-
-    def forward(self, embeddings: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        encoded = []
-        for name, encoder in self.encoders.items():
-            x = embeddings[name]
-            if self.training:
-                x = x * (torch.rand(len(x), 1) >= 0.3)
-            encoded.append(encoder(x))
-        attention = self.attention(self.scorer(torch.cat(encoded, dim=1)))
-        return self.classifier((torch.stack(encoded, dim=2) @ attention[:, :, None])[:, :, 0])
-
-
-def mlp(width: int) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Dropout(0.3)]
-    for inputs in (width, HIDDEN, HIDDEN):
-        layers += [nn.Linear(inputs, HIDDEN), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-class PlainLoop:
-    """The peer's training of one fold."""
-
-    def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray):
-        self.features = {name: torch.from_numpy(x) for name, x in features.items()}
-        self.labels, self.fold_of = torch.from_numpy(labels), torch.from_numpy(fold_of)
-        self.model = Peer({name: x.shape[1] for name, x in features.items()})
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-4, weight_decay=1e-5)
-
-    def epoch(self, fold: int = 0) -> None:
-        """Trains once over the fold's clips and scores the held-out ones."""
-        self.model.train()
-        train = torch.nonzero(self.fold_of != fold)[:, 0]
-        for index in train[torch.randperm(len(train))].split(BATCH):
-            loss = nn.functional.cross_entropy(self.model(take(self.features, index)), self.labels[index])
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-        held_out = torch.nonzero(self.fold_of == fold)[:, 0]
-        self.score(take(self.features, index) for index in held_out.split(256))
-
-    @torch.no_grad()
-    def score(self, batches: Iterator[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-        self.model.eval()
-        return torch.cat([self.model(batch) for batch in batches])
-
-
-def take(features: Mapping[str, torch.Tensor], index: torch.Tensor | slice) -> dict[str, torch.Tensor]:
-    return {name: x[index] for name, x in features.items()}
-
-
-def random_clips(dims: Mapping[str, int], clips: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.standard_normal((clips, width), np.float32) for name, width in dims.items()}
-
-
-class Ours:
-    """FoldTrainer on the same clips, warmed up: `train` is a call without compilation."""
-
-    def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray, epochs: int):
-        dims = {name: x.shape[1] for name, x in features.items()}
-        present = {name: np.ones(len(labels), bool) for name in features}
-        self.settings = FusionSettings(hidden=HIDDEN, batch_size=BATCH, epochs=epochs)
-        self.trainer = FoldTrainer(dims, CLASSES, self.settings)
-        self.scorer = Scorer(dims, CLASSES, HIDDEN)
-        self.training_set = make_training_set(features, present, labels)
-        self.fold_of = fold_of
-
-    def setting(self, **changes: float) -> Setting:
-        """All modalities, with some hyperparameters changed."""
-        return Setting.of("", self.settings, tuple(self.trainer.dims), 0, **changes)
-
-    def train(self, settings: list[Setting]) -> Members:
-        trials = make_trials(self.fold_of, named_key(0, "benchmark"), settings)
-        fitted = jax.block_until_ready(self.trainer.train(self.training_set, trials))
-        return Members(fitted.best.params, trials.fold, trials.sees)
+WHOLE_EPOCHS, SETTINGS = 30, 50  # the epochs of a training
 
 
 def limit(dims: Mapping[str, int], clips: int) -> float:
@@ -167,7 +75,7 @@ def cross_validation() -> list[dict[str, Any]]:
 
 def rivals(dims: Mapping[str, int], clips: int) -> tuple[Ours, PlainLoop]:
     """Both on the same random clips and folds."""
-    features, labels = random_clips(dims, clips), np.random.default_rng(1).integers(CLASSES, size=clips)
+    features, labels = random_clips(dims, clips), random_labels(clips)
     fold_of = make_folds(labels, FOLDS, 0)
     return Ours(features, labels, fold_of, EPOCHS.value), PlainLoop(features, labels, fold_of)
 
@@ -187,11 +95,7 @@ def row(name: str, ours: np.ndarray, peers: np.ndarray, least: float, note: str 
 def sweep() -> list[dict[str, Any]]:
     """Fifty settings of five folds in one call."""
     ours, peer = rivals(SWEEP_DIMS, SWEEP_CLIPS.value)
-    rng = np.random.default_rng(2)
-    settings = [
-        ours.setting(learning_rate=float(rate), modality_dropout=float(drop))
-        for rate, drop in zip(10 ** rng.uniform(-4, -2.5, SETTINGS), rng.uniform(0, 0.5, SETTINGS), strict=True)
-    ]
+    settings = random_settings(ours, SETTINGS)
     ours.train(settings)
     peer.epoch()
     rows = [

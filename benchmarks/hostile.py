@@ -28,7 +28,7 @@ from absl import app, flags
 from benchmarks.hostile_checkpoints import CHECKPOINTS
 from benchmarks.hostile_inputs import ARRAYS, PREPARED, TABLES, Input, Place, config, data_set
 from benchmarks.hostile_media import CROPS, MEDIA
-from benchmarks.hostile_servers import ADDRESSES, KEY, SERVERS, WORKDIRS
+from benchmarks.hostile_servers import ADDRESSES, EARS, KEY, SERVERS, WORKDIRS
 from benchmarks.kills import CONFIG
 from benchmarks.timing import show
 from mer_jax.runtime.kept import digests_in
@@ -38,7 +38,7 @@ from tests.data.media_files import numbered_frames, tone, write_video
 ONLY = flags.DEFINE_list("only", [], "Kinds of inputs; all by default.")
 SECONDS = flags.DEFINE_float("seconds", 300.0, "That a command may take.")
 
-INPUTS = [*CHECKPOINTS, *TABLES, *MEDIA, *CROPS, *ARRAYS, *PREPARED, *SERVERS, *ADDRESSES, *WORKDIRS]
+INPUTS = [*CHECKPOINTS, *TABLES, *MEDIA, *CROPS, *ARRAYS, *PREPARED, *SERVERS, *EARS, *ADDRESSES, *WORKDIRS]
 MOST_GIB = 4.0
 PYTHON = re.compile(
     r"/python[\d.]*$|/(git|uname|ldconfig(\.real)?|fc-list|gcc|sh)$"

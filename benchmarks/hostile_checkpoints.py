@@ -96,7 +96,7 @@ def compressed(folder: Path, place: Place) -> None:
 
 def entry_twice(folder: Path, place: Place) -> None:
     with zipfile.ZipFile(whole_torch_file(folder), "a") as archive:
-        archive.writestr("archive/data/1", b"other")
+        archive.writestr("archive/data/other", b"other")
         archive.filelist[-1].filename = "archive/data/0"  # in the list of entries alone
 
 

@@ -1,4 +1,4 @@
-"""Servers of chat completions that mean harm, and what else reaches a run from outside its data set."""
+"""Servers of completions and transcriptions that mean harm, and what else reaches a run from outside its data set."""
 
 import gzip
 import json
@@ -24,25 +24,33 @@ def completion(content: str, **usage: object) -> bytes:
 RANKING = '{"ranking": ["x", "y"]}'
 
 
-def server(name: str, answer: Callable[[BaseHTTPRequestHandler, Place], object], says: str, *more: str) -> Input:
-    """A server that answers in its own way."""
+Answering = Callable[[BaseHTTPRequestHandler, Place], object]
+
+
+def listening(answer: Answering, place: Place) -> list[str]:
+    """A server that answers in its own way: the settings that name it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with suppress(OSError):
+                answer(self, place)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener.daemon_threads = True
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    place.ports.append(listener.server_port)
+    return [f"base_url=http://127.0.0.1:{listener.server_port}/v1", "timeout_s=0.5", "attempts=2"]
+
+
+def server(name: str, answer: Answering, says: str, *more: str) -> Input:
+    """One of chat completions."""
 
     def make(place: Place) -> list[str]:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                with suppress(OSError):
-                    answer(self, place)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        listener.daemon_threads = True
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
-        place.ports.append(listener.server_port)
-        settings = {"base_url": f"http://127.0.0.1:{listener.server_port}/v1", "timeout_s": 0.5, "attempts": 2}
-        flags = [f"--config.ranking.openai.{key}={value}" for key, value in settings.items()]
+        flags = [f"--config.ranking.openai.{setting}" for setting in listening(answer, place)]
         cache = f"--config.ranking.cache={place.folder / 'rankings'}"
         root = data_set(place)
         return ["annotate", *config(root, "--config.ranking.annotator=openai", cache, *flags, *more, modalities="text")]
@@ -50,7 +58,16 @@ def server(name: str, answer: Callable[[BaseHTTPRequestHandler, Place], object],
     return Input("server", name, make, says)
 
 
-Answering = Callable[[BaseHTTPRequestHandler, Place], None]
+def ear(name: str, answer: Answering, says: str) -> Input:
+    """One of audio transcriptions."""
+
+    def make(place: Place) -> list[str]:
+        flags = [f"--config.transcripts.openai.{setting}" for setting in listening(answer, place)]
+        flags += ["--config.transcripts.transcriber=openai", f"--config.transcripts.cache={place.folder / 'rankings'}"]
+        root = data_set(place, "name,label\na,x\nb,y\nc,x\nd,y\n")
+        return ["transcribe", *config(root, *flags, modalities="text")]
+
+    return Input("ear", name, make, says)
 
 
 def body(*parts: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Answering:
@@ -113,6 +130,21 @@ SERVERS = [
     server("the key repeated", echoed, "[key]"),
     server("not HTTP", lambda handler, place: handler.wfile.write(b"\0" * 9999), "without"),
     server("compressed a thousandfold", body(BOMB, headers={"Content-Encoding": "gzip"}), "a compressed reply"),
+]
+
+
+NOTHING_HEARD = "without: the server's answer is not a transcription"
+EARS = [
+    ear("an answer without end", endless, "more than 16 MiB"),
+    ear("an answer that drips", dripping, "the server's answer does not end"),
+    ear("brackets, 100,000 deep", body(DEEP), NOTHING_HEARD),
+    ear("a list", body(b"[]"), NOTHING_HEARD),
+    ear("a text of another type", body(b'{"text": {"text": 5}}'), NOTHING_HEARD),
+    ear("a text without end", body(b'{"text": "%b"}' % (b"you " * 2**20)), "more than can be said"),
+    ear("escape sequences in a text", body(b'{"text": "x\\u001b[2J"}'), "4 of 4 clips"),
+    ear("moved to another host", moved("ADDRESS/v1/audio/transcriptions"), "HTTP 307"),
+    ear("the key repeated", echoed, "[key]"),
+    ear("compressed a thousandfold", body(BOMB, headers={"Content-Encoding": "gzip"}), "a compressed reply"),
 ]
 
 

@@ -32,7 +32,7 @@ from benchmarks.starting import shards
 from benchmarks.timing import show
 from mer_jax.runtime.kept import digest_of, digests_in
 
-ALL = ["train", "extract", "tune", "sweep", "prepare", "beam", "annotate", "predict"]
+ALL = ["train", "extract", "tune", "sweep", "prepare", "beam", "annotate", "transcribe", "predict"]
 INTERRUPTIONS = flags.DEFINE_integer("interruptions", 50, "Over all commands.")
 SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn: moments and kinds, or files, ways and places.")
 COMMANDS = flags.DEFINE_list("commands", ALL, "Those to interrupt.")
@@ -50,7 +50,7 @@ CONFIG = [
     "--config.extraction.shard_clips=16",
 ]
 # Clocks, and digests of them.
-VOLATILE = {"timing.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}
+VOLATILE = {"timing.json", "device_busy.json", "inventory.json", "fusion.json", "config.json", ".lock", "index.html"}
 KINDS = {
     "killed": signal.SIGKILL,
     "terminated": signal.SIGTERM,
@@ -78,11 +78,12 @@ class Place(NamedTuple):
     folder: Path
     finished: Path  # a run that a sweep goes out from, and that predicts
     server: str  # address of a chat server
+    ear: str  # and of one that transcribes
 
 
 def arguments(command: str, place: Place) -> list[str]:
     """The command line that works in a folder."""
-    folder, finished, server = place
+    folder, finished, server, ear = place
     match command:
         case "sweep":
             if not folder.exists():
@@ -95,6 +96,10 @@ def arguments(command: str, place: Place) -> list[str]:
             ranking = ["--config.ranking.annotator=openai", f"--config.ranking.openai.base_url={server}"]
             ranking += [f"--config.ranking.cache={folder}/answers", "--config.ranking.openai.concurrency=4"]
             return ["mer_jax.annotate", *CONFIG, *ranking, f"--workdir={folder}"]
+        case "transcribe":
+            flags = ["--config.transcripts.transcriber=openai", f"--config.transcripts.openai.base_url={ear}"]
+            flags += [f"--config.transcripts.cache={folder}/answers", "--config.transcripts.openai.concurrency=4"]
+            return ["mer_jax.transcribe", *CONFIG, *flags, f"--workdir={folder}"]
         case "predict":
             media = min(finished.parent.glob("cache/**/video*"))
             return ["mer_jax.predict", f"--workdir={finished}", f"--input={media}", f"--output={folder}/lines.jsonl"]
@@ -169,7 +174,7 @@ def results(folder: Path) -> dict[str, str]:
     if (metrics := folder / "metrics.json").exists():
         content = json.loads(metrics.read_text("utf-8"))
         digests["metrics.json"] = digest_of(
-            {k: v for k, v in content.items() if k not in ("timing", "peak_memory_gib", "run")}
+            {k: v for k, v in content.items() if k not in ("timing", "device_busy", "peak_memory_gib", "run")}
         )
     return digests
 
@@ -254,12 +259,15 @@ def interrupt(
 def main(_: list[str]) -> None:
     """The benchmark."""
     from tests.text.chat_server import ChatServer
+    from tests.text.speech_server import SpeechServer
 
     rng = np.random.default_rng(SEED.value)
     rows: list[dict[str, Any]] = []
     wrong: dict[str, list[str]] = {}
-    server = ChatServer(latency=0.2)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    servers = ChatServer(latency=0.2), SpeechServer(latency=0.2)
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    urls = [server.url for server in servers]
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "disk") as mounted:
         scratch = Path(name)
         (scratch / "temporary").mkdir()
@@ -268,12 +276,12 @@ def main(_: list[str]) -> None:
         tempfile.tempdir = os.environ["TMPDIR"]
         finished = scratch / "finished"
         if {"sweep", "predict"} & {*COMMANDS.value}:
-            first = start(arguments("train", Place(finished, finished, server.url)))
+            first = start(arguments("train", Place(finished, finished, *urls)))
             assert first.code == 0, first.errors
         kinds = [kind for kind in KINDS if mounted or kind != "disk full"]
         shares = Counter(COMMANDS.value[i % len(COMMANDS.value)] for i in range(INTERRUPTIONS.value))
         for turn, (command, count) in enumerate(shares.items()):
-            places = [Place(scratch / where / command, finished, server.url) for where in ("whole", "disk")]
+            places = [Place(scratch / where / command, finished, *urls) for where in ("whole", "disk")]
             own_kinds = [kinds[(turn + i) % len(kinds)] for i in range(count)]
             own_rows, wrong[command] = interrupt(command, own_kinds, (places[0], places[1]), rng)
             rows += own_rows

@@ -21,6 +21,7 @@ from absl import app, flags
 from flax import nnx
 from transformers import CLIPConfig, CLIPModel
 
+from benchmarks.accelerator.sizes import CLASS_NAMES, letters
 from benchmarks.timing import against_peak, ratio, show
 from benchmarks.work import prompt_step_flops
 from mer_jax.models.clip import CLIP
@@ -34,13 +35,7 @@ CLIPS = flags.DEFINE_integer("clips", 4, "Clips in a step.")
 FRAMES = flags.DEFINE_integer("frames", 16, "Frames of a clip.")
 MICRO_BATCH = flags.DEFINE_integer("micro_batch", 1, "Clips of ours at a time; 0: all, as torch does.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Measured steps of either.")
-CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
 SETTINGS = TuneSettings(mode="all_labelled", epochs=100, warmup_epochs=0)
-
-
-def tokenizer(texts: list[str]) -> dict[str, list[list[int]]]:
-    """A token per letter: which words they are does not matter for time."""
-    return {"input_ids": [[49406, *(320 + ord(letter) for letter in text), 49407] for text in texts]}
 
 
 def our_step(peer: CLIPModel, pixels: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], float], list[np.ndarray]]:
@@ -50,7 +45,7 @@ def our_step(peer: CLIPModel, pixels: np.ndarray, labels: np.ndarray) -> tuple[C
         clip = CLIP.from_pretrained(folder, dtype=jnp.float32)
 
     def build(key: jax.Array) -> EmoVCLIP:
-        return EmoVCLIP(clip, CLASSES, tokenizer=tokenizer, rngs=nnx.Rngs(key))
+        return EmoVCLIP(clip, CLASS_NAMES, tokenizer=letters, rngs=nnx.Rngs(key))
 
     settings = replace(SETTINGS, micro_batch=MICRO_BATCH.value)
     tuner = Tuner(build(jax.random.key(0)), settings, num_folds=1, seed=0, steps_per_epoch=1)
@@ -94,9 +89,9 @@ def main(_: list[str]) -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     pixels = rng.normal(size=(CLIPS.value, FRAMES.value, 224, 224, 3)).astype(np.float32)
-    labels = rng.integers(len(CLASSES), size=CLIPS.value)
+    labels = rng.integers(len(CLASS_NAMES), size=CLIPS.value)
     peer = CLIPModel(CLIPConfig()).eval().requires_grad_(False)
-    ids = tokenizer([f"{name}." for name in CLASSES])["input_ids"]
+    ids = letters([f"{name}." for name in CLASS_NAMES])["input_ids"]
     ours, prompts = our_step(peer, pixels, labels)
     peers = peers_step(peer, pixels, labels, ids, prompts)
     for _step in range(2):
@@ -104,7 +99,7 @@ def main(_: list[str]) -> None:
         same = abs(our_loss - peers_loss) < 1e-3 * abs(peers_loss)
         assert same, f"the two differ: loss {our_loss} and {peers_loss}"
     seconds, peak = against_peak({"ours": ours, "torch": peers}, REPEATS.value)
-    flops = prompt_step_flops(peer.config, CLIPS.value * FRAMES.value, len(CLASSES), max(map(len, ids)))
+    flops = prompt_step_flops(peer.config, CLIPS.value * FRAMES.value, len(CLASS_NAMES), max(map(len, ids)))
     row = {
         "clips": CLIPS.value,
         "frames": FRAMES.value,

@@ -43,7 +43,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mer_jax.data.dataset import VARIANTS
-from mer_jax.data.prepared import prepared_sources
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -55,7 +54,8 @@ from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings
+from mer_jax.text.ranking_settings import ChatSettings, LocalSettings, RankingSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
 from mer_jax.tuning.tune_settings import PerTower, TuneSettings
 
 ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
@@ -124,6 +124,7 @@ def with_base_encoders(settings: Settings, language: str) -> Settings:
                 batch_tokens=1024,
             ),
         ),
+        transcripts=TranscriptSettings(language="" if language == "other" else language),
         tune=TuneSettings(epochs=5, warmup_epochs=1, micro_batch=4, images_at_once=0, learning_rate=1e-3),
     )
 
@@ -204,8 +205,11 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
 
 def default_encoders(variant: str, given: dict[str, Any]) -> tuple[str, str]:
     """Encoders and language where none are asked for: of a prepared data set those that it was prepared with."""
-    asks = variant == "prepared" and "encoders" not in given
-    sources = prepared_sources(Path(given["root"]).expanduser()) if asks else {}
+    sources = dict[str, str]()
+    if variant == "prepared" and "encoders" not in given:
+        from mer_jax.data.prepared import prepared_sources  # brings NumPy and more
+
+        sources = prepared_sources(Path(given["root"]).expanduser())
     spoken = (language for language, source in SPEECH.items() if source == sources.get("speech"))
     of_source = {BASE_CLIP: "base", "bundled/clip": "bundled"}
     return of_source.get(sources.get("image", ""), ENCODERS.get(variant, "paper")), next(spoken, "zh")

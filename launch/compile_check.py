@@ -147,6 +147,7 @@ def check_all(config: Settings, slices: Sequence[str], parts: Sequence[str], mos
         UsageError: no such slice or program.
         DataError: something is wrong with a program, after all tables.
     """
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is what is measured
     wrong = []
     for name in slices:
         where = open_slice(name)

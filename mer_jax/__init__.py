@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Any
 
 from mer_jax.runtime.signals import leave_on_signals
 
@@ -12,3 +13,12 @@ if sys.argv[:1] == ["-m"]:  # what Python has there while it looks for the comma
 
 # Said by transformers on import; nothing here needs PyTorch.
 logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
+
+
+def __getattr__(name: str) -> Any:
+    """`Recognizer`, which brings JAX, when it is asked for."""
+    if name == "Recognizer":
+        from mer_jax.recognition.recognizer import Recognizer
+
+        return Recognizer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

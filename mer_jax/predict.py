@@ -69,7 +69,7 @@ def predict(recognizer: Recognizer, files: Sequence[File], form: str) -> None:
             bad += sum("error" in line for line in lines)
     bad += errors_in(Path(OUTPUT.value), form, done) if OUTPUT.value else 0
     if bad:
-        raise DataError(f"{bad:,} of {len(files):,} files cannot be decoded")
+        raise DataError(f"{bad:,} of {len(files):,} files cannot be used")
 
 
 @contextmanager

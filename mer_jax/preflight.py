@@ -16,14 +16,15 @@ from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import check_room_for_crops
 from mer_jax.data.dataset import known_dataset
 from mer_jax.features.encoders import check_encoders
-from mer_jax.features.inputs import check_modalities, encoded_of
+from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of
 from mer_jax.features.memory import check_memory, encoder_memory
-from mer_jax.fusion.folds import labelled_folds
+from mer_jax.fusion.folds import check_folds
 from mer_jax.runtime.devices import device_bytes, local_mesh
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.findings import Finding, findings_of, tell
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import check_annotator
+from mer_jax.text.transcripts import check_transcriber
 from mer_jax.tuning.memory import tuning_memory
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -75,13 +76,15 @@ def data_checks(
 ) -> Iterator[Check]:
     """Of clips, labels and transcripts."""
     if learns:
-        yield lambda: labelled_folds(dataset, settings.cv, settings.seed) and None
+        yield partial(check_folds, dataset, settings.cv, settings.seed)
         yield partial(check_modalities, dataset, settings)
     if "image" in encoded:
         yield partial(check_room_for_crops, dataset.clips, workdir / "faces", settings.extraction)
+    yield partial(check_transcripts, dataset, settings)
     if "text" in encoded:
         transcripts = [clip.transcript for clip in dataset.clips]
         yield partial(check_annotator, settings.ranking, transcripts, dataset.labels)
+        yield partial(check_transcriber, settings.transcripts, settings.extraction)
 
 
 def encoder_checks(

@@ -7,7 +7,7 @@ from mer_jax.features.input_settings import InputSettings
 from mer_jax.fusion.folds import FoldSettings
 from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.settings import section
-from mer_jax.self_training import OWN_FOLD, SelfTrainingSettings
+from mer_jax.self_training_settings import OWN_FOLD, SelfTrainingSettings
 from mer_jax.tuning.tune_settings import TuneSettings
 
 

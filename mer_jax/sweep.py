@@ -69,7 +69,7 @@ from mer_jax.runtime.lock import hold
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings
-from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.self_training_settings import SelfTrainingSettings
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -114,7 +114,7 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     """A finished run's data by how it is standardised, with features from its stores, and the number of classes."""
     dataset = run_dataset(settings, workdir)
     folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
     chosen = settings.data.chosen_modalities
     features = {modality: without_outliers(inputs.features(modality), modality) for modality in chosen}

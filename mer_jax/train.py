@@ -15,6 +15,7 @@ from mer_jax.settings import Settings
 
 CONFIG = cli.config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default runs/<variant>.")
+cli.tensorboard_flag()
 
 
 def wrong() -> str:
@@ -35,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from mer_jax.checkpoints.huggingface import fetch
+from mer_jax.checkpoints.huggingface import checkpoint_facts, fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
@@ -49,17 +50,14 @@ from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
 from mer_jax.fusion.trials import Table, run_table
 from mer_jax.preflight import preflight
-from mer_jax.report import (
-    ClipInputs,
-    cautions,
-    clip_scores,
-    headline,
-    results,
-    write_clip_page,
-    write_predictions,
-    write_probabilities,
-    write_report,
-)
+from mer_jax.recognition.distance import FAMILIAR, Familiar
+from mer_jax.report import results
+from mer_jax.report.cautions import cautions
+from mer_jax.report.clip_page import ClipInputs, write_clip_page
+from mer_jax.report.clip_scoring import clip_scores
+from mer_jax.report.formats import headline
+from mer_jax.report.page import write_report
+from mer_jax.report.submission import write_predictions, write_probabilities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
@@ -75,8 +73,10 @@ from mer_jax.runtime.kept import (
     read_kept,
     usable,
 )
+from mer_jax.runtime.profiling import asked
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.run import Run, environment, load_settings, peak_memory_gib
+from mer_jax.runtime.scalars import scalars_in
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.runtime.terminal import harmless
 from mer_jax.text.rankings import added_tokens, write_rankings
@@ -85,7 +85,8 @@ from mer_jax.text.transcripts import write_transcripts
 from mer_jax.tuning.prompts import PromptTuning
 
 ENSEMBLE = tuple(
-    f"checkpoints/{name}" for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors")
+    f"checkpoints/{name}"
+    for name in ("ensemble", "ensemble.files.json", "ensemble.json", "standardiser.safetensors", FAMILIAR)
 )
 RESULTS = (
     *(
@@ -144,7 +145,8 @@ def train(run: Run[Settings]) -> None:
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
         lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
         print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
-    prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+    curves = scalars_in(asked("tensorboard"))
+    prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
     labelled_clips = [dataset.clips[i] for i in folds.positions]
     tuned = cache(lambda: prompts.tune(labelled_clips, folds.labels, folds.fold_of))
     inputs = Inputs(dataset, settings, workdir, lambda: tuned().encoder)
@@ -185,13 +187,14 @@ def train(run: Run[Settings]) -> None:
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
+            "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
             "run": run.begun,
         }
         if fused.clips:
             known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
             page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
             write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
-    metrics |= {"timing": run.timing, "peak_memory_gib": peak_memory_gib()}
+    metrics |= {"timing": run.timing, "device_busy": run.device_busy, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
     if is_first_host():
@@ -222,10 +225,20 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     )
     fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
+        familiar(dataset, {modality: features[modality] for modality in data.modalities}).save(
+            workdir / "checkpoints" / FAMILIAR
+        )
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
     return fused
+
+
+def familiar(dataset: Dataset, features: Mapping[str, Features]) -> Familiar:
+    """What labelled and unlabelled clips are like, by which later ones are told that are unlike them."""
+    clips = [*dataset.split("train"), *dataset.split("unlabeled")]
+    embeddings = {modality: x.embeddings.take(np.array(clips), axis=-2) for modality, x in features.items()}
+    return Familiar.fit(embeddings, {modality: x.present[clips] for modality, x in features.items()})
 
 
 class Fused(NamedTuple):
@@ -278,7 +291,8 @@ def train_fusion(
         bare_fusion = CrossValidation(bare, networks, settings.seed, [table.run, *table.ablations], self_training)
         bare_text = bare_fusion.train([singles["text"].setting])["text"]
     with progress("self-training", self_training.rounds + 1, "round") as bar:
-        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, needed=table.run.name)
+        curves = scalars_in(asked("tensorboard"))
+        rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, table.run.name, curves)
 
     trained = final[table.run.name]
     temperatures = fusion.temperatures(trained)

@@ -22,6 +22,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mer_jax.features.inputs import seen_dataset
+from mer_jax.preflight import preflight
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.lock import hold
 from mer_jax.runtime.settings import read_settings
@@ -37,10 +38,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
     if not settings.transcribes:
         raise UsageError("nobody is to transcribe: give --config.transcripts.transcriber=openai, or =whisper")
+    dataset = None
     if not DRY_RUN.value:
+        dataset = preflight(settings, workdir, (), learns=False, weights=False)
         hold(workdir)
-    dataset = seen_dataset(settings)
-    transcripts = transcribe_clips(dataset.clips, settings.transcripts, settings.extraction, DRY_RUN.value)
+    clips = seen_dataset(settings, dataset).clips
+    transcripts = transcribe_clips(clips, settings.transcripts, settings.extraction, DRY_RUN.value)
     if DRY_RUN.value:
         return
     path = workdir / "transcripts.csv"

@@ -9,6 +9,8 @@ from mer_jax.runtime import cli
 from mer_jax.runtime.cluster import join_hosts
 from mer_jax.settings import Settings
 
+if __name__ == "__main__":
+    cli.tensorboard_flag()
 cli.parse_run_flags(__name__, Settings)
 
 import sys
@@ -21,7 +23,9 @@ from mer_jax.fusion.folds import run_folds
 from mer_jax.preflight import preflight
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
+from mer_jax.runtime.profiling import asked
 from mer_jax.runtime.run import Run
+from mer_jax.runtime.scalars import scalars_in
 from mer_jax.runtime.settings import read_settings
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -38,7 +42,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     with run.stage("tune"):
-        prompts = PromptTuning(settings.tune, settings, dataset.labels, settings.cv.folds, workdir)
+        curves = scalars_in(asked("tensorboard"))
+        prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
         scores = prompts.tune([dataset.clips[i] for i in folds.positions], folds.labels, folds.fold_of).scores
     if scores is None:
         raise DataError(f"{dataset.name}: no labelled clip has frames to tune on; `mer_jax.prepare --check` says why")

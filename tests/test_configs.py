@@ -11,7 +11,7 @@ from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.kept import keep
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import RankingSettings
+from mer_jax.text.ranking_settings import RankingSettings
 
 
 def argument(variant, *more):

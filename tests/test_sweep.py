@@ -16,10 +16,10 @@ from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.kept import KEPT
 from mer_jax.runtime.settings import as_dict, read_settings
-from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.self_training_settings import SelfTrainingSettings
 from mer_jax.settings import Settings
 from mer_jax.text import rankings
-from mer_jax.text.rankings import RankingSettings
+from mer_jax.text.ranking_settings import RankingSettings
 from tests.commands import import_command
 
 module = import_command("sweep")

@@ -91,6 +91,27 @@ def test_metrics_and_report(workdir):
     assert "paper" in (workdir / "report" / "index.html").read_text("utf-8").lower()
 
 
+def test_the_page_of_clips_says_what_the_predictions_and_the_confusion_say(workdir):
+    script = (workdir / "report" / "clips" / "data.js").read_text("ascii")
+    clips = json.loads(script.removeprefix("const DATA = ").removesuffix(";\n"))["clips"]
+    for split in SPLITS:
+        expected = read_probabilities(workdir, split)
+        shown = {clip["name"]: clip["probs"] for clip in clips if clip["split"] == split}
+        assert shown.keys() == expected.keys()
+        assert all(np.allclose(shown[name], expected[name], atol=6e-4) for name in shown)
+    metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
+    confusion = np.zeros((6, 6), int)
+    for clip in clips:
+        if clip["split"] == "train":
+            confusion[clip["label"], np.argmax(clip["probs"])] += 1
+    assert abs(confusion - metrics["cv"]["confusion"]).sum() <= 2  # one may lie on the border when it is rounded
+    strips = {clip["strip"][0] for clip in clips if "strip" in clip}
+    assert strips == {path.name for path in (workdir / "report" / "clips").glob("*.jpg")} and len(strips) > 50
+    assert metrics["run"]["command"].startswith("python -m mer_jax.train --config=configs/semi.py")
+    page = (workdir / "report" / "index.html").read_text("utf-8")
+    assert metrics["run"]["begun"][:10] in page and 'href="clips.html#' in page and 'href="../folds.csv"' in page
+
+
 def test_a_second_start_prints_the_result_again(workdir):
     before = (workdir / "metrics.json").stat().st_mtime_ns
     for arguments in ([*TINY, f"--workdir={workdir}"], [f"--workdir={workdir}"]):

@@ -20,7 +20,12 @@ def server(running):
 
 def command(folder, server, *arguments, name="transcribe", variant=""):
     return [
-        *(sys.executable, "-m", f"mer_jax.{name}", f"--config=configs/semi.py:folder,root={folder}{variant}"),
+        *(
+            sys.executable,
+            "-m",
+            f"mer_jax.{name}",
+            f"--config=configs/semi.py:folder,encoders=bundled,root={folder}{variant}",
+        ),
         *(f"--workdir={folder}/run", f"--config.transcripts.cache={folder}/cache"),
         *("--config.transcripts.transcriber=openai", f"--config.transcripts.openai.base_url={server.url}"),
         *arguments,

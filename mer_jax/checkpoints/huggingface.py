@@ -19,12 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from flax import nnx
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mer_jax.checkpoints.sources import ASSETS
+from mer_jax.checkpoints.hub import Source, commit_of, download
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object, write_whole
@@ -111,27 +109,18 @@ class _Slot(NamedTuple):
 
 
 def fetch(source: str | Path, weights: bool = True) -> Path:
-    """The folder of a checkpoint in Hugging Face layout, downloaded (`weights` or not) if `source` is a hub id.
+    """The folder of a checkpoint in Hugging Face layout.
 
-    "bundled/clip", "bundled/hubert" and "bundled/baichuan" are the small ones that come with the package.
+    Args:
+        source: a folder; "bundled/clip", "bundled/hubert" or "bundled/baichuan", the small ones that come with the
+            package; or a name on the hub, `user/name` or `user/name@revision`, which is downloaded if need be.
+        weights: whether the weights have to be there.
 
     Raises:
         DataError: there is no such folder and the hub does not give one, or it has no `config.json`.
     """
-    bundled, _, name = str(source).partition("/")
-    folder = ASSETS / name if bundled == "bundled" else Path(source)
-    if not folder.is_dir():
-        download = partial(snapshot_download, str(source), ignore_patterns=["*/*"])
-        try:
-            small = ["*.json", "*.txt", "*.model"]
-            folder = Path(download(allow_patterns=[*small, *["model*.safetensors"] * weights]))
-            if weights and not any(folder.glob("*.safetensors")):
-                folder = Path(download(allow_patterns=[*small, "pytorch_model*.bin"]))
-        except (OSError, HFValidationError) as error:
-            raise DataError(
-                f"{source}: no such folder, and the hub did not give it ({type(error).__name__}): "
-                "check the name, or download the model where there is a network and pass its folder."
-            ) from error
+    parsed = Source.parse(str(source))
+    folder = parsed.folder or download(parsed, weights)
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder}: no config.json; expected a checkpoint folder in Hugging Face layout.")
     check_files(folder)
@@ -145,7 +134,10 @@ def check_files(folder: Path) -> None:
             raise DataError(f"{path}: not a regular file; download the checkpoint again.")
         if path.suffix == ".safetensors":
             next(tensors_of(path, ()), None)  # what is none is not hashed
-        elif path.suffix != ".bin" and (size := path.stat().st_size) > MOST_BYTES:
+        elif path.suffix == ".bin":
+            if path.name.startswith("pytorch_model") and not any(folder.glob("*.safetensors")):
+                next(tensors_of(path, ()), None)
+        elif (size := path.stat().st_size) > MOST_BYTES:
             raise DataError(f"{path}: of {size / 2**30:.1f} GiB, which no checkpoint has; download it again.")
 
 
@@ -161,6 +153,12 @@ def fingerprint(folder: Path) -> str:
         contents = list(readers.map(lambda path: _content(path, path.stat().st_size, path.stat().st_mtime_ns), paths))
     named = [f"{path.name}|{content}" for path, content in zip(paths, contents, strict=True)]
     return hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
+
+
+def checkpoint_facts(source: str) -> dict[str, str]:
+    """Which weights a run used: the source, the commit that the hub had under that name, the content's digest."""
+    folder = fetch(source)
+    return {"source": source, "commit": commit_of(folder), "fingerprint": fingerprint(folder)}
 
 
 @cache

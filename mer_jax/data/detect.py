@@ -17,6 +17,7 @@ from mer_jax.data.faces import Faces
 from mer_jax.data.workers import map_in_workers
 from mer_jax.models.face_cascade import NOWHERE, cascade, first_level
 from mer_jax.models.mtcnn import MTCNN
+from mer_jax.runtime.profiling import step
 
 KEY_STRIDE = 16  # on a CPU; elsewhere a call's time hardly depends on what is searched
 GLANCE = 4  # every so manyth frame is searched after a key frame without a face
@@ -88,7 +89,7 @@ class FaceDetector:
             batch[: len(chunk)] = fitted[chunk]
             levels = np.full(self.batch_size, NOWHERE, np.int32)
             levels[: len(chunk)] = [first[number] for number in chunk]
-            boxes, scores, landmarks = map(np.asarray, self.cascade(batch, levels))
+            boxes, scores, landmarks = map(np.asarray, step("faces", start, self.cascade, batch, levels))
             for i, number in enumerate(chunk):
                 is_face = scores[i] > 0
                 # The cascade's pixel i covers [i, i + 1).

@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -138,8 +139,8 @@ def sounds(recording: Recording, sample_rate: int) -> Iterator[np.ndarray]:
 class Plan:
     """The frames of a window that are wanted, and what has come of those that are decoded."""
 
-    faces: np.ndarray  # sorted numbers of those that are searched
-    frames: np.ndarray  # and of those that are wanted whole; a frame that is shown long may stand twice
+    faces: np.ndarray  # sorted numbers of those that are searched; one that is shown long may stand twice
+    frames: np.ndarray  # and of those that are wanted whole
     main_face: MainFace = field(default_factory=MainFace)
     crops: list[np.ndarray] = field(default_factory=list)
     pictures: list[np.ndarray] = field(default_factory=list)
@@ -174,12 +175,11 @@ class Pictures:
         plans = deque[Plan]()
         for window in self.recording.windows:
             low, high = np.searchsorted(seconds, [window.start, window.end]) if window != WHOLE else (0, len(times))
-            faces = wanted.most_faces and choose_frames(times[low:high], lambda n: at_most(wanted.most_faces or 1, n))
-            frames = wanted.num_frames and choose_frames(
-                times[low:high], lambda n: segment_centres(wanted.num_frames or 1, n)
-            )
-            none = np.zeros(0, int)
-            plans.append(Plan(*(none if x is None else np.asarray(x, int) + low for x in (faces, frames))))
+            chosen = [np.zeros(0, int)] * 2
+            for i, (most, choose) in enumerate(((wanted.most_faces, at_most), (wanted.num_frames, segment_centres))):
+                if most is not None:
+                    chosen[i] = low + choose_frames(times[low:high], partial(choose, most))
+            plans.append(Plan(chosen[0], chosen[1]))
         numbers = np.unique(np.concatenate([x for plan in plans for x in (plan.faces, plan.frames)]))
         if len(numbers):
             start = key_frame_before(path, int(numbers[0]), stamps) if numbers[0] else 0

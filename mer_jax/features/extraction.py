@@ -23,6 +23,7 @@ from mer_jax.features.readers import Chunk, read_all
 from mer_jax.features.store import FeatureStore, Row
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import meet, own_part
+from mer_jax.runtime.profiling import step
 from mer_jax.runtime.progress import progress
 
 IN_FLIGHT = 2  # batches on the device: one computes while the next crosses over
@@ -109,7 +110,7 @@ class Dispatch:
             each = -(-len(chunks) // self.encoder.copies)
             size = min(size, self.encoder.copies * next(few for few in FEW if few >= each))
         batch = jax.device_put(collate(chunks, shape[0], size), self.encoder.sharding())
-        self.batches.append((positions, *self.embed(*batch)))
+        self.batches.append((positions, *step(self.encoder.modality, len(self.batches), self.embed, *batch)))
         if len(self.batches) >= IN_FLIGHT:
             jax.block_until_ready(self.batches[-IN_FLIGHT])  # or inputs would pile up on the device
 

@@ -7,8 +7,8 @@ from mer_jax.data.dataset import VARIANTS, DataSettings, SampleData
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.encoder_settings import EncoderSettings
 from mer_jax.runtime.settings import section, setting
-from mer_jax.text.rankings import RankingSettings
-from mer_jax.text.transcripts import TranscriptSettings
+from mer_jax.text.ranking_settings import RankingSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
 
 
 @dataclass(frozen=True)

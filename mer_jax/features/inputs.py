@@ -5,7 +5,6 @@ anything reads a ranking of the transcripts.
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,12 +26,12 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import first_host_first
 from mer_jax.runtime.kept import Damaged, make_again
 from mer_jax.text.rankings import Rankings, rank_transcripts
-from mer_jax.text.transcripts import Transcripts, transcribe_clips
+from mer_jax.text.transcripts import Transcripts, check_transcriber, transcribe_clips
 
 CHINESE = re.compile("[\u3400-\u9fff]")
 NO_TEXT = (
-    "no clip has a transcript: the text modality stays absent; --config.transcripts.transcriber=whisper or openai "
-    "makes transcripts from the sound"
+    "no clip has a transcript: text stays absent; --config.transcripts.transcriber=whisper, or openai, makes "
+    "transcripts of the sound"
 )
 
 
@@ -148,6 +147,18 @@ def may_have(clip: Clip, modality: str, settings: InputSettings) -> bool:
     return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))
 
 
+def check_transcripts(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
+    """Notes that nothing gives the clips transcripts.
+
+    Raises:
+        UsageError: the transcriber cannot be asked.
+    """
+    if settings.transcribes:
+        check_transcriber(settings.transcripts, settings.extraction)
+    elif settings.reads_rankings and not any(clip.transcript for clip in dataset.clips):
+        yield NO_TEXT
+
+
 def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
     """Notes the modalities that no labelled clip can have, and transcripts in another language than is expected.
 
@@ -173,7 +184,7 @@ def seen_dataset(settings: InputSettings, dataset: Dataset | None = None) -> Dat
 
 
 def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None = None) -> Dataset:
-    """The data set as every stage of a run sees it: see `seen_dataset`. Says where nothing will give it a transcript.
+    """The data set as every stage of a run sees it: `seen_dataset`.
 
     dataset: where it has been opened already.
 
@@ -186,7 +197,4 @@ def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None 
             dataset = open_dataset(settings.variant, settings.data)
             check_content(dataset)
         check_unchanged(dataset, workdir)
-    spoken = any(clip.transcript for clip in dataset.clips)
-    if "text" in settings.encoded and not (spoken or settings.transcribes):
-        print(f"  {NO_TEXT}", file=sys.stderr)
     return seen_dataset(settings, dataset)

@@ -4,6 +4,7 @@ What compiling says (`memory_analysis`; launch/compile_check.py asks it for whol
 to: tests/features/test_memory.py.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -104,7 +105,7 @@ def weight_bytes(factory: Callable[[], nnx.Module], dtype: str, platform: str) -
     each, total = itemsize(dtype), 0
     for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(factory))):
         copied = platform == "cpu" and each == 2 and "layers" in path and path[0] != "text"
-        total += variable[...].size * (each + 4 * copied)
+        total += math.prod(variable.shape) * (each + 4 * copied)
     return total
 
 

@@ -23,7 +23,9 @@ from mer_jax.metrics import softmax, subsets_of, waf
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.random import named_key
-from mer_jax.self_training import OWN_FOLD, Candidates, PseudoLabels, SelfTrainingSettings, all_agree, self_train
+from mer_jax.runtime.scalars import Scalars
+from mer_jax.self_training import Candidates, PseudoLabels, all_agree, self_train
+from mer_jax.self_training_settings import OWN_FOLD, SelfTrainingSettings
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,16 @@ class CrossValidation:
         return "" if all(np.isfinite(each).all() for each in arrays) else "its logits are not finite"
 
     def self_train(
-        self, folder: Path, advance: Callable[[int], object] = lambda count: None, needed: str = ""
+        self,
+        folder: Path,
+        advance: Callable[[int], object] = lambda count: None,
+        needed: str = "",
+        curves: Scalars | None = None,
     ) -> tuple[list[dict[str, Any]], Mapping[str, TrainedSetting]]:
         """`mer_jax.self_training.self_train` of the settings and their twins: all rounds, and the final training.
 
         needed: name of the setting that may not diverge; others that do have no scores.
+        curves: get loss and WAF of each epoch of every training of the first setting, means over its networks.
 
         Raises:
             DataError: that one has.
@@ -181,6 +188,10 @@ class CrossValidation:
             trained = self.train(self.settings, pseudo, number)
             if needed:
                 trained[needed].check()
+            if curves:
+                fitted = trained[self.settings[0].name].fitted
+                curves.write(f"fusion {number}/loss", fitted.train_loss)
+                curves.write(f"fusion {number}/WAF", fitted.validation_waf)
             return trained
 
         names = [setting.name for setting in self.settings]

@@ -21,6 +21,7 @@ from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.models.fusion import AttentionFusion, FusionOutput
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import keep, read_kept
+from mer_jax.runtime.profiling import step
 
 
 class Members(NamedTuple):
@@ -58,7 +59,7 @@ class Scorer:
         self.hidden = hidden
         self._batch_size = batch_size * len(devices)
         self._mesh = Mesh(np.array(devices), ("data",))
-        self._apply = jax.jit(jax.vmap(self._member, in_axes=(0, None, None)))
+        self.apply = jax.jit(jax.vmap(self._member, in_axes=(0, None, None)))
 
     def __call__(
         self, members: Members, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]
@@ -77,7 +78,7 @@ class Scorer:
             if outputs:
                 # Fetched only now, so that the device computed while the host read the next batch.
                 outputs[-1] = jax.device_get(outputs[-1])
-            outputs.append(self._apply(members, batch_features, batch_present))
+            outputs.append(step("scoring", start, self.apply, members, batch_features, batch_present))
         return MemberOutputs(*(np.concatenate(parts, axis=1)[:, :total] for parts in zip(*outputs, strict=True)))
 
     def _member(self, member: Members, features: Mapping, present: Mapping) -> FusionOutput:

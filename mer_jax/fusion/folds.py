@@ -1,5 +1,6 @@
 """Cross-validation folds: seeded, stratified by label, never splitting a group."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Folds:
     labels: np.ndarray  # [L] int
     fold_of: np.ndarray  # [L] int32
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.fold_of.max()) + 1
+
 
 def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path) -> Folds:
     """`labelled_folds`, kept as `folds.csv`."""
@@ -39,8 +45,10 @@ def run_folds(dataset: Dataset, settings: FoldSettings, seed: int, workdir: Path
 def labelled_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Folds:
     """The folds of a run, the same for every stage. Clips of a group share a fold.
 
+    Of fewer labelled clips, or groups of them, than folds each is one.
+
     Raises:
-        DataError: no clip is labelled, or too few are.
+        DataError: no clip is labelled, or all are of one group.
     """
     positions = dataset.split("train")
     if not positions:
@@ -48,7 +56,19 @@ def labelled_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Folds
     clips = [dataset.clips[i] for i in positions]
     labels = np.array([dataset.labels.index(clip.label) for clip in clips])
     groups = np.array([clip.group or clip.name for clip in clips])
-    return Folds(np.array(positions), labels, make_folds(labels, settings.folds, seed, groups))
+    units = len(np.unique(groups))
+    if units < 2:
+        raise DataError(
+            f"{dataset.name}: {len(clips)} labelled clips, all of them held out at once: training needs two or more "
+            "that are of no common group"
+        )
+    return Folds(np.array(positions), labels, make_folds(labels, min(settings.folds, units), seed, groups))
+
+
+def check_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Iterator[str]:
+    """Notes that there are fewer folds than are asked for. Raises as `labelled_folds`."""
+    if (count := labelled_folds(dataset, settings, seed).count) < settings.folds:
+        yield f"{count} labelled clips, or groups of them: as many folds, not cv.folds={settings.folds}"
 
 
 def make_folds(labels: np.ndarray, num_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

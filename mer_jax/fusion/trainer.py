@@ -23,6 +23,7 @@ from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores
 from mer_jax.runtime.hosts import over_hosts
+from mer_jax.runtime.profiling import named, on_devices
 
 VALIDATION_BATCH = 256  # clips
 
@@ -84,7 +85,8 @@ class FoldTrainer:
         The result of one depends neither on its company nor on padding.
         """
         longest = np.max(np.sum(np.asarray(trials.train) >= 0, axis=1))
-        return over_hosts(self._train)(trials, training_set, longest.astype(np.int32))
+        with named(f"fusion, {len(trials.fold)} trials"):
+            return on_devices(over_hosts(self._train), trials, training_set, longest.astype(np.int32))
 
     def train_one(self, trial: Trials, training_set: TrainingSet, longest: jax.Array) -> Fitted:
         """One training from scratch, the program that `train` compiles and maps over trials.

@@ -11,7 +11,7 @@ import numpy as np
 from mer_jax.defaults import MODALITIES
 from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings, Hyperparameters
 from mer_jax.runtime.random import named_key
-from mer_jax.self_training import OWN_FOLD
+from mer_jax.self_training_settings import OWN_FOLD
 
 
 @dataclass(frozen=True)

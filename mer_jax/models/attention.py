@@ -16,6 +16,7 @@ from mer_jax.runtime.devices import device_of
 HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
 
 
+@jax.named_scope("attention")
 def attention(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B S key_heads H"],

@@ -118,6 +118,7 @@ class FeedForward(nnx.Module):
         linear = partial(nnx.Linear, use_bias=getattr(config, "mlp_bias", False), rngs=rngs)
         self.gate, self.up, self.down = linear(width, inner), linear(width, inner), linear(inner, width)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
 

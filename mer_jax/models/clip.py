@@ -75,6 +75,7 @@ class Mlp(nnx.Module):
         std = (2 * width * config.num_hidden_layers) ** -0.5
         self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.fc_2(materialise(CLIP_ACTIVATIONS[self.activation](self.fc_1(x))))
 

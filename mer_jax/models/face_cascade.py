@@ -69,6 +69,7 @@ def first_level(side: float) -> int:
     return min(APART, int(log(MIN_FACE / max(MIN_FACE, side * LARGEST_PART), PYRAMID_FACTOR)))
 
 
+@jax.named_scope("propose faces")
 def propose(
     pnet: Network, frames: UInt8[Array, "B H W 3"], first: Int[Array, "B"]
 ) -> tuple[Float[Array, "B levels PER_LEVEL"], Float[Array, "B levels PER_LEVEL 4"]]:
@@ -181,6 +182,7 @@ def shrink(images: Num[Array, "B H W C"], height: int, width: int) -> Float[Arra
     return images
 
 
+@jax.named_scope("judge faces")
 def judge(
     net: Network,
     frames: UInt8[Array, "B H W 3"],

@@ -96,7 +96,7 @@ class AttentionFusion(nnx.Module):
             deterministic: True at inference; False applies dropout and modality dropout.
             rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
         """
-        batch, count = len(embeddings[self.modalities[0]]), len(self.modalities)
+        batch, count = embeddings[self.modalities[0]].shape[0], len(self.modalities)
         present = dict.fromkeys(self.modalities, jnp.ones(batch, bool)) if present is None else present
         seen = jnp.stack([present[name] for name in self.modalities], axis=-1)  # [B, M]
         if deterministic:

@@ -87,6 +87,7 @@ class FeatureEncoder(nnx.Module):
             lengths = layer.frame_count(lengths)
         return lengths
 
+    @jax.named_scope("convolutions")
     def __call__(
         self, waveform: Shaped[Array, "B S"], lengths: Int[Array, "B"]
     ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
@@ -155,6 +156,7 @@ class EncoderLayer(nnx.Module):
         self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
         self.final_layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
 
+    @jax.named_scope("mlp")
     def feed_forward(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +17,18 @@ from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.recording import Contents, Wanted
 from mer_jax.data.streams import Unreadable
-from mer_jax.features.embeddings import Features
+from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.encoders import Encoder
 from mer_jax.features.extraction import Dispatch
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.readers import Chunk, TextReader
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.contents import read_ahead, read_files
-from mer_jax.recognition.distance import Familiarity
+from mer_jax.recognition.distance import Familiar
 from mer_jax.recognition.files import File
 
 SHARD = 256  # files whose lines appear together: every one ends in batches that are not full
+FAR = 1.2  # see `Cloud.distance`: none of the sample's 300 test clips is further
 FEW = 8  # files for which batches are as small as they may be
 
 Rank = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  # transcripts -> those that are ranked, and their labels
@@ -42,8 +43,10 @@ class Recognizer:
         rank: called with distinct transcripts, one call at a time.
         extraction: how files are decoded.
         audio_track: see `read_sound`.
-        familiarity: tells what is far from the training data; None: nothing is known of these.
-        drawings: what the run's encoders are made for, if they are not made for real clips.
+        familiar: what the training clips are like; None where that is not known.
+        caution: what to know of labels of clips unlike those of the training data, if there is anything.
+        at_home: whether the caution is none for clips like these, as of drawings by encoders for drawings.
+        hear: gives files their transcripts, where the run made some of the sound.
     """
 
     def __init__(
@@ -53,31 +56,34 @@ class Recognizer:
         rank: Rank,
         extraction: ExtractionSettings,
         audio_track: str = "",
-        familiarity: Familiarity | None = None,
-        drawings: str = "",
+        familiar: Familiar | None = None,
+        caution: str = "",
+        at_home: bool = False,
+        hear: Callable[[Sequence[File]], Sequence[File]] | None = None,
     ):
         self.ensemble, self.encoders, self.rank = ensemble, dict(encoders), rank
         self.extraction, self.audio_track = extraction, audio_track
-        self.familiarity, self.drawings = familiarity, drawings
+        self.familiar, self.caution, self.at_home, self.hear = familiar, caution, at_home, hear
         self.programs = {modality: encoder.load() for modality, encoder in self.encoders.items()}
         self.detector = FaceDetector(extraction.face_stride)
         self.ranking = Lock()  # the answers' cache has one writer
 
     @classmethod
     def load(cls, run: str | Path) -> "Recognizer":
-        """That of a finished run of `mer_jax.train`.
+        """That of a finished run of `mer_jax.train`, or of what `mer_jax.export` has made of one.
+
+        run: its folder, or the name of a repository of the hub.
 
         Raises:
             DataError: it is not finished, or not as it was written.
         """
         from mer_jax.recognition.runs import load_recognizer  # brings what trains, too
 
-        return load_recognizer(Path(run))
+        if not Path(run).exists() and str(run).count("/") == 1:
+            from mer_jax.recognition.hub import pull
 
-    @overload
-    def __call__(self, paths: str | Path, text: str = "") -> dict[str, Any]: ...
-    @overload
-    def __call__(self, paths: Sequence[str | Path], text: str | Sequence[str] = "") -> list[dict[str, Any]]: ...
+            run = pull(str(run))
+        return load_recognizer(Path(run))
 
     def __call__(self, paths: Any, text: Any = "") -> Any:
         """Emotions of one media file, or of each of several.
@@ -131,6 +137,9 @@ class Recognizer:
     def lines(self, files: Sequence[File], contents: Iterator[Contents | Absent]) -> list[dict[str, Any]]:
         """The lines of a shard's files, whose contents come one by one."""
         ranked: Mapping[str, Sequence[str]] = {}
+        if self.hear and "text" in self.encoders:
+            with self.ranking:
+                files = self.hear(files)
         if "text" in self.encoders and (texts := sorted({file.text for file in files} - {""})):
             with self.ranking:
                 ranked = self.rank(texts)
@@ -158,8 +167,11 @@ class Recognizer:
         lines = []
         for i, file in enumerate(files):
             absent = {modality: x.reasons[i] for modality, x in features.items() if i in x.reasons}
-            if i in errors or len(absent) == len(features):
-                lines.append({**file.named, "error": errors.get(i) or f"nothing in it can be used ({said(absent)})"})
+            if i in errors:
+                lines.append({**file.named, "error": errors[i]})
+                continue
+            if len(absent) == len(features):
+                lines.append({**file.named, "error": "nothing in it can be used", "absent": absent})
                 continue
             line = {
                 **file.named,
@@ -172,9 +184,18 @@ class Recognizer:
             lines.append(line | {"warning": warnings[i]} if warnings[i] else line)
         return lines
 
-    def warnings(self, embeddings: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> list[str]:
-        """For each file what to know before its label is trusted; often nothing."""
-        return [""] * len(next(iter(present.values())))
+    def warnings(self, embeddings: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> list[str]:
+        """For each file what to know before its label is trusted, if there is anything."""
+        if not self.familiar:
+            return [self.caution] * len(next(iter(present.values())))
+        warnings = []
+        for i, distances in enumerate(self.familiar.distances(embeddings, present)):
+            far = [f"{modality} {distance:.1f}" for modality, distance in distances.items() if distance > FAR]
+            usual = frozenset(modality for modality, x in present.items() if x[i]) in self.familiar.combinations
+            unlike = f"unlike what the run has learned from ({', '.join(far)} times as far as that)" if far else ""
+            caution = "" if self.at_home and usual and not far else self.caution
+            warnings.append("; ".join(filter(None, (unlike, caution))))
+        return warnings
 
     def chunks(
         self, modality: str, file: File, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
@@ -182,7 +203,7 @@ class Recognizer:
         """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
         reader = self.encoders[modality].reader
         try:
-            if isinstance(reader, TextReader):
+            if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)
                 return reader.chunks(reader.read(Clip("", "test", transcript=file.text)))
             array = content if isinstance(content, Absent) else content[modality]
@@ -203,8 +224,3 @@ class Recognizer:
             array = array[:, 0] if shape[0] == 1 else array.swapaxes(0, 1)
         features = Features(array, np.array([i in rows for i in range(count)], bool), reasons)
         return without_outliers(features, modality, self.ensemble.shape.usual_sizes.get(modality, 0.0))
-
-
-def said(absent: Mapping[str, str]) -> str:
-    """The distinct reasons why modalities are absent."""
-    return "; ".join(dict.fromkeys(absent.values()))

@@ -66,8 +66,9 @@ def write_clip_page(
         "annotator": inputs.rankings.annotator,
         "clips": rows,
     }
-    with write_whole(folder / DATA) as file:  # all of it ASCII: no name ends the script or its encoding
-        file.write(f"const DATA = {json.dumps(content, separators=(',', ':'))};\n")
+    script = json.dumps(content, separators=(",", ":")).replace("<", r"\u003c")  # ASCII, without markup
+    with write_whole(folder / DATA) as file:
+        file.write(f"const DATA = {script};\n")
     counts = inputs.dataset.counts()
     with write_whole(path) as file:
         file.write(

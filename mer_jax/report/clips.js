@@ -46,6 +46,7 @@ function filter() {
   const order = orders[form.elements.order.value];
   if (order) found.sort(order);
   history.replaceState(null, "", `#${new URLSearchParams(given)}`); // to be kept, shared and linked to
+  document.querySelector(".filters summary").textContent = given.length ? `Filters (${given.length})` : "Filters";
   page = 0;
   show();
 }
@@ -87,7 +88,7 @@ function card(clip) {
     "verdict",
     make("strong", "", labels[clip.prediction]),
     ` ${percent(clip.confidence)} `,
-    known ? make("span", right ? "right" : "wrong", right ? "✓ right" : `✗ labelled ${labels[clip.label]}`) : "",
+    known ? make("span", right ? "right" : "wrong", right ? "✓ right" : `✗ ${clip.split === "train" ? "labelled" : "in truth"} ${labels[clip.label]}`) : "",
   );
   const said = make("div", "said", make("h2", "", clip.name, " ", make("span", "split", clip.split)), verdict);
   if (clip.text) {
@@ -139,7 +140,7 @@ function probabilities(clip) {
   clip.probs.forEach((share, label) => {
     const name = make("th", "", labels[label]);
     name.scope = "row";
-    if (label === clip.label) name.append(" ", make("span", "truth", "label"));
+    if (label === clip.label) name.append(" ", make("span", "truth", clip.split === "train" ? "label" : "truth"));
     body.append(
       make("tr", label === clip.prediction ? "strong" : "", name, make("td", "bar", bar(share)), make("td", "", percent(share))),
     );
@@ -150,6 +151,7 @@ function probabilities(clip) {
 function evidence(clip) {
   const head = make("tr", "", ...["Modality", "alone says", "weight"].map((name) => make("th", "", name)));
   const body = make("tbody");
+  const largest = Math.max(...clip.attention.map(Math.abs)) || 1;
   modalities.forEach((modality, i) => {
     const name = make("th", "", modality);
     name.scope = "row";
@@ -163,7 +165,7 @@ function evidence(clip) {
     const says = make("td", label === clip.prediction ? "" : "wrong", `${labels[label]} ${percent(share)}`);
     const weight = clip.attention[i];
     const number = weight.toFixed(2).replace("-", "−");
-    body.append(make("tr", "", name, says, make("td", "weight", number, bar(weight, weight < 0 ? "negative" : ""))));
+    body.append(make("tr", "", name, says, make("td", "weight", number, bar(weight / largest, weight < 0 ? "negative" : ""))));
   });
   const node = make("div", "evidence", make("table", "", make("thead", "", head), body));
   const others = Object.entries(clip.subsets).filter(([name]) => {
@@ -199,4 +201,5 @@ for (const button of document.querySelectorAll("[data-step]")) {
   });
 }
 window.addEventListener("hashchange", restore);
+document.querySelector(".filters").open = !matchMedia("(max-width: 40rem)").matches; // where they would fill the screen
 restore();

@@ -218,7 +218,9 @@ class Metrics(TypedDict, total=False):
     faces: Faces | None
     problems: list[Problem] | None
     timing: dict[str, float] | None  # stage -> seconds, in the order they ran
+    device_busy: dict[str, float] | None  # stage -> share of them in which a program was on the devices
     peak_memory_gib: float | None
     settings: dict[str, object] | None  # dotted key -> value
     environment: Environment | None
+    checkpoints: dict[str, dict[str, str]] | None  # encoded modality -> source, commit ("": a folder), fingerprint
     run: Begun | None

@@ -32,6 +32,11 @@ def config_flag() -> flags.FlagHolder:
     return flag
 
 
+def tensorboard_flag() -> None:
+    """--tensorboard, of commands that train."""
+    flags.DEFINE_string("tensorboard", None, "Folder for curves of prompts and fusion; needs tensorboardX.")
+
+
 def parse_flags(module: str, settings_class: type | None = None, wrong: Callable[[], str] = str) -> None:
     """Parses the command line if that module is the command (`__main__`): before its imports, which take seconds.
 
@@ -45,6 +50,7 @@ def parse_flags(module: str, settings_class: type | None = None, wrong: Callable
         return
     leave_on_signals()
     print_harmlessly()
+    flags.DEFINE_string("profile", None, "Folder for a profile of minutes, which XProf and TensorBoard read.")
     asked = HELP & set(sys.argv)
     if "--version" in sys.argv:
         print(version())
@@ -60,6 +66,8 @@ def parse_flags(module: str, settings_class: type | None = None, wrong: Callable
             sys.exit()
         if problem := wrong():
             raise UsageError(problem)
+        if "tensorboard" in flags.FLAGS and flags.FLAGS.tensorboard and not find_spec("tensorboardX"):
+            raise UsageError("--tensorboard needs tensorboardX: pip install tensorboardX")
     except (KeyError, AttributeError) as error:
         fail(f"unknown config key {reason(error)}", UsageError.exit_code)
     except (UsageError, flags.Error, TypeError, ValueError, OSError) as error:
@@ -97,7 +105,9 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.FATAL)  # Orbax tells of every step, and of errors that it raises as well
     try:
         keep_compilations()
-        with unwinding():
+        from mer_jax.runtime.profiling import profiled  # brings JAX
+
+        with unwinding(), profiled():
             main()
             sys.stdout.flush()
     except BaseException as error:

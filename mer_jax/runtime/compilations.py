@@ -5,10 +5,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mer_jax.runtime.files import cache_folder, open_regular, write_whole
+from mer_jax.runtime.files import cache_folder, open_regular
 
-MOST_BYTES = 2**30  # of all programs; those that were not used for longest go first
-LEAST_SECONDS = 0.1  # of compilation, for a program to be kept
+MOST_BYTES = 2**30  # of all programs, when a process starts; those that were not used for longest go first
 DIGEST = 16  # bytes before a program
 
 
@@ -23,7 +22,7 @@ def keep_compilations() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         compilation_cache.get_file_cache = lambda path: (Compilations(Path(path)), path)
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # small ones are many
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # which XLA writes itself, and may fail at
 
 
@@ -36,7 +35,9 @@ class Compilations:
     """
 
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES):
-        self._path, self.most_bytes = folder, most_bytes
+        self._path = folder
+        with suppress(OSError):
+            make_room(folder, most_bytes)
 
     def get(self, key: str) -> bytes | None:
         """A program as it was put; None where there is none, or no whole one."""
@@ -53,20 +54,25 @@ class Compilations:
 
     def put(self, key: str, program: bytes) -> None:
         """Keeps a program, if that is possible."""
+        temporary = self._path / f"{key[:100]}.{os.urandom(4).hex()}.tmp"
         with suppress(OSError):
-            with write_whole(self._path / key, "wb") as file:
-                file.write(digest_of_program(program) + program)
-            self._make_room()
+            self._path.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(digest_of_program(program) + program)  # not synced: what a power cut takes is noticed
+            temporary.replace(self._path / key)
+            return
+        with suppress(OSError):
+            temporary.unlink()
 
-    def _make_room(self) -> None:
-        files = [(entry.stat(), entry.path) for entry in os.scandir(self._path) if entry.is_file()]
-        used = sorted((status.st_mtime, status.st_size, path) for status, path in files)
-        excess = sum(size for _, size, _ in used) - self.most_bytes
-        for _, size, path in used:
-            if excess <= 0:
-                break
-            os.unlink(path)
-            excess -= size
+
+def make_room(folder: Path, most_bytes: int) -> None:
+    """Removes the files that were not used for longest until those left have no more bytes."""
+    files = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.is_file()]
+    excess = sum(status.st_size for status, _ in files) - most_bytes
+    for status, path in sorted(files, key=lambda file: file[0].st_mtime):
+        if excess <= 0:
+            break
+        os.unlink(path)
+        excess -= status.st_size
 
 
 def digest_of_program(program: bytes) -> bytes:

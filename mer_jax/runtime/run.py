@@ -21,6 +21,7 @@ from mer_jax import __version__
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.kept import Damaged, keep, read_kept, usable
 from mer_jax.runtime.lock import check_held, hold
+from mer_jax.runtime.profiling import named, on_devices
 from mer_jax.runtime.settings import Settings, as_dict, read_settings
 
 SHOWN = 6  # settings that differ
@@ -64,7 +65,15 @@ class Run(Generic[Settings]):
     @property
     def timing(self) -> dict[str, float]:
         """Seconds of each finished stage, of the start that finished it."""
-        return usable(self.workdir / "timing.json", earlier=True, parse=seconds_of) or {}
+        return self._by_stage("timing.json")
+
+    @property
+    def device_busy(self) -> dict[str, float]:
+        """The share of them, in [0, 1], in which a program was on the devices: see `DeviceClock`."""
+        return self._by_stage("device_busy.json")
+
+    def _by_stage(self, name: str) -> dict[str, float]:
+        return usable(self.workdir / name, earlier=True, parse=numbers) or {}
 
     @property
     def begun(self) -> dict[str, str] | None:
@@ -82,16 +91,18 @@ class Run(Generic[Settings]):
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage, and notes the time it took unless an earlier start already did the work."""
         print(f"[{self.stages.index(name) + 1}/{len(self.stages)}] {name}", file=sys.stderr, flush=True)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), on_devices.seconds
         check_held(self.workdir)
-        yield
+        with named(name):
+            yield
         check_held(self.workdir)
-        seconds = {name: time.perf_counter() - start}
+        busy, seconds = on_devices.seconds - busy, time.perf_counter() - start
         if not self.path.exists():
             settings = as_dict(self.settings)
             keep(self.path, {"settings": settings, "seed": settings["seed"], **self.start, **environment()})
-        earlier = self.timing
-        keep(self.workdir / "timing.json", earlier | seconds | earlier)
+        for file, number in (("timing.json", seconds), ("device_busy.json", min(busy / max(seconds, 1e-9), 1.0))):
+            earlier = self._by_stage(file)
+            keep(self.workdir / file, earlier | {name: number} | earlier)
 
 
 def command_line() -> str:
@@ -117,9 +128,9 @@ def load_settings(settings_class: type[Settings], workdir: Path) -> Settings:
         raise DataError(f"{path}: not the settings of a run of this version ({error}); start another run") from error
 
 
-def seconds_of(saved: dict[str, Any]) -> dict[str, float]:
-    """What `timing.json` holds."""
-    return {str(name): float(seconds) for name, seconds in saved.items()}
+def numbers(saved: dict[str, Any]) -> dict[str, float]:
+    """What `timing.json` and `device_busy.json` hold."""
+    return {str(name): float(number) for name, number in saved.items()}
 
 
 def environment() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import openai
 from mer_jax.runtime.errors import UsageError
 from mer_jax.text.answers import Answer, Unusable, Usage, parse, schema
 from mer_jax.text.client import Access, Cut, Failed, Refused, Session, Stated, describe, said
-from mer_jax.text.rankings import ChatSettings
+from mer_jax.text.ranking_settings import ChatSettings
 from mer_jax.text.templates import ask, repair
 from mer_jax.text.wording import CONTENT, LENGTH, Wording, is_refusal
 

@@ -21,8 +21,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.runtime.devices import frozen_program, local_mesh
+from mer_jax.runtime.profiling import step
 from mer_jax.text.answers import Answer, Usage
-from mer_jax.text.rankings import LocalSettings
+from mer_jax.text.ranking_settings import LocalSettings
 from mer_jax.text.templates import join
 from mer_jax.text.tokenizer import Tokenizer
 
@@ -108,5 +109,6 @@ class LocalAnnotator:
                     row, starts[i] = texts[position]
                     ids[i, : len(row)], lengths[i] = row, len(row)
                 sharding = NamedSharding(local_mesh(), PartitionSpec("data"))
-                scores[batch] = np.asarray(program(*jax.device_put((ids, starts, lengths), sharding)))[: len(batch)]
+                arrays = jax.device_put((ids, starts, lengths), sharding)
+                scores[batch] = np.asarray(step("ranking", start, program, *arrays))[: len(batch)]
         return scores.reshape(len(transcripts), len(labels))

@@ -15,7 +15,8 @@ from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.text.client import Access, Failed, Refused, Session, Stated
 from mer_jax.text.sounds import SAMPLE_RATE, SHORTEST, Inaudible, audible, seconds_of, wav
-from mer_jax.text.transcripts import Hearing, Transcript, TranscriptSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
+from mer_jax.text.transcripts import Hearing, Transcript
 
 MOST_CHARACTERS = 40  # that are said in a second; a model that repeats itself writes more
 SOME_CHARACTERS = 200  # that any sound may have

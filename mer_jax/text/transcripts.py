@@ -1,61 +1,23 @@
 """Sound -> transcripts, by the transcriber that the settings name, behind its cache."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from mer_jax.checkpoints.sources import wrong_source
 from mer_jax.data.clips import NO_TRANSCRIPT, Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
+from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import cache_folder, write_csv
-from mer_jax.runtime.settings import section, setting
 from mer_jax.runtime.terminal import harmless
 from mer_jax.text.cache import Cache, file_name
-from mer_jax.text.server_settings import ServerSettings
 from mer_jax.text.sounds import sound_keys
+from mer_jax.text.transcript_settings import TranscriptSettings
 
-
-@dataclass(frozen=True)
-class SpeechServerSettings(ServerSettings):
-    """Any server of audio transcriptions: `config.transcripts.openai`."""
-
-    model: str = setting("whisper-1")
-    timeout_s: float = setting(300.0, above=0)  # a long sound takes a server a while
-    concurrency: int = setting(8, least=1)  # requests under way at any time
-    piece_seconds: float = setting(600.0, least=1)  # of a longer clip pieces are sent: servers take 25 MB or so
-    max_minutes: float = setting(0.0, least=0)  # of sound, over all starts with this cache; 0: any number
-    max_cost: float = setting(0.0, least=0)  # likewise, in the currency of the price
-    minute_price: float = setting(0.006, least=0)
-
-
-@dataclass(frozen=True)
-class WhisperSettings:
-    """Whisper on this machine, by the package faster-whisper: `config.transcripts.whisper`."""
-
-    source: str = setting("small", wrong=wrong_source)  # folder in CTranslate2's layout, hub id, or a size
-    device: str = setting("auto", choices=("auto", "cpu", "cuda"))
-    compute_type: str = setting("default")  # of CTranslate2: int8, float16, ...
-    beam_size: int = setting(5, least=1)
-
-
-def wrong_language(code: str) -> str:
-    """What is wrong with a language's code; empty if nothing is."""
-    return "" if re.fullmatch("([a-z]{2,3})?", code) else 'expected a code like "zh" or "en"'
-
-
-@dataclass(frozen=True)
-class TranscriptSettings:
-    """Who writes down what is said in clips without a transcript: `config.transcripts`."""
-
-    transcriber: str = setting("none", choices=("none", "openai", "whisper"))  # "none": such clips have no text
-    language: str = setting("", wrong=wrong_language)  # that is spoken: "zh", "en"; empty: the model finds out
-    cache: str = setting("")  # folder of the transcripts; empty: transcripts in $MER_JAX_CACHE or ~/.cache/mer_jax
-    openai: SpeechServerSettings = section(SpeechServerSettings)
-    whisper: WhisperSettings = section(WhisperSettings)
+NO_WHISPER = 'transcriber whisper: needs the package faster-whisper: pip install "mer_jax[transcribe]"'
 
 
 @dataclass
@@ -194,6 +156,14 @@ def make_transcriber(settings: TranscriptSettings, extraction: ExtractionSetting
     from mer_jax.text.speech_server import ServerTranscriber
 
     return ServerTranscriber(settings, extraction, asks)
+
+
+def check_transcriber(settings: TranscriptSettings, extraction: ExtractionSettings) -> None:
+    """Raises UsageError where the transcriber cannot be asked: a key, a price or its package is missing."""
+    if settings.transcriber == "openai":
+        make_transcriber(settings, extraction)
+    elif not find_spec("faster_whisper"):
+        raise UsageError(NO_WHISPER)
 
 
 def write_transcripts(path: Path, transcripts: Transcripts) -> None:

@@ -12,7 +12,8 @@ from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.sounds import SAMPLE_RATE, Inaudible, audible, seconds_of
-from mer_jax.text.transcripts import Hearing, Transcript, TranscriptSettings
+from mer_jax.text.transcript_settings import TranscriptSettings
+from mer_jax.text.transcripts import NO_WHISPER, Hearing, Transcript
 
 
 class WhisperTranscriber:
@@ -25,9 +26,7 @@ class WhisperTranscriber:
         try:
             import faster_whisper
         except ImportError as error:
-            raise UsageError(
-                f'transcriber whisper: needs faster-whisper ({error}): pip install "mer_jax[transcribe]"'
-            ) from error
+            raise UsageError(f"{NO_WHISPER} ({error})") from error
         self.package: Any = faster_whisper
         self.settings, self.language, self.extraction = settings.whisper, settings.language, extraction
         self.folder = self._folder(self.settings.source)

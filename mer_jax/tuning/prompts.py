@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.progress import progress
 from mer_jax.runtime.random import named_key
+from mer_jax.runtime.scalars import Scalars
 from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.text.tokenizer import clip_tokenizer
 from mer_jax.tuning.batches import FoldBatches
@@ -51,6 +52,7 @@ class PromptTuning:
     labels: Sequence[str]  # names of the classes
     num_folds: int
     workdir: Path  # of the run, where checkpoints and pictures are kept
+    curves: Scalars = field(default_factory=Scalars)  # written epoch by epoch
 
     @cached_property
     def _clip(self) -> tuple[CLIP, Any]:
@@ -94,9 +96,12 @@ class PromptTuning:
     def trained_encoder(self) -> Encoder:
         """The encoder of a run whose prompts are trained."""
         model = self.build(named_key(self.inputs.seed))
+        return video_encoder(self.inputs.encoders.video, model, self.trained_prompts(model))
+
+    def trained_prompts(self, model: EmoVCLIP) -> Any:
+        """The sets of prompts of such a run. model: as `build` gives it."""
         num_sets = self.num_folds if self.settings.mode == "per_fold" else 1
-        prompts = load_trained(self.workdir / "checkpoints" / "prompts", prompt_sets([model] * num_sets))
-        return video_encoder(self.inputs.encoders.video, model, prompts)
+        return load_trained(self.workdir / "checkpoints" / "prompts", prompt_sets([model] * num_sets))
 
     def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
         """Zero-shot CLIP and a linear probe to compare with, then the prompts. labels, fold_of: [N] int."""
@@ -120,7 +125,7 @@ class PromptTuning:
         made_of = digest_of(encoder.fingerprint, keys, targets, self.settings, seed, corruption)
         with progress(f"EmoVCLIP prompts on {len(clips):,} clips", self.settings.epochs, "epoch") as bar:
             folder = self.workdir / "checkpoints"
-            state = tune(self.build, batches, self.settings, seed, folder / "tuning", made_of, bar.update)
+            state = tune(self.build, batches, self.settings, seed, folder / "tuning", made_of, bar.update, self.curves)
         save_trained(folder / "prompts", state.prompts)
         model = self.build(named_key(seed))
         set_of = fold_of if self.settings.mode == "per_fold" else np.zeros_like(fold_of)

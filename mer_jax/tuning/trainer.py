@@ -24,7 +24,9 @@ from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import in_step, is_first_host, over_hosts
 from mer_jax.runtime.kept import Damaged, make_again
+from mer_jax.runtime.profiling import on_devices, step
 from mer_jax.runtime.random import named_key
+from mer_jax.runtime.scalars import Scalars
 from mer_jax.tuning.batches import Batch, FoldBatches
 from mer_jax.tuning.tune_settings import TuneSettings
 
@@ -141,12 +143,13 @@ class Tuner:
         state, train_folds, folds = sets
         prompts, optimizer, losses = state.prompts, state.optimizer, []
         key = named_key(self.seed, "flip", number)
-        for step, batch in enumerate(training):
-            flips = jax.random.bernoulli(named_key(key, step), shape=batch.labels.shape)
-            prompts, optimizer, loss = self.step((prompts, optimizer, train_folds), batch, flips, self.backbone)
+        for done, batch in enumerate(training):
+            flips = jax.random.bernoulli(named_key(key, done), shape=batch.labels.shape)
+            arguments = (prompts, optimizer, train_folds), batch, flips, self.backbone
+            prompts, optimizer, loss = step("prompts", done, self.step, *arguments)
             losses.append(loss)
         scored = [
-            (self.score((prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
+            (on_devices(self.score, (prompts, folds), batch, self.backbone), batch.labels[folds], batch.real[folds])
             for batch in validation
         ]
         logits, labels, real = (jnp.concatenate(parts, axis=2) for parts in zip(*scored, strict=True))  # [R, v, N, ...]
@@ -164,6 +167,7 @@ def tune(
     folder: Path,
     made_of: str = "",
     advance: Callable[[int], object] = lambda count: None,
+    curves: Scalars | None = None,
 ) -> TuneState:
     """Trains the prompts; a run that was interrupted continues after its last whole epoch, bit for bit.
 
@@ -173,13 +177,17 @@ def tune(
             settings or clips, is named, and training starts anew.
         made_of: names all that the prompts depend on.
         advance: called with epochs done.
+        curves: get loss and WAF of each epoch, means over the sets; first of those that were done before.
     """
+    curves = curves or Scalars()
     tuner = Tuner(build(named_key(seed, "prompts")), settings, len(batches.folds), seed, batches.steps)
     fresh = tuner.init(build)
     state, start = in_step("prompts", lambda: last_epoch(folder, fresh, made_of), found=itemgetter(1))
     if start == 0 and is_first_host():  # what is damaged
         shutil.rmtree(folder, ignore_errors=True)
     advance(start)
+    curves.write("prompts/loss", state.loss[:, :start])
+    curves.write("prompts/WAF", state.waf[:, :start])
     for epoch in range(start, settings.epochs):
         state = tuner.epoch(state, epoch, batches.training(epoch), batches.validation())
         numbers = [np.asarray(x, np.float32) for x in (state.loss[:, epoch], *jax.tree.leaves(state.prompts))]
@@ -189,6 +197,8 @@ def tune(
             raise DataError(f"the tuning of prompts has diverged ({where}): lower tune.learning_rate")
         save_trained(folder / str(epoch), state, made_of)
         remove_trained(folder / str(epoch - 1))
+        curves.write("prompts/loss", state.loss[:, epoch : epoch + 1], epoch)
+        curves.write("prompts/WAF", state.waf[:, epoch : epoch + 1], epoch)
         advance(1)
     return state
 

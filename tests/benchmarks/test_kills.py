@@ -17,7 +17,7 @@ def text_only(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr(kills.tempfile, "tempdir", str(tmp_path / "temporary"))
-    return kills.Place(tmp_path / "whole", tmp_path, ""), kills.Place(tmp_path / "disk" / "run", tmp_path, "")
+    return tuple(kills.Place(folder, tmp_path, "", "") for folder in (tmp_path / "whole", tmp_path / "disk" / "run"))
 
 
 def test_extract(text_only):

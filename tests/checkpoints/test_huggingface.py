@@ -16,19 +16,22 @@ from jax.sharding import PartitionSpec as P
 from transformers import CLIPConfig, HubertConfig
 
 from mer_jax.checkpoints.huggingface import (
-    ASSETS,
     CONV,
     SPLIT3,
     TRANSPOSE,
     Rule,
+    checkpoint_facts,
     fetch,
+    fingerprint,
     load_pretrained,
     read_config,
     save_pretrained,
 )
+from mer_jax.checkpoints.sources import ASSETS
 from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.models.clip import CLIP
 from mer_jax.runtime.errors import DataError
+from tests.hub import Commit, Hub
 from tests.torch_writer import save_torch
 
 LAYERS, WIDTH = 3, 4
@@ -207,7 +210,9 @@ def test_partition_over_a_mesh(tmp_path):
 def test_no_such_model_while_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"^someone/no-such-model: no such folder, and the hub did not"):
+    with pytest.raises(
+        DataError, match=r"^someone/no-such-model: no such folder, not downloaded before, and HF_HUB_OFFLINE"
+    ):
         fetch("someone/no-such-model")
     with pytest.raises(DataError, match="no such folder"):
         fetch(tmp_path / "nowhere")
@@ -343,3 +348,21 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, dtype, number
         return
     with pytest.raises(DataError, match=r"model\.safetensors: scale holds numbers that are not finite"):
         load_pretrained(Toy, RULES, tmp_path)
+
+
+def test_which_weights_a_run_used(tmp_path, monkeypatch):
+    assert checkpoint_facts("bundled/clip") == {
+        "source": "bundled/clip",
+        "commit": "",
+        "fingerprint": fingerprint(ASSETS / "clip"),
+    }
+    with Hub(tmp_path) as hub:
+        hub.serve_this_process(monkeypatch, tmp_path / "cache")
+        shutil.copytree(ASSETS / "hubert", tmp_path / "maker" / "speech@v1")
+        (tmp_path / "maker" / "speech").mkdir()
+        facts = checkpoint_facts("maker/speech@v1")
+    assert facts == {
+        "source": "maker/speech@v1",
+        "commit": Commit(tmp_path / "maker" / "speech@v1").hash,
+        "fingerprint": fingerprint(ASSETS / "hubert"),
+    }

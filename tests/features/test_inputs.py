@@ -1,6 +1,8 @@
 """Which clips a run reads, where each modality comes from, and when transcripts are ranked."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from mer_jax.features import inputs as module
 from mer_jax.features.embeddings import Features
 from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings
 from mer_jax.features.input_settings import InputSettings
-from mer_jax.features.inputs import Inputs, run_dataset
+from mer_jax.features.inputs import Inputs, check_modalities, encoded_of, run_dataset
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import Damaged
-from mer_jax.text.rankings import Rankings, RankingSettings
-from mer_jax.text.transcripts import Transcripts, TranscriptSettings
+from mer_jax.text.ranking_settings import RankingSettings
+from mer_jax.text.rankings import Rankings
+from mer_jax.text.transcript_settings import TranscriptSettings
+from mer_jax.text.transcripts import Transcripts
 
 CLIPS = (
     Clip("u", "unlabeled", transcript="我很难过"),
@@ -24,6 +28,8 @@ CLIPS = (
     Clip("a", "train", label="happy", transcript="今天真高兴"),
     Clip("t", "test", transcript="别走"),
 )
+BARE = CLIPS  # of media
+CLIPS = tuple(replace(clip, media=Path("unread.mp4"), faces=Path("unread.npy")) for clip in CLIPS)
 DATASET = Dataset("toy", ("happy", "sad"), CLIPS, {"t": "sad"})
 RANKED = Rankings("fake", {"今天真高兴": ("happy", "sad"), "我很难过": ("sad", "happy")}, {"别走": "no idea"})
 
@@ -125,6 +131,35 @@ def test_every_modality_has_the_encoder_of_its_settings(tmp_path, encoded, ranki
         (names, ("image", own.encoders.image)),
         (names, ("text", own.encoders.text, RANKED.ranked, "en-1")),
     ]
+
+
+def test_no_encoder_is_made_for_what_no_clip_has(tmp_path, encoded):
+    """Clips without media, and one with."""
+    inputs = Inputs(replace(DATASET, clips=BARE), settings(), tmp_path)
+    assert inputs.encoded == ("text",)
+    features = inputs.features("speech")
+    assert not encoded and not features.present.any() and features.embeddings.shape == (4, 0)
+    assert features.reasons == dict.fromkeys(range(4), "row without a clip")
+    heard = replace(BARE[0], media=tmp_path / "u.wav")
+    assert encoded_of([heard], settings()) == ("speech", "image", "text", "video")
+    assert encoded_of([replace(heard, transcript="")], settings()) == ("speech", "image", "video")
+    assert encoded_of([replace(heard, transcript="")], settings(speech_feature="wav")) == ("image", "video")
+
+
+@pytest.mark.parametrize(
+    ("transcript", "data", "notes"),
+    [
+        ("今天", {}, ["no labelled clip has speech, image, video: the run goes on without"]),
+        ("today", {"modalities": "text"}, ["no transcript holds a Chinese character.*language=en"]),
+        ("今天", {"modalities": "text"}, []),
+    ],
+)
+def test_what_no_labelled_clip_has_is_known_before(transcript, data, notes):
+    clips = (Clip("a", "train", label="x", transcript=transcript), Clip("b", "test", media=Path("b.mp4")))
+    found = list(check_modalities(Dataset("toy", ("x", "y"), clips, {}), settings(**data)))
+    assert len(found) == len(notes) and all(re.search(*pair) for pair in zip(notes, found, strict=True))
+    with pytest.raises(DataError, match="toy: no labelled clip has any of speech, image"):
+        list(check_modalities(Dataset("toy", ("x", "y"), clips, {}), settings(modalities="speech+image")))
 
 
 def test_bare_transcripts_are_read_without_the_rankings(tmp_path, encoded, rankings_asked):

@@ -19,7 +19,8 @@ from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import softmax, weighted_f1
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_json
-from mer_jax.self_training import PseudoLabels, SelfTrainingSettings, select_balanced
+from mer_jax.self_training import PseudoLabels, select_balanced
+from mer_jax.self_training_settings import SelfTrainingSettings
 from tests.fusion.test_data import COPY_OF, DATASET, FOLDS, LABELLED, data, features
 
 SETTINGS = FusionSettings(hidden=4, epochs=3, batch_size=4)

@@ -13,7 +13,7 @@ from mer_jax.fusion.data import Embeddings, FusionData, Groups
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trials import Setting
-from mer_jax.self_training import SelfTrainingSettings
+from mer_jax.self_training_settings import SelfTrainingSettings
 
 CLASSES, FOLDS, CLIPS, SETS = 4, 3, 60, 4
 PAPER = FusionSettings(hidden=16, epochs=12, batch_size=16, learning_rate=1e-2, dropout=0.0, modality_dropout=0.0)

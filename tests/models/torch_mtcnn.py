@@ -12,8 +12,8 @@ from mer_jax.data.detect import load_mtcnn
 from mer_jax.models.face_cascade import THRESHOLDS, pyramid
 
 
-def tensor(param):
-    return torch.from_numpy(np.array(param[...]))
+def tensor(param, device):
+    return torch.from_numpy(np.array(param[...])).to(device)
 
 
 def pool(x, window):
@@ -28,18 +28,17 @@ def flatten(x):
 class TorchMTCNN:
     """The three networks and the cascade, on uint8 RGB frames [T, H, W, 3]."""
 
-    def __init__(self):
-        model = load_mtcnn()
+    def __init__(self, device="cpu"):
+        model, self.device = load_mtcnn(), device
         self.weights = {}
         for net in ("pnet", "rnet", "onet"):
             for name, layer in vars(getattr(model, net)).items():
                 if hasattr(layer, "slope"):
-                    self.weights[net, name] = (tensor(layer.slope),)
-                elif hasattr(layer, "kernel") and tensor(layer.kernel).ndim == 4:
-                    kernel = tensor(layer.kernel).permute(3, 2, 0, 1).contiguous()
-                    self.weights[net, name] = (kernel, tensor(layer.bias))
+                    self.weights[net, name] = (tensor(layer.slope, device),)
                 elif hasattr(layer, "kernel"):
-                    self.weights[net, name] = (tensor(layer.kernel).T.contiguous(), tensor(layer.bias))
+                    kernel = tensor(layer.kernel, device)
+                    kernel = (kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T).contiguous()
+                    self.weights[net, name] = (kernel, tensor(layer.bias, device))
 
     def conv(self, net, i, x):
         return F.prelu(F.conv2d(x, *self.weights[net, f"conv{i}"]), *self.weights[net, f"prelu{i}"])
@@ -74,7 +73,7 @@ class TorchMTCNN:
     @torch.inference_mode()
     def detect(self, frames):
         """Per frame: boxes [n, 4], scores [n], landmarks [n, 5, 2]; pixel i covers [i, i + 1)."""
-        pixels = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() - 127.5) / 128
+        pixels = (torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         return [self.refine(pixels[i], proposals) for i, proposals in enumerate(self.propose(pixels))]
 
     def propose(self, pixels):
@@ -85,7 +84,7 @@ class TorchMTCNN:
         largest = F.interpolate(pixels, sizes[0], mode="bilinear", antialias=True)
         for h, w in sizes:
             scores, offsets = self.pnet(F.interpolate(largest, (h, w), mode="bilinear", antialias=True))
-            scale = torch.tensor([width / w, height / h] * 2)
+            scale = torch.tensor([width / w, height / h] * 2, device=self.device)
             for i in range(count):
                 row, column = torch.nonzero(scores[i] > THRESHOLDS[0], as_tuple=True)
                 corner = 2 * torch.stack([column, row], 1)
@@ -109,7 +108,7 @@ class TorchMTCNN:
             if not marks:
                 boxes, scores = suppress(boxes, scores, 0.7)
         order = keep(boxes, scores, 0.7, of_smaller=True)
-        return boxes[order].numpy(), scores[order].numpy(), landmarks[order].numpy()
+        return tuple(x[order].cpu().numpy() for x in (boxes, scores, landmarks))
 
 
 def square(boxes):
@@ -120,10 +119,10 @@ def square(boxes):
 
 def crop(frame, boxes, size):
     """[3, H, W], [n, 4] -> [n, 3, size, size]; mid-grey outside."""
-    steps = (torch.arange(size) + 0.5) / size
+    steps = (torch.arange(size, device=frame.device) + 0.5) / size
     corner, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     points = corner[:, None] + extent[:, None] * steps[:, None]  # [n, size, 2]
-    points = 2 * points / torch.tensor([frame.shape[2], frame.shape[1]]) - 1
+    points = 2 * points / torch.tensor([frame.shape[2], frame.shape[1]], device=frame.device) - 1
     x, y = points[..., 0], points[..., 1]
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)  # [n, size, size, 2]
     crops = F.grid_sample(frame[None], grid.reshape(1, -1, size, 2), align_corners=False)
@@ -136,7 +135,8 @@ def suppress(boxes, scores, threshold):
 
 
 def keep(boxes, scores, threshold, of_smaller=False):
-    """Greedy non-maximum suppression: positions of the survivors, best first."""
+    """Greedy non-maximum suppression, on the host: positions of the survivors, best first."""
+    device, boxes, scores = boxes.device, boxes.cpu(), scores.cpu()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     waiting, kept = scores.argsort(descending=True, stable=True), []
     while len(waiting):
@@ -147,4 +147,4 @@ def keep(boxes, scores, threshold, of_smaller=False):
         smaller = torch.minimum(areas[best], areas[waiting])
         whole = smaller if of_smaller else areas[best] + areas[waiting] - shared
         waiting = waiting[shared <= threshold * whole]
-    return torch.tensor(kept, dtype=torch.long)
+    return torch.tensor(kept, dtype=torch.long, device=device)

@@ -192,6 +192,14 @@ def fake_metrics():
             "devices": ["cpu"],
             "commit": "3f2c9a1",
         },
+        "checkpoints": {
+            "speech": {
+                "source": "TencentGameMate/chinese-hubert-base",
+                "commit": "0123456789abcdef",
+                "fingerprint": "f0",
+            },
+            "text": {"source": "/models/qwen", "commit": "", "fingerprint": "f1"},
+        },
     }
 
 

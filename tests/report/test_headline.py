@@ -1,4 +1,4 @@
-from mer_jax.report import headline
+from mer_jax.report.formats import headline
 
 
 def test_the_last_lines_of_a_run(metrics):

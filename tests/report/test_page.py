@@ -11,7 +11,7 @@ SECTIONS = [
     *("headline", "folds", "classes", "confusion", "curves", "self-training", "subsets", "single"),
     *("ablations", "video", "text", "attention", "problems", "time", "paper", "settings"),
 ]
-VOID = {"meta", "br", "link", "img"}
+VOID = {"meta", "br", "link", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -84,6 +84,11 @@ def test_a_run_without_test_labels(metrics):
     assert "nan" not in html
 
 
+def test_checkpoints_are_named_with_their_commits(metrics):
+    text = Page(render(metrics)).text
+    assert "speech TencentGameMate/chinese-hubert-base, commit 0123456789; text /models/qwen." in text
+
+
 def test_both_scores_stand_side_by_side(metrics):
     text = Page(render(metrics)).text
     assert "As the challenge counts: 91.0 ± 1.5" in text
@@ -134,6 +139,47 @@ def test_self_contained(metrics):
     assert all(address.startswith("#") for address in page.addresses)
     assert "@import" not in html
     assert not re.search(r"url\((?!#)", html)
+
+
+def test_when_and_how_the_run_was_begun_and_its_files(metrics, tmp_path):
+    metrics["run"] = {"begun": "2026-01-02T03:04:05+00:00", "command": "python -m mer_jax.train '--config=<x>'"}
+    page = tmp_path / "report" / "index.html"
+    bare = render(metrics, page.parent)
+    assert "2026-01-02 03:04:05 UTC" in section(bare, "settings") and "Files of the run" not in bare
+    assert "python -m mer_jax.train &#39;--config=&lt;x&gt;&#39;" in section(bare, "settings")
+    for name in ("metrics.json", "predictions/test.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    write_report(metrics, page)
+    assert Page(section(page.read_text(), "settings")).addresses == ["../metrics.json", "../predictions/test.csv"]
+
+
+def test_the_page_of_clips_is_linked_by_every_number_of_a_confusion(metrics, tmp_path):
+    metrics["test"]["per_class"][1]["label"] = "angry & <b>"
+    metrics["test"]["confusion"][1][0], metrics["test"]["confusion"][1][2] = 7, 0
+    assert "clips.html" not in render(metrics, tmp_path)
+    (tmp_path / "clips.html").touch()
+    html = render(metrics, tmp_path)
+    assert "clips.html" in Page(section(html, "headline")).addresses
+    confusion = section(html, "confusion")
+    assert '"clips.html#split=test&amp;label=angry+%26+%3Cb%3E&amp;prediction=neutral">7</a>' in confusion
+    numbers = [count for scores in ("test", "cv") for row in metrics[scores]["confusion"] for count in row]
+    assert len(Page(confusion).addresses) == sum(count > 0 for count in numbers)
+
+
+def test_no_two_ablations_have_one_name(metrics):
+    metrics["ablations"][1]["name"] = "this run"  # without self-training
+    names = re.findall(r"<tr><th>(.*?)</th>", section(render(metrics), "ablations"))
+    assert names[1:] == ["this run", "this run, no self-training", "dropout 0"]
+
+
+def test_who_has_written_down_what_clips_without_a_transcript_say(metrics):
+    assert "from their sound" not in render(metrics)
+    metrics["transcripts"] = {"transcriber": "whisper (<m>)", "given": 1200, "failed": 3}
+    text = Page(section(render(metrics), "text")).text
+    assert (
+        "1,200 clips that came without a transcript were given one by whisper (<m>)" in text and "; 3 were not" in text
+    )
 
 
 def test_names_are_escaped(metrics):

@@ -19,6 +19,7 @@ from mer_jax.report.results import (
     round_sections,
     scores,
     single_sections,
+    temperatures_of_others,
 )
 from mer_jax.text.rankings import Rankings
 
@@ -138,7 +139,8 @@ SAVED = [{"run": ROUNDS[0], "twin": TWIN_ROUND}, {"run": ROUNDS[1], "twin": TWIN
 
 @pytest.fixture(scope="module")
 def sections():
-    return fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES)
+    fusion = Fusion()
+    return fusion_sections(DATASET, fusion, RUN, SAVED, TEMPERATURES, temperatures_of_others(fusion, RUN))
 
 
 def test_the_data_set_and_its_modalities(sections):
@@ -181,7 +183,7 @@ def test_folds_count_the_clips_that_they_train_on_with_copies_and_pseudo_labels(
     assert first == {"fold": 1, **scored, "train": 5, "validation": 2}
     scored = {"waf": 0.5, "challenge_waf": 0.75, "best_epochs": [1]}
     assert second == {"fold": 2, **scored, "train": 6, "validation": 3}
-    without = fusion_sections(DATASET, Fusion(), RUN, [], TEMPERATURES)["folds"]
+    without = fusion_sections(DATASET, Fusion(), RUN, [], TEMPERATURES, np.tile(TEMPERATURES, (2, 1)))["folds"]
     assert [fold["train"] for fold in without] == [4, 4]
 
 
@@ -193,7 +195,7 @@ def test_test_scores_are_of_the_clips_whose_label_is_known(sections):
     assert test["folds_waf_std"] == pytest.approx(0.5) and test["interval"] == (1.0, 1.0)
     unknown = Fusion()
     unknown.data = SimpleNamespace(**{**vars(Fusion.data), "test_truth": np.full(3, -1)})
-    assert fusion_sections(DATASET, unknown, RUN, [], TEMPERATURES)["test"] is None
+    assert fusion_sections(DATASET, unknown, RUN, [], TEMPERATURES, np.tile(TEMPERATURES, (2, 1)))["test"] is None
 
 
 def test_rounds_by_hand(sections):
@@ -332,6 +334,6 @@ def test_rankings_agree_where_the_true_label_comes_first():
 def test_intervals_are_over_groups_within_folds(monkeypatch):
     seen = []
     monkeypatch.setattr(results, "waf_interval", lambda labels, logits, *strata: seen.append(strata) or (0.0, 1.0))
-    fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES)
+    fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES, np.tile(TEMPERATURES, (2, 1)))
     groups, folds = seen[0]
     assert groups.tolist() == list("ppqrr") and folds.tolist() == [0, 0, 1, 1, 1]

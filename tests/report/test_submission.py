@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mer_jax.report import write_predictions, write_probabilities
+from mer_jax.report.submission import write_predictions, write_probabilities
 from mer_jax.runtime.errors import DataError
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -51,6 +52,22 @@ def test_the_settings_are_kept_once_a_stage_is_done(tmp_path, clock):
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["settings"] == {"seed": 5, "width": 64, "part": {"sizes": [3]}} and saved["seed"] == 5
     assert {"versions", "devices", "commit"} <= saved.keys()
+
+
+def test_a_run_keeps_when_and_by_what_command_it_was_begun(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/lib/mer_jax/train.py", "--config=c.py:folder,root=my clips", "--workdir=w"])
+    first = Run(tmp_path, Settings())
+    work(first, "data")
+    monkeypatch.setattr("sys.argv", ["/bin/mer-train", "--workdir=w"])
+    again = Run(tmp_path, Settings())
+    work(again, "data", "fuse")
+    assert again.begun == first.start
+    assert first.start["command"] == "python -m mer_jax.train '--config=c.py:folder,root=my clips' --workdir=w"
+    assert (
+        datetime.fromisoformat(first.start["begun"]).tzinfo is UTC and again.start["command"] == "mer-train --workdir=w"
+    )
+    (tmp_path / "config.json").write_text('{"settings": {}}')
+    assert again.begun is None
 
 
 def test_a_later_start_does_not_change_what_a_stage_took(tmp_path, clock):

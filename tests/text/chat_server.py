@@ -26,73 +26,6 @@ def expected(transcript):
     return random.Random(transcript).sample(LABELS, len(LABELS))
 
 
-class ChatServer(ThreadingHTTPServer):
-    """A server on a port of its own.
-
-    Args:
-        latency: seconds per request.
-        faults: share of requests that go wrong.
-        kinds: of the faults.
-        late: seconds of a late answer.
-        schemas: whether JSON schemas are known here.
-        refuses: (body of a request) -> (status, error) where the request itself is refused, else None.
-        says: (transcript, its ranking) -> the message and the finish_reason, in place of the usual ones.
-        wait: seconds that clients are asked to wait by a 429, at least.
-    """
-
-    daemon_threads = True
-    request_queue_size = 256
-    handler = None  # its class; a chat's by default
-
-    def __init__(
-        self,
-        latency=0.0,
-        faults=0.0,
-        kinds=SERVER_FAULTS + REPLY_FAULTS,
-        late=1.0,
-        schemas=True,
-        wait=1,
-        refuses=None,
-        says=None,
-    ):
-        super().__init__(("127.0.0.1", 0), self.handler or Handler)
-        self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
-        self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
-        self.ended = {}  # fields of every choice in place of the usual ones
-        self.bodies = []  # of requests that were not refused
-        self.lock = threading.Lock()
-        self.asked = Counter()  # transcript -> requests
-        self.paid = Counter()  # transcript -> usable replies made
-        self.replies = {}  # idempotency key -> reply
-        self.repeated = 0  # replies sent again
-        self.shown = Counter()  # fault -> times
-        self.keys = set()
-        self.busy = self.most_busy = 0
-        self.held = 0.0  # seconds that requests took, added up
-        self.last = 0.0  # when the last request ended, on the machine's monotonic clock
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def stats(self):
-        with self.lock:
-            return {
-                "requests": sum(self.asked.values()),
-                "transcripts": len(self.asked),
-                "answered": len(self.paid),
-                "paid_twice": sum(count > 1 for count in self.paid.values()),
-                "repeated": self.repeated,
-                "faults": dict(self.shown),
-                "held_s": self.held,
-                "last": self.last,
-                "most_at_once": self.most_busy,
-            }
-
-    def handle_error(self, request, client_address):
-        """Clients that hang up are part of the show."""
-
-
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -203,6 +136,73 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+class ChatServer(ThreadingHTTPServer):
+    """A server on a port of its own.
+
+    Args:
+        latency: seconds per request.
+        faults: share of requests that go wrong.
+        kinds: of the faults.
+        late: seconds of a late answer.
+        schemas: whether JSON schemas are known here.
+        refuses: (body of a request) -> (status, error) where the request itself is refused, else None.
+        says: (transcript, its ranking) -> the message and the finish_reason, in place of the usual ones.
+        wait: seconds that clients are asked to wait by a 429, at least.
+    """
+
+    daemon_threads = True
+    request_queue_size = 256
+    handler: type = Handler
+
+    def __init__(
+        self,
+        latency=0.0,
+        faults=0.0,
+        kinds=SERVER_FAULTS + REPLY_FAULTS,
+        late=1.0,
+        schemas=True,
+        wait=1,
+        refuses=None,
+        says=None,
+    ):
+        super().__init__(("127.0.0.1", 0), self.handler)
+        self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
+        self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
+        self.ended = {}  # fields of every choice in place of the usual ones
+        self.bodies = []  # of requests that were not refused
+        self.lock = threading.Lock()
+        self.asked = Counter()  # transcript -> requests
+        self.paid = Counter()  # transcript -> usable replies made
+        self.replies = {}  # idempotency key -> reply
+        self.repeated = 0  # replies sent again
+        self.shown = Counter()  # fault -> times
+        self.keys = set()
+        self.busy = self.most_busy = 0
+        self.held = 0.0  # seconds that requests took, added up
+        self.last = 0.0  # when the last request ended, on the machine's monotonic clock
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def stats(self):
+        with self.lock:
+            return {
+                "requests": sum(self.asked.values()),
+                "transcripts": len(self.asked),
+                "answered": len(self.paid),
+                "paid_twice": sum(count > 1 for count in self.paid.values()),
+                "repeated": self.repeated,
+                "faults": dict(self.shown),
+                "held_s": self.held,
+                "last": self.last,
+                "most_at_once": self.most_busy,
+            }
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are part of the show."""
 
 
 if __name__ == "__main__":

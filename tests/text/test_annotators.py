@@ -7,7 +7,8 @@ from mer_jax.runtime.settings import read_settings
 from mer_jax.text.chat import ChatAnnotator
 from mer_jax.text.lexicon import LexiconAnnotator
 from mer_jax.text.local import LocalAnnotator
-from mer_jax.text.rankings import ChatSettings, LocalSettings, RankingSettings, make_annotator
+from mer_jax.text.ranking_settings import ChatSettings, LocalSettings, RankingSettings
+from mer_jax.text.rankings import make_annotator
 
 
 def test_the_annotator_that_the_settings_name():

@@ -14,7 +14,8 @@ from mer_jax.text.answers import Usage
 from mer_jax.text.cache import AnswerCache
 from mer_jax.text.chat import ChatAnnotator, stated_usage
 from mer_jax.text.client import retry_after
-from mer_jax.text.rankings import ChatSettings, rank_all
+from mer_jax.text.ranking_settings import ChatSettings
+from mer_jax.text.rankings import rank_all
 from tests.text.chat_server import KEY, LABELS, REPLY_FAULTS, SERVER_FAULTS, ChatServer, Handler, expected
 from tests.text.odd_servers import Compressing, Dripping, Echoing, Redirecting
 
@@ -83,7 +84,8 @@ import sys
 from pathlib import Path
 from mer_jax.data.dataset import LABELS
 from mer_jax.text.chat import ChatAnnotator
-from mer_jax.text.rankings import ChatSettings, rank_all
+from mer_jax.text.ranking_settings import ChatSettings
+from mer_jax.text.rankings import rank_all
 annotator = ChatAnnotator(ChatSettings(base_url=sys.argv[1], concurrency=8))
 rank_all([f"第{i}句：今天怎么样？" for i in range(100)], LABELS, annotator, Path(sys.argv[2]))
 """

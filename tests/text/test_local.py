@@ -11,7 +11,8 @@ from mer_jax.data.sample.sentences import sentence
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.text.answers import Usage
 from mer_jax.text.local import LocalAnnotator
-from mer_jax.text.rankings import LocalSettings, rank_all
+from mer_jax.text.ranking_settings import LocalSettings
+from mer_jax.text.rankings import rank_all
 from mer_jax.text.templates import TEMPLATES, join
 
 

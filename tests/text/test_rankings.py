@@ -8,7 +8,8 @@ import pytest
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import read_settings
 from mer_jax.text.answers import Answer, Usage
-from mer_jax.text.rankings import ChatSettings, added_tokens, rank_all
+from mer_jax.text.ranking_settings import ChatSettings
+from mer_jax.text.rankings import added_tokens, rank_all
 
 LABELS = ("happy", "sad")
 

@@ -9,13 +9,8 @@ from mer_jax.data.clips import Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.speech_server import ServerTranscriber
-from mer_jax.text.transcripts import (
-    Hearing,
-    SpeechServerSettings,
-    TranscriptCache,
-    TranscriptSettings,
-    transcribe_clips,
-)
+from mer_jax.text.transcript_settings import SpeechServerSettings, TranscriptSettings
+from mer_jax.text.transcripts import Hearing, TranscriptCache, transcribe_clips
 from tests.data.media_files import tone, write_sound
 from tests.text.chat_server import KEY
 from tests.text.odd_servers import Compressing, Dripping, Echoing, Redirecting

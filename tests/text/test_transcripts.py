@@ -9,12 +9,12 @@ from mer_jax.data.clips import Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import read_settings
+from mer_jax.text.transcript_settings import TranscriptSettings
 from mer_jax.text.transcripts import (
     Hearing,
     Transcript,
     TranscriptCache,
     Transcripts,
-    TranscriptSettings,
     transcribe_clips,
     write_transcripts,
 )

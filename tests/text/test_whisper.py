@@ -9,7 +9,8 @@ import pytest
 from mer_jax.data.clips import Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.text.transcripts import TranscriptSettings, WhisperSettings, transcribe_clips
+from mer_jax.text.transcript_settings import TranscriptSettings, WhisperSettings
+from mer_jax.text.transcripts import transcribe_clips
 from tests.data.media_files import tone, write_sound
 
 

@@ -1,0 +1,119 @@
+"""A finished run -> a folder of what predicts: settings, weights as safetensors, a model card, checksums."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mer_jax import __version__
+from mer_jax.checkpoints.huggingface import fetch, fingerprint
+from mer_jax.checkpoints.pytrees import hand_on
+from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.fusion.stablehlo import PLATFORMS, exported
+from mer_jax.recognition.distance import FAMILIAR
+from mer_jax.recognition.runs import finished_settings
+from mer_jax.report.formats import percent
+from mer_jax.runtime.errors import UsageError
+from mer_jax.runtime.files import load_json
+from mer_jax.runtime.inventory import INVENTORY, take_inventory
+from mer_jax.runtime.kept import keep, read_kept
+from mer_jax.runtime.random import named_key
+from mer_jax.runtime.settings import as_dict
+from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
+
+LICENCES = {  # of the encoders that presets name, as their model pages have them
+    "bundled": "apache-2.0",
+    "openai": "mit",
+    "TencentGameMate": "mit",
+    "facebook": "apache-2.0",
+    "baichuan-inc": "Baichuan's community licence",
+    "Qwen": "apache-2.0",
+    "utter-project": "cc-by-nc-sa-4.0",
+}
+COPIED = ("ensemble.json", "standardiser.safetensors", FAMILIAR)
+
+
+def hand_on_run(workdir: Path, output: Path) -> list[str]:
+    """Writes the folder; gives lines on what it holds and what it lacks.
+
+    Raises:
+        DataError: the run is not finished, or not as it was written.
+        UsageError: `output` holds other things.
+    """
+    settings = finished_settings(workdir)
+    ensemble = TrainedEnsemble(workdir / "checkpoints")
+    if output.exists() and any(output.iterdir()) and not (output / INVENTORY).exists():
+        raise UsageError(f"{output} holds other files: give another --output")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent) as partial:
+        whole = Path(partial) / output.name
+        encoders = write_parts(workdir, settings, ensemble, whole)
+        shutil.rmtree(output, ignore_errors=True)
+        whole.rename(output)
+    return [
+        f"{len(ensemble.shape.labels)} labels, {'+'.join(ensemble.shape.dims)}",
+        *(
+            f"{name}: its encoder is the folder {encoder['source']}, which does not go along"
+            for name, encoder in encoders.items()
+            if encoder["local"]
+        ),
+    ]
+
+
+def write_parts(
+    workdir: Path, settings: Settings, ensemble: TrainedEnsemble, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Writes what a folder holds; returns what `encoder_source` says of each encoder."""
+    (folder / "checkpoints").mkdir(parents=True)
+    keep(folder / "config.json", read_kept(workdir / "config.json", earlier=True) | {"settings": as_dict(settings)})
+    for name in COPIED:
+        if (workdir / "checkpoints" / name).exists():  # older runs lack some
+            shutil.copyfile(workdir / "checkpoints" / name, folder / "checkpoints" / name)
+    hand_on(ensemble.members.params, folder / "checkpoints" / "ensemble.safetensors")
+    if "video" in ensemble.shape.dims and "video" in settings.encoded:
+        prompts = PromptTuning(settings.tune, settings, ensemble.shape.labels, ensemble.shape.num_folds, workdir)
+        trained = prompts.trained_prompts(prompts.build(named_key(settings.seed)))
+        hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
+    (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
+    encoders = {name: encoder_source(getattr(settings.encoders, name).source) for name in settings.encoded}
+    keep(folder / "encoders.json", {"encoders": encoders})
+    (folder / "README.md").write_text(model_card(workdir, settings, encoders, ensemble), "utf-8")
+    take_inventory(folder, (path.name for path in folder.iterdir()))
+    return encoders
+
+
+def encoder_source(source: str) -> dict[str, Any]:
+    """Where an encoder comes from, at which content, under which licence."""
+    local = Path(source).is_dir()
+    owner = source.partition("/")[0]
+    return {
+        "source": source,
+        "local": local,
+        "content": fingerprint(fetch(source)),
+        "licence": "" if local else LICENCES.get(owner, ""),
+    }
+
+
+def model_card(
+    workdir: Path, settings: Settings, encoders: Mapping[str, Mapping[str, Any]], ensemble: TrainedEnsemble
+) -> str:
+    """What the hub shows of the folder: data, scores by both names, limits."""
+    metrics = load_json(workdir / "metrics.json")
+    environment = Environment(
+        loader=PackageLoader("mer_jax", "recognition"), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": percent}
+    return environment.get_template("card.md").render(
+        metrics=metrics,
+        variant=settings.variant,
+        cautions=metrics["cv"]["cautions"],
+        encoders=encoders,
+        labels=ensemble.shape.labels,
+        platforms=PLATFORMS,
+        versions={"mer_jax": __version__, "jax": jax.__version__},
+    )

@@ -1,0 +1,88 @@
+"""The memory that encoders take, by formula, against what compiling says."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from transformers import CLIPConfig
+
+from configs.semi import get_config
+from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.features.encoders import embed_images, embed_speech, embed_text
+from mer_jax.features.memory import Needed, check_memory, encoder_memory
+from mer_jax.models import CLIP, Baichuan, Hubert
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
+from mer_jax.models.hubert import SPEECH_CONFIGS
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.settings import read_settings
+from mer_jax.settings import Settings
+
+SETTINGS = read_settings(Settings, get_config()).encoders
+PORTS = {
+    "speech": (Hubert, SPEECH_CONFIGS, partial(embed_speech, keep_layers=4)),
+    "image": (CLIP, {"clip": CLIPConfig}, embed_images),
+    "text": (Baichuan, CONFIG_CLASSES, partial(embed_text, keep_layers=4)),
+}
+
+
+def largest_batch(modality):
+    """Shapes of the arrays of the largest batch of the bundled encoders."""
+    array = jax.ShapeDtypeStruct
+    if modality == "speech":
+        own = SETTINGS.speech
+        rows, samples = int(own.batch_seconds // own.chunk_seconds), int(own.chunk_seconds * own.sample_rate)
+        per_row = array((rows,), jnp.float32)
+        return array((rows, samples), jnp.int16), array((rows,), jnp.int32), per_row, per_row
+    if modality == "image":
+        frames = max(SETTINGS.image.buckets_frames)
+        rows = SETTINGS.image.batch_frames // frames
+        return array((rows, frames, 48, 48, 3), jnp.float32), array((rows,), jnp.int32)
+    tokens = max(SETTINGS.text.buckets_tokens)
+    rows = SETTINGS.text.batch_tokens // tokens
+    return array((rows, tokens), jnp.int32), array((rows,), jnp.int32)
+
+
+@pytest.mark.parametrize("modality", ["speech", "image", "text"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_formulas_are_what_compiling_says_or_somewhat_more(modality, dtype):
+    port, classes, embed = PORTS[modality]
+    own = getattr(SETTINGS, modality)
+    config = read_config(fetch(own.source), classes)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: port(config, rngs=nnx.Rngs(0))))
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), state)
+    program = jax.jit(lambda state, *arrays: embed(nnx.merge(graphdef, state), *arrays))
+    memory = program.lower(state, *largest_batch(modality)).compile().memory_analysis()
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
+    settings = type(SETTINGS)(**{modality: type(own)(**{**vars(own), "dtype": dtype})})
+    needed = encoder_memory(settings, modality, "cpu")
+    assert held <= 1.05 * sum(needed) and sum(needed) <= 3 * held, (held, needed)
+
+
+def test_a_cpu_holds_the_layers_of_short_weights_twice():
+    own = type(SETTINGS)(text=type(SETTINGS.text)(source="bundled/baichuan", dtype="bfloat16"))
+    on_cpu, elsewhere = (encoder_memory(own, "text", platform).weights for platform in ("cpu", "gpu"))
+    assert 2 * elsewhere < on_cpu < 3 * elsewhere
+
+
+def test_devices_that_share_the_weights_share_the_memory():
+    alone, shared = (
+        encoder_memory(
+            type(SETTINGS)(text=type(SETTINGS.text)(source="bundled/baichuan", model_parallel=n)), "text", "gpu"
+        )
+        for n in (1, 2)
+    )
+    assert shared == Needed(alone.weights // 2, alone.batch // 2)
+
+
+def test_what_does_not_fit_a_device_is_said_with_what_to_do():
+    needed = Needed(weights=2_000_000_000, batch=2_000_000_000)
+    check = partial(check_memory, "encoders.text", "a/b", needed)
+    assert list(check(4_000_000_000)) == []
+    (note,) = check(3_500_000_000)
+    assert "takes about 4.0 GB of a device's 3.5 GB" in note and "if that is too much, lower encoders.text" in note
+    with pytest.raises(DataError, match=r"its weights 2\.0 GB: lower encoders\.text\.batch_tokens"):
+        list(check(2_900_000_000))
+    with pytest.raises(DataError, match=r"take a smaller checkpoint \(encoders=base\), or leave it out"):
+        list(check(1_900_000_000))

@@ -1,0 +1,133 @@
+"""A run in a folder to hand on: it predicts what the run does, elsewhere, and says what it is."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings, TextSettings
+from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.recognition.handing_on import hand_on_run
+from mer_jax.recognition.hub import pull, push
+from mer_jax.recognition.recognizer import Recognizer
+from mer_jax.recognition.runs import pinned
+from mer_jax.runtime.errors import DataError, UsageError
+from mer_jax.runtime.files import dump_json
+from tests.hub import Hub
+from tests.recognition.tiny_run import DIMS, LABELS, write_ensemble, write_run
+
+METRICS = {
+    "dataset": {"name": "talks", "modalities": ["text"], "counts": {"train": 1234, "test": 5}},
+    "cv": {"waf": 0.5, "challenge": {"waf": 0.6}, "flattered": False, "cautions": ["few clips"]},
+    "test": None,
+}
+NOT_NEEDED = ("orbax", "grain", "tensorflow_datasets", "array_record", "sklearn", "matplotlib", "jinja2", "openai")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose text features are those of its encoder."""
+    workdir = write_run(tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text("utf-8"))
+    config["settings"]["data"]["modalities"] = "text"
+    dump_json(workdir / "config.json", config)
+    dump_json(workdir / "metrics.json", METRICS)
+    return workdir
+
+
+def scores(ensemble):
+    """Probabilities and attention of five clips, some of which lack a modality."""
+    random = np.random.default_rng(0)
+    features = {name: random.standard_normal((5, width)).astype(np.float32) for name, width in DIMS.items()}
+    present = {name: np.arange(5) % (i + 2) > 0 for i, name in enumerate(DIMS)}
+    return features, present, ensemble(features, present, [None] * 5)
+
+
+def test_the_folder_holds_the_runs_own_networks(run, tmp_path):
+    assert hand_on_run(run, tmp_path / "out") == ["3 labels, speech+text"]
+    _, _, expected = scores(TrainedEnsemble(run / "checkpoints"))
+    features, present, found = scores(TrainedEnsemble(tmp_path / "out" / "checkpoints"))
+    np.testing.assert_array_equal(found[0], expected[0])
+    compiled = jax.export.deserialize((tmp_path / "out" / "fusion.stablehlo").read_bytes())
+    for ours, theirs in zip(compiled.call(features, present), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("out/checkpoints/*/"))  # no Orbax, nothing half
+
+
+def test_the_card_says_what_it_is(run, tmp_path):
+    hand_on_run(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    for said in (
+        ", ".join(LABELS),
+        "- train: 1,234 clips",
+        "| cross-validated | 50.0 % |",
+        "counts | 60.0 % |",
+        "- few",
+    ):
+        assert said in card, said
+    assert "| text | bundled/baichuan |" in card and "test, the ensemble" not in card
+
+
+def test_encoders_from_the_hub_stay_at_the_commits_that_the_run_used():
+    encoders = EncoderSettings(speech=SpeechSettings(source="a/b@main"), text=TextSettings(source="bundled/baichuan"))
+    used = {"speech": {"source": "a/b@main", "commit": "1f"}, "text": {"source": "bundled/baichuan", "commit": ""}}
+    used["image"] = {"source": "another/one", "commit": "2e"}  # of a run with other settings
+    expected = replace(encoders, speech=SpeechSettings(source="a/b@1f"))
+    assert pinned(encoders, {"checkpoints": used}) == expected and pinned(encoders, {}) == encoders
+
+
+def test_a_second_export_replaces_the_first_and_nothing_else(run, tmp_path):
+    out = tmp_path / "out"
+    hand_on_run(run, out)
+    (out / "outdated").touch()
+    hand_on_run(run, out)
+    assert not (out / "outdated").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="other holds other files: give another --output"):
+        hand_on_run(run, tmp_path / "other")
+    (out / "checkpoints" / "ensemble.safetensors").write_bytes(b"no weights")
+    with pytest.raises(DataError, match=r"ensemble.safetensors is not as the run wrote it"):
+        Recognizer.load(out)
+
+
+def test_it_predicts_elsewhere_without_what_trains(run, tmp_path):
+    write_ensemble(run / "checkpoints", dims={"text": 256})
+    hand_on_run(run, tmp_path / "out")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))\n"
+    code = (
+        blocked
+        + "import mer_jax, json; print(json.dumps(mer_jax.Recognizer.load(sys.argv[1])(sys.argv[2], text='好')))"
+    )
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out", clip], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == Recognizer.load(run)(clip, text="好")
+
+
+def test_the_hub_takes_it_and_gives_it_back(run, tmp_path, monkeypatch):
+    hand_on_run(run, tmp_path / "out")
+    (tmp_path / "hub").mkdir()
+    with Hub(tmp_path / "hub") as hub:
+        hub.serve_this_process(monkeypatch, tmp_path / "cache")
+        monkeypatch.setenv("HF_TOKEN", "hf_token")
+        push(tmp_path / "out", "me/talks")
+        folder = pull("me/talks")
+        names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        assert names == {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()}
+        np.testing.assert_array_equal(
+            scores(TrainedEnsemble(folder / "checkpoints"))[2][0], scores(TrainedEnsemble(run / "checkpoints"))[2][0]
+        )
+        hub.faults["upload"] = 403
+        with pytest.raises(DataError, match=r"me/talks: not uploaded \(.*\); .*out is whole, push it again"):
+            push(tmp_path / "out", "me/talks")
+    with pytest.raises(DataError, match="me/none: no such folder, and the hub did not give it"):
+        pull("me/none")
