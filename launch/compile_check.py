@@ -22,6 +22,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host computes nothing
@@ -106,10 +107,11 @@ def on_tpu(program: Program, listing: Listing, where: Slice, most: int) -> tuple
 
 def where_time_goes(time: Estimate, most: int) -> list[str]:
     """Shares by kind in one line, and the costliest operations in one each."""
+    costliest = sorted(time.operations.items(), key=itemgetter(1), reverse=True)[:most]
     shares = sorted(((seconds / time.seconds, kind) for kind, seconds in time.kinds().items()), reverse=True)
     return [
         "    time: " + ", ".join(f"{share:.0%} {kind}" for share, kind in shares),
-        *(f"    {seconds / time.seconds:4.0%} {what}" for what, seconds in time.operations.most_common(most)),
+        *(f"    {seconds / time.seconds:4.0%} {what}" for what, seconds in costliest),
     ]
 
 

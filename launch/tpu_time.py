@@ -38,7 +38,7 @@ class Estimate:
     """Of one device. Operations inside a loop count as often as it runs."""
 
     seconds: float = 0.0
-    operations: Counter[str] = field(default_factory=Counter)  # seconds by operation: its opcode, shape, name, origin
+    operations: dict[str, float] = field(default_factory=dict)  # seconds by operation: its opcode, shape, name, origin
     collectives: Counter[str] = field(default_factory=Counter)  # how many run
     on_links: float = 0.0  # seconds of all collectives, waited for or not
     without: Counter[str] = field(default_factory=Counter)  # how many operations have no estimate, by opcode
@@ -78,18 +78,22 @@ class _Clock:
             if operation.opcode in ("call", "conditional"):
                 now += max(self.run(name, times) for name in self.listing.called(operation))
                 continue
+            computed = operation
+            if operation.opcode == "async-start":
+                computed = self.listing.computations[self.listing.called(operation)[0]][-1]
             if operation.opcode.endswith("-done"):
                 seconds = max(0.0, ends.get(operation.operands[0], 0.0) - now)
             else:
-                seconds = self.seconds(operation, times)
+                seconds = self.seconds(computed, times)
             if operation.opcode.endswith("-start"):
-                channel = bool(COLLECTIVE.match(operation.opcode))
+                channel = bool(COLLECTIVE.match(computed.opcode))
                 free[channel] = ends[operation.name] = max(free[channel], now) + seconds
                 continue
             now += seconds
             if seconds:
-                what = f"{operation.opcode} {operation.shape.partition('{')[0]} {operation.name} {operation.origin}"
-                self.result.operations[what.strip()] += times * seconds
+                shape, spent = operation.shape.partition("{")[0], self.result.operations
+                what = f"{operation.opcode} {shape} {operation.name} {operation.origin}".strip()
+                spent[what] = spent.get(what, 0.0) + times * seconds
         return now
 
     def seconds(self, operation: Operation, times: int) -> float:
@@ -104,9 +108,8 @@ class _Clock:
             self.result.collectives[match[1]] += times
             self.result.on_links += times * seconds
             return seconds
-        size = (
-            max(sizes_in(operation.shape)) if operation.opcode.endswith("-start") else self.listing.traffic(operation)
-        )
+        started = operation.opcode.endswith("-start")  # whose results are the source as well
+        size = max(sizes_in(operation.shape)) if started else self.listing.traffic(operation)
         if size > SCALARS:
             self.result.without[operation.target or operation.opcode] += times
         return max(size / self.chip.bandwidth, kernel_flops(operation, operands) / self.chip.peak)

@@ -12,16 +12,12 @@ from absl import flags
 from mer_jax.runtime import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write; a new one, or one that this command has written.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder to write; a new one, or one that this command has written.", required=True
+)
 PUSH = flags.DEFINE_string("push", None, "Repository of the hub (user/name) to upload it to; $HF_TOKEN allows it.")
 
-
-def wrong() -> str:
-    """What is wrong with the flags together; empty if nothing is."""
-    return "" if OUTPUT.value else "--output is missing: the folder to write"
-
-
-cli.parse_flags(__name__, wrong=wrong)
+cli.parse_flags(__name__)
 
 import sys
 from pathlib import Path

@@ -2,12 +2,16 @@
 
     python -m mer_jax.predict --workdir=RUN --input=clip.mp4 [--input=folder] [--input=table.csv] [--text="..."]
         [--format=json|csv] [--output=FILE]
-    python -m mer_jax.predict --workdir=RUN --input=talk.mp4 --timeline=FOLDER [--subtitles=talk.srt]
+    python -m mer_jax.predict --workdir=RUN --input=talk.mp4 --timeline [--window=5 --step=2.5] [--subtitles=talk.srt]
+        [--output=FOLDER]
 
 Probabilities are calibrated (mer_jax/fusion/calibration.py). Where the run standardised within groups, a table says
 which group (speaker, dialogue) a file belongs to: what the group's other files in the input are like counts. Lines come
 in the order of the input, some hundred at a time, those of bad files in their places; into --output they come so that
 the same command goes on where one was interrupted. In Python: `mer_jax.Recognizer`.
+
+--timeline slides a window over each recording: a csv with a line per window, and one page beside it, without need of a
+network, that plays the recording from where it lies under its emotions, faces and subtitles.
 """
 
 from absl import flags
@@ -26,9 +30,17 @@ INPUT = flags.DEFINE_multi_string(
 TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")
 OUTPUT = flags.DEFINE_string("output", None, "File for the lines, in place of standard output; goes on after a kill.")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "Of the lines; by default that of --output's suffix, else json.")
+TIMELINE = flags.DEFINE_bool("timeline", False, "Windows over each recording: a csv and a page for each in --output.")
+WINDOW = flags.DEFINE_float("window", 5.0, "Seconds of a window.", lower_bound=0.5, upper_bound=600.0)
+STEP = flags.DEFINE_float("step", 2.5, "Seconds from one window to the next.", lower_bound=0.1, upper_bound=600.0)
+SUBTITLES = flags.DEFINE_string(
+    "subtitles", None, "What is said when: .srt, .vtt, or .txt without times; by default what lies beside a recording."
+)
 
 cli.parse_flags(__name__)
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +50,8 @@ from mer_jax.recognition.files import File, media
 from mer_jax.recognition.lines import errors_in, text_of
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.recognition.runs import finished_settings
+from mer_jax.recognition.subtitles import Subtitles, beside, read_subtitles
+from mer_jax.recognition.timeline import recognised, windows_of, write_timeline
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.growing import growing
 from mer_jax.runtime.kept import digest_of, digests_under
@@ -53,6 +67,11 @@ def main() -> None:
     files = [file._replace(text=TEXT.value or file.text) for file in media(INPUT.value)]
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
+    if SUBTITLES.value and (len(files) > 1 or not TIMELINE.value):
+        raise UsageError("--subtitles are those of one recording: give it, and --timeline, with them")
+    if TIMELINE.value:
+        timelines(Recognizer.load(workdir), files)
+        return
     by_suffix = "csv" if Path(OUTPUT.value or "").suffix.lower() == ".csv" else "json"
     predict(Recognizer.load(workdir), files, FORMAT.value or by_suffix)
 
@@ -70,6 +89,35 @@ def predict(recognizer: Recognizer, files: Sequence[File], form: str) -> None:
     bad += errors_in(Path(OUTPUT.value), form, done) if OUTPUT.value else 0
     if bad:
         raise DataError(f"{bad:,} of {len(files):,} files cannot be used")
+
+
+def timelines(recognizer: Recognizer, files: Sequence[File]) -> None:
+    """Writes the timeline of each recording. Raises DataError in the end if one of them has none."""
+    folder, taken = Path(OUTPUT.value or "timeline"), Counter[str]()
+    failures = []
+    for file in files:
+        taken[file.path.stem] += 1
+        again = f"-{taken[file.path.stem]}" if taken[file.path.stem] > 1 else ""
+        place = folder / f"{file.path.stem}{again}.html"
+        try:
+            lies_beside = Path(SUBTITLES.value) if SUBTITLES.value else beside(file.path)
+            subtitles = read_subtitles(lies_beside) if lies_beside else Subtitles()
+            windows = windows_of(file, WINDOW.value, STEP.value)
+            if lies_beside:
+                print(f"{file.path}: subtitles from {lies_beside}", file=sys.stderr)
+            with progress(file.path.name, len(windows), "window") as bar:
+                moments = []
+                for some in recognised(recognizer, file, windows, subtitles):
+                    moments += some
+                    bar.update(len(some))
+        except DataError as error:
+            failures.append(str(error))
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        write_timeline(place, file.path, moments, subtitles, recognizer.ensemble.shape.labels)
+        print(place, flush=True)
+    if failures:
+        raise DataError(f"{len(failures):,} of {len(files):,} recordings have no timeline: {failures[0]}")
 
 
 @contextmanager

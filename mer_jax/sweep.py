@@ -87,7 +87,7 @@ class Row:
 def main() -> None:
     """The command."""
     join_hosts()
-    workdir, plan = Path(WORKDIR.value), read_settings(SweepSettings, CONFIG.value)
+    workdir, plan = Path(WORKDIR.value or ""), read_settings(SweepSettings, CONFIG.value)
     settings = load_settings(Settings, workdir)
     hold(workdir)
     require_results(workdir)

@@ -5,11 +5,12 @@
 Peer: transformers' models in torch, bfloat16, scaled dot-product attention, at the best of the same batch sizes and,
 there, through torch.compile as well, of which the faster counts; for fusion the challenge baseline's loop, for faces
 facenet-pytorch's stages. Equal work: the same shapes and number of clips, random weights; sound goes from the host to
-the card on either side. Every part is first compared with float32 on the host ("correct"), and what is wrong is not
-timed. Calls are warmed up and repeated; the median counts, and "ratio" has the spread of both. "of peak": FLOPs that
-the result needs (`benchmarks/work.py`) over the rate of a plain bfloat16 product in this run, float32 as JAX has it by
-default for fusion; "of bandwidth": the least that is read and written, over that of a plain copy. "compile": the first
-call less the median one, of our best batch size.
+the card on either side, fusion's candidates on ours alone. Every part is first compared with float32 on the host
+("correct"), and what is wrong is not timed. Calls are warmed up and repeated; the median counts, and "ratio" has the
+spread of both. "of peak": FLOPs that the result needs (`benchmarks/work.py`) over the rate of a plain bfloat16 product
+in this run, for fusion of a float32 one as JAX has it by default. "of bandwidth": the least that is read and written,
+over that of a plain copy. "compile": the first call less the median one, of our best batch size. "batch": frames,
+seconds of sound, prompts, clips of a step held at once, pictures; for fusion the epochs of a call.
 
 Each rival of each part has a process of its own: its memory is free again, and whatever ends it, or takes longer than
 its time, is a line of the table. Only jax, flax, optax, numpy, torch and transformers are needed, the peer's parts are
@@ -19,14 +20,16 @@ skipped without torch, and nothing is downloaded. A line of JSON comes with each
 import importlib.util
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import IO, Any
 
 from absl import app, flags
 
@@ -78,40 +81,35 @@ def measure(rival: str, part: str, seconds: float) -> list[Line]:
     elif platforms and "cpu" not in platforms:
         environment["JAX_PLATFORMS"] = f"{platforms},cpu"  # where the comparison runs
     command = [sys.executable, "-m", f"benchmarks.accelerator.{rival}", part, size, f"{seconds:.0f}"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    lines, end, tail = list[Line](), time.monotonic() + seconds, b""
-    assert process.stdout and process.stderr
-    with selectors.DefaultSelector() as pipes, process:
-        pipes.register(process.stdout, selectors.EVENT_READ)
-        pipes.register(process.stderr, selectors.EVENT_READ)
-        read = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    lines = list[Line]()
+
+    def read(output: IO[str]) -> None:
+        for text in output:
+            if text.startswith(MARK):
+                lines.append(json.loads(text.removeprefix(MARK)))
+                say(f"  {rival} {part}: {shown(lines[-1])}")
+
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
+        ) as process,
+    ):
+        reader = Thread(target=read, args=(process.stdout,))
+        reader.start()
+        failed = ""
         try:
-            while pipes.get_map() and (left := end - time.monotonic()) > 0:
-                for key, _ in pipes.select(left):
-                    if not (chunk := os.read(key.fd, 1 << 16)):
-                        pipes.unregister(key.fileobj)
-                    *whole, read[key.fd] = (read[key.fd] + chunk).split(b"\n")
-                    for line in whole:
-                        text = line.decode(errors="replace")
-                        if key.fileobj is process.stdout and text.startswith(MARK):
-                            lines.append(json.loads(text.removeprefix(MARK)))
-                            say(f"  {rival} {part}: {shown(lines[-1])}")
-                        elif text.strip():
-                            tail = text.strip().encode()
-            over = bool(pipes.get_map())
+            if code := process.wait(seconds):
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").split("\n")
+                failed = f"exit code {code}: {next((line for line in reversed(said) if line.strip()), '')[:200]}"
+        except subprocess.TimeoutExpired:
+            failed = f"not done after {seconds:.0f} s"
         finally:
-            if process.poll() is None:
-                try:
-                    process.wait(0 if pipes.get_map() else 10)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-    if over:
-        lines.append({"failed": f"not done after {seconds:.0f} s"})
-    elif process.returncode:
-        lines.append({"failed": f"exit code {process.returncode}: {tail.decode(errors='replace')[:200]}"})
-    return lines
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # it, and what it has started
+        reader.join()
+    return [*lines, {"failed": failed}] if failed else lines
 
 
 def shown(line: Line) -> str:
@@ -141,7 +139,7 @@ def row(part: str, ours: Sequence[Line], peers: Sequence[Line], peaks: dict[str,
         result["correct"] = f"{'yes' if correct['right'] else 'NO'}: {correct['parity']}"
     if best:
         peak = peaks.get("float32, by default" if part in FLOAT32 else "bfloat16")
-        result |= {"ours": round(best["rate"], 1), "batch": best["batch"]}
+        result |= {"ours": round(best["rate"], 1), "batch": best["batch"], "s a call": round(best["seconds"], 3)}
         result |= {"of peak": f"{best['flops/s'] / peak:.0%}"} if peak and best["flops/s"] else {}
         result |= (
             {"of bandwidth": f"{best['bytes/s'] / peaks['memory']:.0%}"}
@@ -190,8 +188,8 @@ def main(_: list[str]) -> None:
                     peaks[line["peak"]] = line.get("flops/s") or line["bytes/s"]
             results["TFLOP/s and TB/s"] = {name: round(rate / 1e12, 3) for name, rate in peaks.items()}
         else:
-            rows.append(row(part, *lines, peaks))
-        details = {"part": part, "ours": lines[0], "torch": lines[1]}
+            rows.append(row(part, lines[0], lines[1], peaks))
+        details = {"part": part, "measured": {"ours": lines[0], "torch": lines[1]}}
         print(json.dumps(rows[-1] | details if part != "products" else results | details), flush=True)
         if OUTPUT.value:
             Path(OUTPUT.value).write_text(json.dumps(results | {"rows": rows}, indent=1), "utf-8")

@@ -17,7 +17,7 @@ class Work(NamedTuple):
     """One call, and what it does."""
 
     call: Callable[[], Any]
-    count: float  # of what is counted: frames, seconds of sound, ...
+    amount: float  # of what is counted: frames, seconds of sound, ...
     flops: float = 0.0  # of its matrix products, those that the result needs
     bytes: float = 0.0  # the least that it reads and writes
     compile: float = 0.0  # seconds that compiling it has taken before the first call
@@ -57,7 +57,7 @@ def by_size(
             yield {"batch": size, **more, "failed": one_line(error)}
             return
         took = time.monotonic() - start
-        rate = work.count / line["seconds"]
+        rate = work.amount / line["seconds"]
         line["compile"] += work.compile
         rates = {"rate": rate, "flops/s": work.flops / line["seconds"], "bytes/s": work.bytes / line["seconds"]}
         yield {"batch": size, **more, **line, **rates}

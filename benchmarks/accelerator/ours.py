@@ -35,12 +35,13 @@ from benchmarks.accelerator.sizes import (
     sounds,
 )
 from benchmarks.fusion_ours import Ours, random_settings
-from mer_jax.data.detect import mtcnn_cascade
+from mer_jax.data.detect import load_mtcnn
 from mer_jax.features.encoder_settings import SpeechSettings
 from mer_jax.features.encoders import Encoder, embed_images, embed_speech, embed_text
 from mer_jax.features.extraction import dispatch
 from mer_jax.features.readers import Chunk
 from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
+from mer_jax.models.face_cascade import cascade
 from mer_jax.runtime.devices import frozen_program
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
@@ -234,6 +235,11 @@ class PromptStep:
         labels = jnp.arange(clips)[None] % len(CLASS_NAMES)
         self.batch = Batch(pixels, jnp.ones(shape, bool), labels.astype(jnp.int32), jnp.ones(shape[:2], bool))
 
+    @property
+    def gradients(self) -> np.ndarray:
+        """Adam's mean of all of them, in one row."""
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(self.optimizer[0].mu)])
+
     def __call__(self) -> jax.Array:
         """The loss [1] before the step."""
         run = (self.prompts, self.optimizer, self.tuner.train_folds)
@@ -251,8 +257,7 @@ def emovclip(sizes: Sizes, end: float) -> Iterator[Line]:
     with jax.default_device(jax.devices("cpu")[0]):
         exact = PromptStep(in_float32(clip), few, 1, 1, on_host=True)
         exact()
-    gradients = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(each.optimizer[0].mu)]) for each in (step, exact)]
-    yield compared("gradients in bfloat16", *gradients, GRADIENT_ERROR)
+    yield compared("gradients in bfloat16", step.gradients, exact.gradients, GRADIENT_ERROR)
 
     images, depth = sizes.step_clips * sizes.step_frames, (sizes.step_depth,) * 2
     ids = letters([f"{name}." for name in CLASS_NAMES])["input_ids"]
@@ -266,22 +271,19 @@ def emovclip(sizes: Sizes, end: float) -> Iterator[Line]:
 
 def faces(sizes: Sizes, end: float) -> Iterator[Line]:
     """Frames with a face each -> faces found by the MTCNN cascade, faces/s."""
-    cascade = mtcnn_cascade()
-
-    def found(count: int) -> list[np.ndarray]:
-        return [np.asarray(x) for x in cascade(pictures(count), np.zeros(count, np.int32))]
-
-    _, scores, landmarks = found(4)
+    search = jax.jit(partial(cascade, load_mtcnn()))
+    few = pictures(4), np.zeros(4, np.int32)
+    _, scores, landmarks = map(np.asarray, search(*few))
     with jax.default_device(jax.devices("cpu")[0]):
-        exact = [np.asarray(x) for x in jax.jit(cascade.__wrapped__)(pictures(4), np.zeros(4, np.int32))]
+        exact = [np.asarray(x) for x in jax.jit(partial(cascade, load_mtcnn()))(*few)]
     same = np.array_equal(scores > 0, exact[1] > 0)
     most = float(np.abs(landmarks - exact[2])[exact[1] > 0].max()) if same and (exact[1] > 0).any() else np.inf
     yield {"parity": f"landmarks within {most:.2f} <= 0.5 px", "error": most, "right": most <= 0.5}
 
     def make(count: int) -> Work:
         frames, first = jnp.asarray(pictures(count)), jnp.zeros(count, jnp.int32)
-        faces = float((np.asarray(cascade(frames, first)[1]) > 0).sum())
-        return Work(lambda: cascade(frames, first), faces, 0.0, float(frames.nbytes))
+        faces = float((search(frames, first)[1] > 0).sum())
+        return Work(lambda: search(frames, first), faces, 0.0, float(frames.nbytes))
 
     yield from by_size(sizes.pictures, make, jax.block_until_ready, end)
 

@@ -49,7 +49,12 @@ class Sizes:
 
 def small_sizes() -> Sizes:
     """The same in seconds, on a CPU."""
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    tower: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+    }
     clip = CLIPConfig(vision_config=tower | {"image_size": 28, "patch_size": 14}, text_config=tower, projection_dim=32)
     hubert = HubertConfig(**tower, conv_dim=(32,) * 7, feat_extract_norm="layer", do_stable_layer_norm=True)
     hubert.num_conv_pos_embeddings, hubert.num_conv_pos_embedding_groups = 16, 4

@@ -34,7 +34,7 @@ WEIGHTS = (  # of which the first that a checkpoint has are fetched
     ("model.safetensors", "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model-*-of-*.bin"),
 )
-SECONDS = 6.0  # that the hub may take to say what a checkpoint consists of
+SECONDS = 4.0  # that the hub may take to say what a checkpoint consists of
 HELP = "pass the folder of a checkpoint, name a mirror by HF_ENDPOINT=https://..., or try encoders=bundled"
 
 _listings: dict[tuple[str, str, str], ModelInfo] = {}  # so that one process works with one commit

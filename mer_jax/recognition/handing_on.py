@@ -20,8 +20,9 @@ from mer_jax.report.formats import percent
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import load_json
 from mer_jax.runtime.inventory import INVENTORY, take_inventory
-from mer_jax.runtime.kept import keep
+from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.random import named_key
+from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
 from mer_jax.tuning.prompts import PromptTuning
 
@@ -34,7 +35,7 @@ LICENCES = {  # of the encoders that presets name, as their model pages have the
     "Qwen": "apache-2.0",
     "utter-project": "cc-by-nc-sa-4.0",
 }
-COPIED = ("config.json", *(f"checkpoints/{name}" for name in ("ensemble.json", "standardiser.safetensors", FAMILIAR)))
+COPIED = ("ensemble.json", "standardiser.safetensors", FAMILIAR)
 
 
 def hand_on_run(workdir: Path, output: Path) -> list[str]:
@@ -69,9 +70,10 @@ def write_parts(
 ) -> dict[str, dict[str, Any]]:
     """Writes what a folder holds; returns what `encoder_source` says of each encoder."""
     (folder / "checkpoints").mkdir(parents=True)
+    keep(folder / "config.json", read_kept(workdir / "config.json", earlier=True) | {"settings": as_dict(settings)})
     for name in COPIED:
-        if (workdir / name).exists():  # older runs lack some
-            shutil.copyfile(workdir / name, folder / name)
+        if (workdir / "checkpoints" / name).exists():  # older runs lack some
+            shutil.copyfile(workdir / "checkpoints" / name, folder / "checkpoints" / name)
     hand_on(ensemble.members.params, folder / "checkpoints" / "ensemble.safetensors")
     if "video" in ensemble.shape.dims and "video" in settings.encoded:
         prompts = PromptTuning(settings.tune, settings, ensemble.shape.labels, ensemble.shape.num_folds, workdir)

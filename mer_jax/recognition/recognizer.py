@@ -28,7 +28,7 @@ from mer_jax.recognition.distance import Familiar
 from mer_jax.recognition.files import File
 
 SHARD = 256  # files whose lines appear together: every one ends in batches that are not full
-FAR = 1.2  # see `Cloud.distance`: none of the sample's 300 test clips is further
+FAR = 1.2  # root mean square of a file's distances (see `Cloud`); 2 of the sample's 300 test clips are further
 FEW = 8  # files for which batches are as small as they may be
 
 Rank = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  # transcripts -> those that are ranked, and their labels
@@ -190,7 +190,8 @@ class Recognizer:
             return [self.caution] * len(next(iter(present.values())))
         warnings = []
         for i, distances in enumerate(self.familiar.distances(embeddings, present)):
-            far = [f"{modality} {distance:.1f}" for modality, distance in distances.items() if distance > FAR]
+            together = np.sqrt(np.mean(np.square([*distances.values()]))) if distances else 0.0
+            far = [f"{modality} {x:.1f}" for modality, x in distances.items() if x > 1 and together > FAR]
             usual = frozenset(modality for modality, x in present.items() if x[i]) in self.familiar.combinations
             unlike = f"unlike what the run has learned from ({', '.join(far)} times as far as that)" if far else ""
             caution = "" if self.at_home and usual and not far else self.caution

@@ -1,15 +1,20 @@
 """The recognizer of a run in its workdir."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mer_jax.data.clips import Dataset
+from mer_jax.features.encoder_settings import EncoderSettings
 from mer_jax.features.inputs import Inputs
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.hearing import hearing
 from mer_jax.recognition.recognizer import Recognizer
-from mer_jax.runtime.files import cache_folder
+from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.files import cache_folder, load_json
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
@@ -18,10 +23,26 @@ from mer_jax.tuning.prompts import PromptTuning
 
 
 def finished_settings(workdir: Path) -> Settings:
-    """The settings of a run. Raises DataError where it is not finished, or not as it was written."""
+    """The settings of a run, with the commits of the encoders that it used.
+
+    Raises:
+        DataError: it is not finished, or not as it was written.
+    """
     settings = load_settings(Settings, workdir)
     require_results(workdir)
+    with suppress(DataError):  # an earlier version's, which has none
+        settings = replace(settings, encoders=pinned(settings.encoders, load_json(workdir / "metrics.json")))
     return settings
+
+
+def pinned(encoders: EncoderSettings, metrics: Mapping[str, Any]) -> EncoderSettings:
+    """Encoders from the hub at the commits that a run's metrics name, whatever their names stand for by now."""
+    for name, used in metrics.get("checkpoints", {}).items():
+        settings = getattr(encoders, name)
+        if used.get("commit") and used.get("source") == settings.source:
+            source = f"{settings.source.partition('@')[0]}@{used['commit']}"
+            encoders = replace(encoders, **{name: replace(settings, source=source)})
+    return encoders
 
 
 def load_recognizer(workdir: Path) -> Recognizer:

@@ -3,6 +3,7 @@
 import errno
 import faulthandler
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from mer_jax.runtime.terminal import print_harmlessly
 from mer_jax.runtime.usage import usage, version
 
 HELP = {"--help", "-help", "-h"}
+MISSING = re.compile(r"flag --(\w+)=None: Flag --\1 must have a value other than None\.")  # as absl says it
 NO_CONFIG = "--config is missing: try --config=configs/semi.py"
 
 
@@ -71,7 +73,7 @@ def parse_flags(module: str, settings_class: type | None = None, wrong: Callable
     except (KeyError, AttributeError) as error:
         fail(f"unknown config key {reason(error)}", UsageError.exit_code)
     except (UsageError, flags.Error, TypeError, ValueError, OSError) as error:
-        fail(reason(error), UsageError.exit_code)
+        fail(MISSING.sub(r"--\1 is missing", reason(error)), UsageError.exit_code)
     hide_torch()
 
 

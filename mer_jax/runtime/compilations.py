@@ -4,6 +4,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mer_jax.runtime.files import cache_folder, open_regular
 
@@ -19,8 +20,10 @@ def keep_compilations() -> None:
     import jax
     from jax._src import compilation_cache  # nothing public gives the cache another store
 
-    if jax.config.jax_compilation_cache_dir is None:
-        compilation_cache.get_file_cache = lambda path: (Compilations(Path(path)), path)
+    config: Any = jax.config
+    store: Any = compilation_cache
+    if config.jax_compilation_cache_dir is None:
+        store.get_file_cache = lambda path: (Compilations(Path(path)), path)
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # small ones are many
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # which XLA writes itself, and may fail at

@@ -68,22 +68,28 @@ class DeviceClock:
     """Adds up the seconds in which a program is on the devices: dispatched, its results not there yet.
 
     Nothing waits for it: a thread of its own looks at one program after the other, in the order of their dispatch, and
-    what overlaps counts once. So time in which a program waits for its inputs to cross over counts as well, and a
-    device that is busy with a small part of what it has counts as much as one that is full; on a CPU "device" means
-    XLA's threads.
+    what overlaps counts once. Tracing and compiling do not count. Time in which a program waits for its inputs to cross
+    over does, and a device that is busy with a small part of what it has counts as much as one that is full; on a CPU
+    "device" means XLA's threads.
     """
 
     def __init__(self) -> None:
-        self._busy = self._until = 0.0
+        self._busy = self._until = self._compiling = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._note)
         self._lock = Lock()
         self._watcher = ThreadPoolExecutor(1, "device-clock")
 
     def __call__(self, program: Callable[..., Any], *arguments: Any) -> Any:
         """`program(*arguments)`, which may return before the results are there."""
-        start = time.perf_counter()
+        start, compiling = time.perf_counter(), self._compiling
         results = program(*arguments)
+        start = min(start + self._compiling - compiling, time.perf_counter())
         self._watcher.submit(self._watch, start, results)
         return results
+
+    def _note(self, event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self._compiling += duration_secs
 
     def _watch(self, start: float, results: Any) -> None:
         with suppress(Exception):  # whoever asks for the results is told

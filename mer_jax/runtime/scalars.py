@@ -21,7 +21,7 @@ class Scalars:
             self._file = EventsWriter(str(Path(folder, "events")))
 
     def write(self, tag: str, values: Any, first_step: int = 0) -> None:
-        """The means over networks of values [R, steps], at once: a SummaryWriter has a queue, which a kill would lose."""
+        """The means over networks of values [R, steps], at once: a kill would lose a SummaryWriter's queue."""
         if self._file:
             from tensorboardX.proto.event_pb2 import Event
             from tensorboardX.summary import scalar

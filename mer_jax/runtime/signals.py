@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -77,8 +78,11 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Notes the first SIGINT or SIGTERM instead of dying of it; gives a function that says whether one came.
 
     The block is to finish what it has begun; at its end the signal takes its usual course. A second signal does so
-    at once.
+    at once. In another thread than the main one, to which signals come, it notes none.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,18 +77,18 @@ def test_a_row_has_the_best_of_either():
     assert row["correct"].startswith("yes") and row["note"] == "ours: MemoryError: full"
 
 
-def test_a_process_that_takes_too_long_or_dies_is_a_line(monkeypatch, tmp_path):
-    flags = type("Flag", (), {"value": True})
-    monkeypatch.setattr(command, "SMALL", flags)
-    monkeypatch.setattr(sys, "executable", "/bin/sh")
+@pytest.mark.parametrize(
+    ("part", "seconds", "failed"), [("dies", 30, "exit code 3: why"), ("hangs", 0.5, "not done after 0 s")]
+)
+def test_a_process_that_dies_or_takes_too_long_is_a_line(monkeypatch, tmp_path, part, seconds, failed):
     script = tmp_path / "python"
     script.write_text(
-        '#!/bin/sh\necho \'@measured {"rate": 1.0}\'\necho why >&2\n[ "$4" = slow ] && sleep 60\nexit 3\n'
+        '#!/bin/sh\necho noise\necho \'@measured {"rate": 1.0}\'\necho why >&2\n[ "$3" = hangs ] && sleep 60\nexit 3\n'
     )
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    lines = command.measure("ours", "fast", 30)
-    assert lines == [{"rate": 1.0}, {"failed": "exit code 3: why"}]
+    monkeypatch.setattr(command, "SMALL", SimpleNamespace(value=True))
+    assert command.measure("ours", part, seconds) == [{"rate": 1.0}, {"failed": failed}]
 
 
 def test_the_command(tmp_path):

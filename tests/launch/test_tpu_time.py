@@ -84,6 +84,19 @@ def test_what_is_started_goes_on_behind_the_operations_until_it_is_waited_for():
     assert dict(both.without) == {"copy-start": 1}
 
 
+def test_a_collective_in_an_asynchronous_operation_is_one_as_well():
+    more = """
+%wrapped (p: f32[250]) -> f32[250] {
+  %p = f32[250]{0} parameter(0)
+  ROOT %all = f32[250]{0} all-to-all(%p), dimensions={0}
+}
+"""
+    start = "%s = ((f32[250]{0}), f32[250]{0}, u32[]) async-start(%x), calls=%wrapped"
+    time = time_of(X, start, cycles("a", 1_000), "%d = f32[250]{0} async-done(%s)", more=more)
+    assert time.seconds == pytest.approx(5e-6)
+    assert dict(time.collectives) == {"all-to-all": 1}
+
+
 def test_kernels_count_by_hand():
     """Attention has 4 N T S H FLOPs of a row; XLA would count nothing."""
     q, k = "%q = bf16[2,4,64,8]{3,2,1,0} parameter(1)", "%k = bf16[2,4,32,8]{3,2,1,0} parameter(2)"

@@ -26,7 +26,7 @@ def test_distance_is_mahalanobis_where_all_directions_are_kept():
 
 def test_what_leaves_the_plane_of_the_training_clips_counts(monkeypatch):
     """A clip that is usual in each feature, but not in how they go together."""
-    monkeypatch.setattr(module, "DIRECTIONS", 2)
+    monkeypatch.setattr(module, "DIRECTIONS", 4)
     x = clips(400)
     x[:, 4] = x[:, 0] + 1e-3 * x[:, 4]
     cloud = Cloud.fit(x)

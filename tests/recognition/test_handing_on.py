@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings, TextSettings
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.handing_on import hand_on_run
 from mer_jax.recognition.hub import pull, push
 from mer_jax.recognition.recognizer import Recognizer
+from mer_jax.recognition.runs import pinned
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json
 from tests.hub import Hub
@@ -68,6 +71,14 @@ def test_the_card_says_what_it_is(run, tmp_path):
     ):
         assert said in card, said
     assert "| text | bundled/baichuan |" in card and "test, the ensemble" not in card
+
+
+def test_encoders_from_the_hub_stay_at_the_commits_that_the_run_used():
+    encoders = EncoderSettings(speech=SpeechSettings(source="a/b@main"), text=TextSettings(source="bundled/baichuan"))
+    used = {"speech": {"source": "a/b@main", "commit": "1f"}, "text": {"source": "bundled/baichuan", "commit": ""}}
+    used["image"] = {"source": "another/one", "commit": "2e"}  # of a run with other settings
+    expected = replace(encoders, speech=SpeechSettings(source="a/b@1f"))
+    assert pinned(encoders, {"checkpoints": used}) == expected and pinned(encoders, {}) == encoders
 
 
 def test_a_second_export_replaces_the_first_and_nothing_else(run, tmp_path):

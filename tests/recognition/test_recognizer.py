@@ -136,6 +136,15 @@ def test_embeddings_out_of_all_proportion_to_those_that_the_run_has_learned_from
     assert second["absent"]["speech"].startswith("its largest value (8) is out of all proportion")
 
 
+def test_files_without_a_text_are_heard_where_the_run_has_that_done(made):
+    recognizer = made()
+    ranked = []
+    recognizer.hear = lambda files: [file._replace(text=file.text or "ho") for file in files]
+    recognizer.rank = lambda texts: ranked.append(texts) or {}
+    heard = recognizer(["0", "0"], ["hi", ""])
+    assert heard[1]["used"] == ["speech", "text"] and heard[1] != heard[0] and ranked == [["hi", "ho"]]
+
+
 def test_a_modality_without_an_encoder_is_absent(made):
     recognizer = made()
     del recognizer.encoders["text"]

@@ -41,6 +41,12 @@ def test_one_line_no_traceback(tmp_path, arguments, code, message):
     assert not (tmp_path / "run" / "config.json").exists()  # the workdir is still free
 
 
+def test_what_is_missing_is_said_plainly():
+    command = [sys.executable, "-m", "mer_jax.predict", "--input=a.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "error: --workdir is missing\n")
+
+
 UP = "print('up', flush=True); time.sleep(60)"
 MOMENTS = {
     "imports": "",
