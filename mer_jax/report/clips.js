@@ -9,7 +9,8 @@ const list = document.getElementById("list");
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 for (const clip of clips) {
-  clip.prediction = clip.probs.indexOf(Math.max(...clip.probs));
+  const [best] = clip.subsets[modalities.join("+")] ?? [clip.probs.indexOf(Math.max(...clip.probs))];
+  clip.prediction = best; // rounded probabilities may be the same
   clip.confidence = clip.probs[clip.prediction];
   clip.present = modalities.filter((modality) => !(modality in clip.missing));
   clip.alone = clip.present.map((modality) => clip.subsets[modality][0]);
