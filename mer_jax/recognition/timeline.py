@@ -3,8 +3,8 @@
 import json
 import os
 from base64 import b64encode
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,10 +41,15 @@ class Moment(NamedTuple):
     face: bytes
 
 
-def windows_of(seconds: float, length: float, step: float) -> list[Window]:
-    """Windows of a length over a recording, each a step after the one before; the last ends with it, or a bit later."""
-    count = 1 + max(0, int(np.ceil((seconds - length) / step - 1e-6)))
-    return [Window(round(i * step, 3), round(i * step + length, 3)) for i in range(count)]
+def windows_of(file: File, length: float, step: float) -> list[Window]:
+    """Windows of a length over a file, or the part of it, each a step after the one before; the last one holds its end.
+
+    Raises:
+        DataError: the file is no media, or does not say how long it is.
+    """
+    start, end = file.window.start, min(file.window.end, seconds_of(file.path))
+    count = 1 + max(0, int(np.ceil((end - start - length) / step - 1e-6)))
+    return [Window(round(start + i * step, 3), round(start + i * step + length, 3)) for i in range(count)]
 
 
 def seconds_of(path: Path) -> float:
@@ -59,7 +64,7 @@ def seconds_of(path: Path) -> float:
     return seconds
 
 
-def moments(
+def recognised(
     recognizer: Recognizer, file: File, windows: Sequence[Window], subtitles: Subtitles
 ) -> Iterator[list[Moment]]:
     """What the windows of a recording say, some at a time; it is read in one pass.
@@ -101,11 +106,13 @@ def page(
     """The page as html. folder: where it will lie."""
     probabilities = [moment.line.get("probabilities") for moment in all_moments]
     times = [[moment.line["start"], moment.line["end"]] for moment in all_moments]
-    used = [label for label in labels if any(p and max(p, key=lambda name: p[name]) == label for p in probabilities)]
     warnings = [moment.line.get("warning") for moment in all_moments]
+    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+    counts = Counter(moment.line.get("label") for moment in all_moments)
+    shares = [(label, counts[label] / len(times), colour) for label, colour in colours.items()]
     data = {
         "labels": list(labels),
-        "colours": [COLOURS[i % len(COLOURS)] for i in range(len(labels))],
+        "colours": list(colours.values()),
         "times": times,
         "probabilities": [p and [p[label] for label in labels] for p in probabilities],
     }
@@ -118,16 +125,8 @@ def page(
             source=location,
             sound_only=recording.suffix.lower() in SOUND_SUFFIXES,
             data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
-            shares=[
-                (
-                    label,
-                    sum(p is not None and max(p, key=lambda n: p[n]) == label for p in probabilities) / len(times),
-                    data["colours"][i],
-                )
-                for i, label in enumerate(labels)
-            ],
-            used=used,
-            scenes=list(scenes(all_moments, subtitles, dict(zip(labels, data["colours"], strict=True)))),
+            shares=shares,
+            scenes=list(scenes(all_moments, subtitles, colours)),
             text=subtitles.text,
             warned=sum(map(bool, warnings)),
             warning=max(filter(None, warnings), key=warnings.count, default=""),
@@ -167,24 +166,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def timeline(
-    recognizer: Recognizer,
-    file: File,
-    path: Path,
-    length: float,
-    step: float,
-    subtitles: Subtitles,
-    advance: Callable[[int], object],
-    announce: Callable[[int], object],
-) -> int:
-    """Reads, recognises and writes. Returns how many windows could be used."""
-    windows = windows_of(seconds_of(file.path), length, step)
-    announce(len(windows))
-    every: list[Moment] = []
-    for some in moments(recognizer, file, windows, subtitles):
-        every += some
-        advance(len(some))
-    write_timeline(path, file.path, every, subtitles, recognizer.ensemble.shape.labels)
-    return sum("error" not in moment.line for moment in every)
