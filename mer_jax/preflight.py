@@ -68,7 +68,7 @@ def look_over(
     labels = datasets[0].labels if datasets else settings.data.labels
     checks += encoder_checks(settings, workdir, encoded, labels if learns else (), weights)
     findings += [finding for check in checks for finding in findings_of(check)]
-    return (datasets or [None])[0], findings
+    return datasets[0] if datasets else None, findings
 
 
 def data_checks(

@@ -15,7 +15,7 @@ from mer_jax.runtime import disk
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
-from mer_jax.text.rankings import ChatSettings
+from mer_jax.text.ranking_settings import ChatSettings
 from tests.data.media_files import numbered_frames, write_video
 from tests.hub import Hub
 from tests.published import publish

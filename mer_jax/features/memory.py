@@ -42,8 +42,8 @@ def encoder_memory(settings: EncoderSettings, modality: str, platform: str) -> N
         DataError: the checkpoint's config asks for what its port has not.
     """
     own = getattr(settings, modality)
-    needed: Callable[..., Needed] = {"speech": speech, "image": images, "text": text, "video": video}[modality]
-    return needed(own, fetch(own.source, weights=False), platform)
+    formulas: dict[str, Callable[..., Needed]] = {"speech": speech, "image": images, "text": text, "video": video}
+    return formulas[modality](own, fetch(own.source, weights=False), platform)
 
 
 def speech(settings: SpeechSettings, folder: Any, platform: str) -> Needed:
