@@ -88,7 +88,7 @@ def compiled(program: Program) -> tuple[Any, str]:
         lowered = jax.jit(program.function).lower(*program.arguments)
         executable = lowered.compile(compiler_options={"xla_dump_to": folder})
         texts = [file.read_text("utf-8") for file in Path(folder).glob("*.after_codegen.txt")]
-    return executable, texts[0] if texts else executable.as_text()
+    return executable, texts[0] if texts else str(executable.as_text())
 
 
 def bytes_held(executable: Any) -> int:
