@@ -23,6 +23,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host computes nothing
@@ -56,7 +58,7 @@ def check(program: Program, where: Slice, most: int) -> tuple[list[str], list[st
     """A row of the table, lines that belong under it, and what is wrong, or nothing. most: see `check_all`."""
     chip = where.chip
     try:
-        executable = jax.jit(program.function).lower(*program.arguments).compile()
+        executable, text = compiled(program)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -72,15 +74,21 @@ def check(program: Program, where: Slice, most: int) -> tuple[list[str], list[st
         f"{program.flops / 1e12:.3f}",
         f"{at_peak * 1e3:.2f}",
     ]
-    try:
-        listing = Listing.of(executable.as_text())
-    except jax.errors.JaxRuntimeError:  # XLA cannot always read back what libtpu has compiled
-        return [*row, "?"], ["    the compiled program is not readable"], "" if fits else "does not fit"
+    listing = Listing.of(text)
     if isinstance(chip, Gpu):
         columns, missing = on_gpu(program, listing, chip)
         return [*row, *columns], [], missing if fits else "does not fit"
     columns, lines = on_tpu(program, listing, where, most)
     return [*row, *columns], lines, "" if fits else "does not fit"
+
+
+def compiled(program: Program) -> tuple[Any, str]:
+    """The executable, and its text: libtpu's own, because XLA cannot read back all that libtpu has compiled."""
+    with TemporaryDirectory() as folder:
+        lowered = jax.jit(program.function).lower(*program.arguments)
+        executable = lowered.compile(compiler_options={"xla_dump_to": folder})
+        texts = [file.read_text("utf-8") for file in Path(folder).glob("*.after_codegen.txt")]
+    return executable, texts[0] if texts else str(executable.as_text())
 
 
 def bytes_held(executable: Any) -> int:

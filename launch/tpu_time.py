@@ -108,8 +108,8 @@ class _Clock:
             self.result.collectives[match[1]] += times
             self.result.on_links += times * seconds
             return seconds
-        started = operation.opcode.endswith("-start")  # whose results are the source as well
-        size = max(sizes_in(operation.shape)) if started else self.listing.traffic(operation)
+        started = operation.opcode.endswith("-start")  # whose second result is the copy, or the slice
+        size = sizes_in(operation.shape)[1] if started else self.listing.traffic(operation)
         if size > SCALARS:
             self.result.without[operation.target or operation.opcode] += times
         return max(size / self.chip.bandwidth, kernel_flops(operation, operands) / self.chip.peak)
