@@ -66,14 +66,6 @@ SPEECH = {  # by language, for `base`
 }
 BASE_CLIP = "openai/clip-vit-base-patch16"
 
-ENCODERS = {"sample": "bundled", "folder": "base"}  # by default; of other variants the paper's
-SPEECH = {  # by language, for `base`
-    "zh": "TencentGameMate/chinese-hubert-base",
-    "en": "facebook/hubert-base-ls960",
-    "other": "utter-project/mHuBERT-147",  # 147 languages; its licence is for non-commercial use
-}
-BASE_CLIP = "openai/clip-vit-base-patch16"
-
 
 def get_config(argument: str = "sample") -> ConfigDict:
     """The config of a variant `name[,key=value...]`; unknown names and keys are errors that list the known."""
