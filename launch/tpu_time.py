@@ -24,8 +24,8 @@ COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|colle
 NO_WORK = {"ConcatBitcast", "AllocateBuffer"}  # custom calls that name memory
 SCALARS = 1024  # bytes of an operation that nobody waits for
 KINDS = {  # the first whose pattern is found in an operation's description
-    "waiting for collectives": re.compile(r"^(all-|reduce-scatter|collective-permute|async-)"),
-    "copies": re.compile(r"^(copy|slice)|\w (copy|transpose|bitcast)"),
+    "waiting for collectives": re.compile(r"^(async-\S+ \S+ )?(all-|reduce-scatter|collective-permute)"),
+    "copies": re.compile(r"^(async-|copy|slice)|\w (copy|transpose|bitcast)"),
     "attention": re.compile(r"BNTH|BNTS|/sub$|attention"),  # the logits' product is fused with softmax's subtraction
     "matrix products": re.compile(r"dot_general|convolution|conv_general"),
     "norms and other sums": re.compile(r"reduce|rsqrt"),

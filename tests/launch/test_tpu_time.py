@@ -92,8 +92,9 @@ def test_a_collective_in_an_asynchronous_operation_is_one_as_well():
 }
 """
     start = "%s = ((f32[250]{0}), f32[250]{0}, u32[]) async-start(%x), calls=%wrapped"
-    time = time_of(X, start, cycles("a", 1_000), "%d = f32[250]{0} async-done(%s)", more=more)
+    time = time_of(X, start, cycles("a", 1_000), "%all-to-all-done = f32[250]{0} async-done(%s)", more=more)
     assert time.seconds == pytest.approx(5e-6)
+    assert time.kinds()["waiting for collectives"] == pytest.approx(4e-6)
     assert dict(time.collectives) == {"all-to-all": 1}
 
 
