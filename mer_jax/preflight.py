@@ -84,7 +84,8 @@ def data_checks(
     if "text" in encoded:
         transcripts = [clip.transcript for clip in dataset.clips]
         yield partial(check_annotator, settings.ranking, transcripts, dataset.labels)
-        yield partial(check_transcriber, settings.transcripts, settings.extraction)
+        if settings.transcribes:
+            yield partial(check_transcriber, settings.transcripts, settings.extraction)
 
 
 def encoder_checks(
