@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const player = document.getElementById("player"), chart = document.getElementById("chart");
 const scroll = document.getElementById("scroll"), now = document.getElementById("now");
 const { labels, colours, times, probabilities } = data;
-const total = times[times.length - 1][1], height = 160, foot = 20;
+const total = times[times.length - 1][1], height = 128, foot = 20;
 const centres = times.map(([start, end]) => (start + end) / 2);
 const svg = (name, attributes) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
