@@ -248,6 +248,23 @@ def test_predict(workdir, cache_folder, tmp_path):
     assert "Traceback" not in failed.stderr
 
 
+def test_the_notebook_runs_on_a_run(workdir, cache_folder, tmp_path, monkeypatch):
+    """All but its first code cell, which says where run and clips are; in a process of its own."""
+    cells = json.loads(Path("docs/recognizer.ipynb").read_text("utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    clips = sorted(cache_folder.glob("sample-36-30-20/video-unlabeled/*.mp4"))[:3]
+    paths = ", ".join(f"Path({str(clip)!r})" for clip in clips)
+    program = "\n".join([f"from pathlib import Path; run = {str(workdir)!r}; clips = [{paths}]", *code[1:]])
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 + 3 and lines[3].startswith("broken.mp4 None cannot decode")
+    assert [line.split()[:2] for line in lines[4:]] == [["0.0", "1.0"], ["0.5", "1.5"], ["1.0", "2.0"]]
+
+
 def test_candidates_are_written_in_the_order_of_the_clips_and_labels(tmp_path):
     """Clips of several splits lie between each other; columns are the data set's labels, not sorted."""
     splits = ("test", "train", "unlabeled", "test", "unlabeled", "unlabeled")
