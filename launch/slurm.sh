@@ -35,7 +35,9 @@ fi
 . "$environment/bin/activate"
 
 # Whether every program fits the card, before the others wait; compiled on the host, once.
-[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || python -m launch.compile_check --slice="${SLICE:-h100}" --config="$config"
+if [ "${SLURM_RESTART_COUNT:-0}" = 0 ] && [ "${COMMAND:-train}" != sweep ]; then
+  python -m launch.compile_check --slice="${SLICE:-h100}" --config="$config"
+fi
 
 requeue() {
   scontrol requeue "$SLURM_JOB_ID"

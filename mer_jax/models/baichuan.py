@@ -23,7 +23,7 @@ from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers
 from mer_jax.runtime.errors import DataError
 
 
@@ -120,7 +120,7 @@ class FeedForward(nnx.Module):
 
     @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
+        return self.down(materialise(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x)))
 
 
 class DecoderLayer(nnx.Module):
