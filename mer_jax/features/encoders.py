@@ -31,6 +31,7 @@ from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
 from mer_jax.runtime.devices import device_of, frozen_program, local_mesh
+from mer_jax.runtime.errors import UsageError
 
 Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> embeddings [B, D], frame counts [B]
 
@@ -81,7 +82,11 @@ def identify(source: str, **preprocessing: Any) -> str:
 
 
 def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None:
-    """Raises the DataError that an encoder of these modalities would raise, before any work and without the weights."""
+    """Raises the error that an encoder of these modalities would raise, before any work and without the weights."""
+    (platform,) = {device.platform for device in jax.local_devices()}
+    for modality in modalities:
+        if getattr(settings, modality).attention == "cudnn" and platform != "gpu":
+            raise UsageError(f"encoders.{modality}.attention=cudnn needs an NVIDIA GPU, and this is a {platform}: auto")
     if "speech" in modalities:
         speech_normalised(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
     if "text" in modalities:

@@ -5,6 +5,7 @@ import shutil
 from operator import attrgetter
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP
-from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.tokenizer import Tokenizer
 from mer_jax.tuning.trainer import prompt_sets
 from tests.data.media_files import write_sound
@@ -304,3 +305,12 @@ def test_checkpoints_are_refused_before_any_work(settings, tmp_path, modality, s
         check_encoders(settings, (modality,))
     assert "\n" not in str(error.value)
     check_encoders(settings, [name for name in ("speech", "image", "text", "video") if name != modality])
+
+
+def test_a_gpus_attention_is_refused_where_there_is_none(settings, monkeypatch):
+    settings["speech"].attention = "cudnn"
+    with pytest.raises(UsageError, match=r"encoders.speech.attention=cudnn needs an NVIDIA GPU, .* a cpu"):
+        check_encoders(settings, ("image", "speech"))
+    check_encoders(settings, ("image",))
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform="gpu")] * 2)
+    check_encoders(settings, ("speech",))
