@@ -6,13 +6,13 @@ from types import ModuleType
 from absl import flags
 
 
-def import_command(name: str) -> ModuleType:
-    """`mer_jax.{name}` for its functions; its flags, and those of other commands, are gone."""
+def import_command(name: str, package: str = "mer_jax") -> ModuleType:
+    """`{package}.{name}` for its functions; its flags, and those of other commands, are gone."""
     others = set(flags.FLAGS)
     for flag in ("config", "workdir"):
         if flag in flags.FLAGS:
             delattr(flags.FLAGS, flag)
-    module = importlib.import_module(f"mer_jax.{name}")
+    module = importlib.import_module(f"{package}.{name}")
     for flag in set(flags.FLAGS) - others | {"config", "workdir"}:
         if flag in flags.FLAGS:
             delattr(flags.FLAGS, flag)

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.accelerator import __main__ as command
 from benchmarks.accelerator import ours
 from benchmarks.accelerator.bare import StandInFinder
 from benchmarks.accelerator.measure import Work, by_size
 from benchmarks.accelerator.sizes import small_sizes
+from tests.commands import import_command
 from tests.oracle import HAS_TORCH
+
+command = import_command("__main__", "benchmarks.accelerator")
 
 LINE = {"seconds": 2.0, "low": 1.0, "high": 4.0, "rate": 10.0, "flops/s": 5e12, "bytes/s": 0.0, "compile": 3.0}
 
