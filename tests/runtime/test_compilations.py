@@ -19,7 +19,10 @@ def test_a_program_comes_back_as_it_was_put(tmp_path):
     assert os.listdir(tmp_path / "xla") == [KEYS[0]]
 
 
-@pytest.mark.parametrize("damage", [lambda file: file[:-1], lambda file: file[:-1] + b"?", lambda file: b""], ids=str)
+DAMAGES = {"cut": lambda file: file[:-1], "changed": lambda file: file[:-1] + b"?", "empty": lambda file: b""}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_program_is_none_and_makes_room_for_another(tmp_path, damage):
     programs = Compilations(tmp_path)
     programs.put(KEYS[0], b"program")
