@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from absl import flags
 
@@ -23,6 +24,7 @@ COORDINATOR = flags.DEFINE_string(
 HOSTS = flags.DEFINE_integer("hosts", None, "With --coordinator: how many processes there are.", lower_bound=1)
 HOST = flags.DEFINE_integer("host", None, "With --coordinator: the number of this one, from 0.", lower_bound=0)
 
+KEPT_OPEN: list[TextIO] = []  # which would be closed with the objects that stand for them
 SILENCE = 30  # seconds without a sign of life after which a host is taken for dead
 
 
@@ -54,12 +56,18 @@ def join_hosts() -> None:
             "--distributed: this process is not of a Cloud TPU slice, nor started by SLURM, Open MPI or Kubernetes; "
             f"give --coordinator, --hosts and --host ({error})"
         ) from error
-    results = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where native code talks of its connections
     if jax.process_index() > 0:
         leave_writing_to_the_first_host()
-        results = os.open(os.devnull, os.O_WRONLY)
-    sys.stdout = Harmless(open(results, "w", encoding="utf-8"))  # noqa: SIM115
+    print_apart(jax.process_index() == 0)
+
+
+def print_apart(results: bool) -> None:
+    """Keeps standard output for Python, and that for `results`: native code talks there of its connections."""
+    before, number = sys.stdout, sys.stdout.fileno()
+    after = open(os.dup(number) if results else os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    os.dup2(sys.stderr.fileno(), number)
+    KEPT_OPEN.extend((before, after))
+    sys.stdout = Harmless(after)
 
 
 def say_lost_hosts() -> None:

@@ -45,7 +45,7 @@ def test_manifests_call_commands_and_flags_that_there_are(name):
     assert job_spec["parallelism"] == job_spec["completions"]
     for container in (*pod["initContainers"], *pod["containers"]):
         module, *arguments = container["args"]
-        known = subprocess.run([sys.executable, "-m", module, "--helpfull"], capture_output=True, text=True).stdout
+        known = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True).stdout
         for argument in arguments:
             assert re.search(rf"--(\[no\])?{argument.removeprefix('--').partition('=')[0]}\b", known), argument
         mounted = {mount["name"] for mount in container["volumeMounts"]}

@@ -27,7 +27,11 @@ def run(*arguments):
         (["--config=configs/none.py:mer2024,root=/a:b"], 2, "configs/none.py: no such config file; "),
         (["--config=nowhere/semi.py"], 2, "nowhere/semi.py: no such config file; nowhere/ holds nothing"),
         (["--config=configs/semi.py:mer2023"], 2, "unknown variant 'mer2023'"),
-        (["--config=configs/semi.py:mer2024,root=/nowhere", "--workdir={tmp}/run"], 1, "/nowhere: no such folder"),
+        (
+            ["--config=configs/semi.py:mer2024,root=/nowhere,encoders=bundled", "--workdir={tmp}/run"],
+            1,
+            "/nowhere: no such folder",
+        ),
         (["--workdir={tmp}/none"], 2, "holds no run"),
         (["--nonsense"], 2, "nonsense"),
     ],

@@ -3,14 +3,15 @@
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from mer_jax.runtime import hosts
-from mer_jax.runtime.errors import LostHost
+from mer_jax.runtime.errors import DataError, LostHost
 from mer_jax.runtime.host_errors import copy
-from mer_jax.runtime.hosts import first_host_first, meet, own_part
+from mer_jax.runtime.hosts import first_host_first, in_step, meet, own_part
 
 
 def test_without_a_cluster_there_is_one_clear_error():
@@ -35,7 +36,7 @@ class Store:
         if not self.answers:
             raise jax.errors.JaxRuntimeError("UNAVAILABLE: closed\nand more")
         self.answers -= 1
-        own = [key for key in self.keys if key.startswith(folder)]
+        own = [(key, "-") for key in self.keys if key.startswith(folder)]
         return own if self.answers % 3 else own * 3  # the others come at the third question
 
 
@@ -64,6 +65,24 @@ def test_hosts_wait_for_each_other(host, monkeypatch):
     monkeypatch.setattr(hosts.global_state, "client", Store(answers=0))
     with pytest.raises(LostHost, match=r"another host .* is gone \(UNAVAILABLE: closed\)"):
         meet("faces")
+
+
+def test_hosts_that_see_different_files_end(host, monkeypatch):
+    host(0)
+    found = iter([["-", "-", "-"], ["True", "False", "True"]])
+    answers = SimpleNamespace(
+        key_value_set=lambda key, value: None, key_value_dir_get=lambda folder: [("", said) for said in next(found)]
+    )
+    monkeypatch.setattr(hosts.global_state, "client", answers)
+    with pytest.raises(DataError, match=r"see different files \(prompts\): give them one --workdir to share"):
+        in_step("prompts", lambda: None)
+
+
+def test_the_flags_of_explicit_hosts_go_together():
+    command = [sys.executable, "-m", "mer_jax.extract", "--config=configs/semi.py", "--distributed", "--hosts=2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    line = "error: --coordinator, --hosts and --host go together, with --distributed\n"
+    assert (done.returncode, done.stderr) == (2, line)
 
 
 def test_what_jax_says_of_a_lost_host_is_one_line():
