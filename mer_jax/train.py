@@ -190,7 +190,7 @@ def train(run: Run[Settings]) -> None:
             "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
             "run": run.begun,
         }
-        if fused.clips:
+        if fused.clips and is_first_host():
             known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
             page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
             write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
