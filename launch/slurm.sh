@@ -8,8 +8,8 @@
 # sweep another command. The environment, in .venv-slurm beside the checkout, is made once.
 #
 # Preempted, out of time or short of a node, the job is put back into the queue and goes on where it ended; what is wrong
-# with data or settings (codes 1 and 2) ends it. Not run on a cluster: only as far as a shell goes (shellcheck, and the
-# command with simulated hosts).
+# with data or settings (codes 1 and 2) ends it. Not run on a cluster: only with stand-ins for its commands
+# (tests/launch/test_jobs.py), and the run itself with simulated hosts.
 #SBATCH --job-name=mer_jax
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16

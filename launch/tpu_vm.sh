@@ -9,7 +9,7 @@
 # with the shapes of the compile check, which is run first, here, before anything costs. SPOT=0 asks for one that is
 # not preempted; KEEP=1 leaves the slice when the run is done.
 #
-# Not run: no project was at hand. shellcheck is clean, and the hosts' commands were run by hand with simulated hosts.
+# Not run: no project was at hand. shellcheck is clean, and `train --distributed` was run with simulated hosts.
 set -euo pipefail
 
 config=${1:?usage: BUCKET=... ZONE=... SLICE=v5e:4x4 launch/tpu_vm.sh CONFIG WORKDIR [flag ...]}
