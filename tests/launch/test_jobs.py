@@ -56,7 +56,7 @@ def test_manifests_call_commands_and_flags_that_there_are(name):
 
 @pytest.mark.parametrize("script", sorted(LAUNCH.glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_are_clean(script):
-    done = subprocess.run(["shellcheck", script], capture_output=True, text=True)
+    done = subprocess.run([Path(sys.executable).with_name("shellcheck"), script], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
