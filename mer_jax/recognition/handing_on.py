@@ -2,16 +2,17 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import jax
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer_jax import __version__
-from mer_jax.checkpoints.huggingface import fetch, fingerprint
+from mer_jax.checkpoints.huggingface import checkpoint_facts
 from mer_jax.checkpoints.pytrees import hand_on
+from mer_jax.data.dataset import RootData
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.fusion.stablehlo import PLATFORMS, exported
 from mer_jax.recognition.distance import FAMILIAR
@@ -19,7 +20,7 @@ from mer_jax.recognition.runs import finished_settings
 from mer_jax.report.formats import percent
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import load_json
-from mer_jax.runtime.inventory import INVENTORY, take_inventory
+from mer_jax.runtime.inventory import take_inventory
 from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import as_dict
@@ -35,6 +36,7 @@ LICENCES = {  # of the encoders that presets name, as their model pages have the
     "Qwen": "apache-2.0",
     "utter-project": "cc-by-nc-sa-4.0",
 }
+ENCODERS = "encoders.json"
 COPIED = ("ensemble.json", "standardiser.safetensors", FAMILIAR)
 
 
@@ -47,7 +49,7 @@ def hand_on_run(workdir: Path, output: Path) -> list[str]:
     """
     settings = finished_settings(workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
-    if output.exists() and any(output.iterdir()) and not (output / INVENTORY).exists():
+    if output.exists() and any(output.iterdir()) and not (output / ENCODERS).exists():  # a run, for one, has none
         raise UsageError(f"{output} holds other files: give another --output")
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent) as partial:
@@ -60,17 +62,18 @@ def hand_on_run(workdir: Path, output: Path) -> list[str]:
         *(
             f"{name}: its encoder is the folder {encoder['source']}, which does not go along"
             for name, encoder in encoders.items()
-            if encoder["local"]
+            if Path(encoder["source"]).is_dir()
         ),
     ]
 
 
 def write_parts(
     workdir: Path, settings: Settings, ensemble: TrainedEnsemble, folder: Path
-) -> dict[str, dict[str, Any]]:
-    """Writes what a folder holds; returns what `encoder_source` says of each encoder."""
+) -> dict[str, dict[str, str]]:
+    """Writes what a folder holds; returns where each encoder comes from, at which content, under which licence."""
     (folder / "checkpoints").mkdir(parents=True)
-    keep(folder / "config.json", read_kept(workdir / "config.json", earlier=True) | {"settings": as_dict(settings)})
+    versions = read_kept(workdir / "config.json", earlier=True).get("versions", {})
+    keep(folder / "config.json", {"settings": as_dict(without_places(settings)), "versions": versions})
     for name in COPIED:
         if (workdir / "checkpoints" / name).exists():  # older runs lack some
             shutil.copyfile(workdir / "checkpoints" / name, folder / "checkpoints" / name)
@@ -80,40 +83,35 @@ def write_parts(
         trained = prompts.trained_prompts(prompts.build(named_key(settings.seed)))
         hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
     (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
-    encoders = {name: encoder_source(getattr(settings.encoders, name).source) for name in settings.encoded}
-    keep(folder / "encoders.json", {"encoders": encoders})
-    (folder / "README.md").write_text(model_card(workdir, settings, encoders, ensemble), "utf-8")
+    encoders = {}
+    for name in settings.encoded:
+        source = getattr(settings.encoders, name).source
+        encoders[name] = checkpoint_facts(source) | {"licence": LICENCES.get(source.partition("/")[0], "")}
+    keep(folder / ENCODERS, {"encoders": encoders})
+    (folder / "README.md").write_text(model_card(workdir, settings.variant, encoders), "utf-8")
     take_inventory(folder, (path.name for path in folder.iterdir()))
     return encoders
 
 
-def encoder_source(source: str) -> dict[str, Any]:
-    """Where an encoder comes from, at which content, under which licence."""
-    local = Path(source).is_dir()
-    owner = source.partition("/")[0]
-    return {
-        "source": source,
-        "local": local,
-        "content": fingerprint(fetch(source)),
-        "licence": "" if local else LICENCES.get(owner, ""),
-    }
-
-
-def model_card(
-    workdir: Path, settings: Settings, encoders: Mapping[str, Mapping[str, Any]], ensemble: TrainedEnsemble
-) -> str:
-    """What the hub shows of the folder: data, scores by both names, limits."""
-    metrics = load_json(workdir / "metrics.json")
-    environment = Environment(
-        loader=PackageLoader("mer_jax", "recognition"), undefined=StrictUndefined, trim_blocks=True
+def without_places(settings: Settings) -> Settings:
+    """The settings without the folders and servers of who trained, which nobody else has and needs."""
+    ranking, transcripts = settings.ranking, settings.transcripts
+    return replace(
+        settings,
+        data=replace(settings.data, root="") if isinstance(settings.data, RootData) else settings.data,
+        ranking=replace(ranking, cache="", openai=replace(ranking.openai, base_url="")),
+        transcripts=replace(transcripts, cache="", openai=replace(transcripts.openai, base_url="")),
     )
-    environment.filters |= {"percent": percent}
-    return environment.get_template("card.md").render(
-        metrics=metrics,
-        variant=settings.variant,
-        cautions=metrics["cv"]["cautions"],
+
+
+def model_card(workdir: Path, variant: str, encoders: Mapping[str, Mapping[str, str]]) -> str:
+    """What the hub shows of the folder: data, scores by both names, limits."""
+    templates = Environment(loader=PackageLoader("mer_jax", "recognition"), undefined=StrictUndefined, trim_blocks=True)
+    templates.filters["percent"] = percent
+    return templates.get_template("card.md").render(
+        metrics=load_json(workdir / "metrics.json"),
+        variant=variant,
         encoders=encoders,
-        labels=ensemble.shape.labels,
         platforms=PLATFORMS,
         versions={"mer_jax": __version__, "jax": jax.__version__},
     )

@@ -18,11 +18,12 @@ from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.recognition.runs import pinned
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json
+from mer_jax.runtime.inventory import take_inventory
 from tests.hub import Hub
 from tests.recognition.tiny_run import DIMS, LABELS, write_ensemble, write_run
 
 METRICS = {
-    "dataset": {"name": "talks", "modalities": ["text"], "counts": {"train": 1234, "test": 5}},
+    "dataset": {"name": "talks", "labels": list(LABELS), "modalities": ["text"], "counts": {"train": 1234, "test": 5}},
     "cv": {"waf": 0.5, "challenge": {"waf": 0.6}, "flattered": False, "cautions": ["few clips"]},
     "test": None,
 }
@@ -56,6 +57,7 @@ def test_the_folder_holds_the_runs_own_networks(run, tmp_path):
     compiled = jax.export.deserialize((tmp_path / "out" / "fusion.stablehlo").read_bytes())
     for ours, theirs in zip(compiled.call(features, present), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert "/gone" not in (tmp_path / "out" / "config.json").read_text("utf-8")  # the data's folder
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("out/checkpoints/*/"))  # no Orbax, nothing half
 
 
@@ -91,6 +93,9 @@ def test_a_second_export_replaces_the_first_and_nothing_else(run, tmp_path):
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="other holds other files: give another --output"):
         hand_on_run(run, tmp_path / "other")
+    take_inventory(run, ["config.json"])
+    with pytest.raises(UsageError, match="run holds other files: give another --output"):
+        hand_on_run(run, run)  # which would be gone
     (out / "checkpoints" / "ensemble.safetensors").write_bytes(b"no weights")
     with pytest.raises(DataError, match=r"ensemble.safetensors is not as the run wrote it"):
         Recognizer.load(out)
