@@ -1,4 +1,4 @@
-"""The four frozen encoders as the extraction loop sees them: a reader for the host, a program for the device."""
+"""The frozen encoders as the extraction loop sees them: a reader for the host, a program for the device."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.data.clips import Clip
-from mer_jax.features.checkpoint_folders import clip_images, speech_normalised, text_tokenizer
+from mer_jax.features.checkpoint_folders import frames_as_trained, speech_normalised, text_tokenizer
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -23,6 +23,7 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -92,9 +93,9 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
     if "text" in modalities:
         text_tokenizer(settings.text.source, settings.text.keep_layers)
     if "image" in modalities:
-        clip_images(settings.image.source)
+        frames_as_trained(settings.image.source, "image")
     if "video" in modalities:
-        clip_images(settings.video.source)
+        frames_as_trained(settings.video.source, "video")
 
 
 def embed_speech(
@@ -111,7 +112,7 @@ def embed_speech(
 
 
 def embed_images(model: CLIP, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """CLIP's image features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
+    """An image encoder's features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
     return mean_variance(encode_frames(model.encode_image, pixels), lengths), lengths
 
 
@@ -160,8 +161,14 @@ def resized(program: Callable[..., Any], preprocessing: Preprocessing) -> Embed:
     return lambda frames, lengths, *side: program(resize(frames, *side), lengths)
 
 
+def pretrained(modality: str, settings: SpeechSettings | ImageSettings | TextSettings, model_parallel: int = 1) -> Any:
+    """The network that a source's config names, with its weights on the local devices."""
+    network, mesh = checkpoint_of(settings.source, modality).network, local_mesh(model_parallel)
+    return network.from_pretrained(settings.source, settings.dtype, mesh, attention_impl=settings.attention)
+
+
 def speech_encoder(settings: SpeechSettings) -> Encoder:
-    """HuBERT on the sound."""
+    """A speech encoder on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
     normalised = speech_normalised(settings.source, rate, layers)
     changes = {} if normalised else {"normalised": False}
@@ -172,37 +179,28 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
         fingerprint=identify(
             settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
         ),
-        load=lambda: frozen_program(
-            Hubert.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
-            embed,
-        ),
+        load=lambda: frozen_program(pretrained("speech", settings), embed),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
 
 
 def image_encoder(settings: ImageSettings) -> Encoder:
-    """CLIP on every aligned face."""
-    side, preprocessing = clip_images(settings.source)
+    """An image encoder on every aligned face."""
+    side, preprocessing = frames_as_trained(settings.source, "image")
     changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
         reader=FaceReader(side, max(settings.buckets_frames), preprocessing, settings.most_frames),
         fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
-        load=lambda: resized(
-            frozen_program(
-                CLIP.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
-                embed_images,
-            ),
-            preprocessing,
-        ),
+        load=lambda: resized(frozen_program(pretrained("image", settings), embed_images), preprocessing),
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
     )
 
 
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
-    """Baichuan on ranking and transcript."""
+    """A language model on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
     tokenizer = text_tokenizer(settings.source, layers)
     prefix = tuple(tokenizer.prefix)
@@ -214,12 +212,7 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
         fingerprint=identify(
             settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
         ),
-        load=lambda: frozen_program(
-            Baichuan.from_pretrained(
-                settings.source, settings.dtype, local_mesh(settings.model_parallel), attention_impl=settings.attention
-            ),
-            embed,
-        ),
+        load=lambda: frozen_program(pretrained("text", settings, settings.model_parallel), embed),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,
         model_parallel=settings.model_parallel,
@@ -228,7 +221,7 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
 
 def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
     """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P]. Arguments as of `embed_video`."""
-    side, preprocessing = clip_images(settings.source)
+    side, preprocessing = frames_as_trained(settings.source, "video")
 
     def load() -> Embed:
         graphdef, state = nnx.split(model)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from mer_jax.models.emovclip import EmoVCLIP
     from mer_jax.models.fusion import AttentionFusion
     from mer_jax.models.hubert import Hubert
+    from mer_jax.models.wavlm import WavLM
 
-__all__ = ["CLIP", "AttentionFusion", "Baichuan", "EmoVCLIP", "Hubert"]
+__all__ = ["CLIP", "AttentionFusion", "Baichuan", "EmoVCLIP", "Hubert", "WavLM"]
 
 nnx.set_graph_mode(False)  # before any module is made
 

@@ -6,8 +6,10 @@ Sources: `modeling_baichuan.py` of the baichuan-inc repositories on the Hugging 
 
 import json
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +152,8 @@ class Baichuan(nnx.Module):
             scaling.
     """
 
+    configs: ClassVar[Mapping[str, Any]] = CONFIG_CLASSES
+
     def __init__(
         self, config: PreTrainedConfig, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs
     ):
@@ -184,7 +188,7 @@ class Baichuan(nnx.Module):
     ) -> "Baichuan":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
-        config = read_config(folder, CONFIG_CLASSES)
+        config = read_config(folder, cls.configs)
         make = partial(cls, config, lm_head=lm_head, attention_impl=attention_impl)
         prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
         return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
@@ -192,7 +196,7 @@ class Baichuan(nnx.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""
         fields = json.loads(self.config_json)
-        config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
+        config = self.configs[fields["model_type"]].from_dict(fields)
         save_pretrained(self, rules(config), config, folder)
 
     def __call__(

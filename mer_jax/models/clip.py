@@ -4,9 +4,10 @@ Nothing is computed that the pooled token does not depend on: in the last layer 
 """
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -222,6 +223,8 @@ class CLIP(nnx.Module):
         rngs: random float32 weights, scaled as transformers does.
     """
 
+    configs: ClassVar[Mapping[str, Any]] = {"clip": CLIPConfig}
+
     def __init__(self, config: CLIPConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         vision: Any = config.vision_config
         if (channels := vision.num_channels) != 3:
@@ -247,7 +250,7 @@ class CLIP(nnx.Module):
         weights are replicated over `mesh`. For the errors see `load_pretrained`.
         """
         folder = fetch(source)
-        config = read_config(folder, {"clip": CLIPConfig})
+        config = read_config(folder, cls.configs)
         make = partial(cls, config, attention_impl=attention_impl)
         return load_pretrained(make, RULES, folder, dtype, mesh, ("model.", "clip."))
 
