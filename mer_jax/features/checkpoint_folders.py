@@ -6,6 +6,7 @@ Raises DataError, in one line, where a checkpoint is not one that we can follow.
 from pathlib import Path
 
 from mer_jax.features.networks import checkpoint_of
+from mer_jax.models.bert import Bert, most_tokens
 from mer_jax.models.preprocess import Preprocessing
 from mer_jax.models.preprocess_config import image_preprocessing, normalises_sound
 from mer_jax.runtime.errors import DataError
@@ -24,8 +25,13 @@ def speech_normalised(source: str, sample_rate: int, keep_layers: int) -> bool:
     return normalises_sound(_with_layers(source, keep_layers, "speech"), sample_rate)
 
 
-def text_tokenizer(source: str, keep_layers: int) -> Tokenizer:
-    """The tokenizer of a language model."""
+def text_tokenizer(source: str, keep_layers: int, longest: int) -> Tokenizer:
+    """The tokenizer of a language model. longest: tokens of a text that it has to have positions for."""
+    _, config, network = checkpoint_of(source, "text")
+    if network is Bert and longest > (most := most_tokens(config)):
+        raise DataError(
+            f"{source}: takes {most} tokens, fewer than the {longest} of encoders.text.buckets_tokens: lower those."
+        )
     return Tokenizer(_with_layers(source, keep_layers, "text"))
 
 

@@ -27,6 +27,7 @@ from mer_jax.features.networks import checkpoint_of
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
+from mer_jax.models.bert import Bert
 from mer_jax.models.clip import CLIP
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
@@ -91,7 +92,7 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
     if "speech" in modalities:
         speech_normalised(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
     if "text" in modalities:
-        text_tokenizer(settings.text.source, settings.text.keep_layers)
+        text_tokenizer(settings.text.source, settings.text.keep_layers, max(settings.text.buckets_tokens))
     if "image" in modalities:
         frames_as_trained(settings.image.source, "image")
     if "video" in modalities:
@@ -144,14 +145,14 @@ def encode_frames(encode: Callable[[jax.Array], jax.Array], pixels: jax.Array) -
 
 
 def embed_text(
-    model: Baichuan, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int, prefix: int = 0
+    model: Baichuan | Bert, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int, prefix: int = 0, suffix: int = 0
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the last layers' hidden states, mean and variance over tokens (spec: Text). tokens [B, L] int32.
 
-    prefix: tokens that come before every text, which are seen and not pooled.
+    prefix, suffix: tokens that come before and behind every text, which are seen and not pooled.
     """
     out = model(tokens, lengths, keep_layers=keep_layers)
-    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix, 0)
+    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix - suffix, 0)
     return mean_variance(x, lengths), lengths
 
 
@@ -202,13 +203,14 @@ def image_encoder(settings: ImageSettings) -> Encoder:
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
     """A language model on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-    tokenizer = text_tokenizer(settings.source, layers)
-    prefix = tuple(tokenizer.prefix)
-    changes = {"pipeline": "tokenizer.json"} if tokenizer.has_pipeline else {}
-    embed = partial(embed_text, keep_layers=layers, prefix=len(prefix))
+    tokenizer = text_tokenizer(settings.source, layers, longest)
+    prefix, suffix = tuple(tokenizer.prefix), tuple(tokenizer.suffix)
+    changes: dict[str, Any] = {"pipeline": "tokenizer.json"} if tokenizer.has_pipeline else {}
+    changes |= {"suffix": suffix} if suffix else {}
+    embed = partial(embed_text, keep_layers=layers, prefix=len(prefix), suffix=len(suffix))
     return Encoder(
         modality="text",
-        reader=TextReader(tokenizer.encode, rankings, template, longest, prefix),
+        reader=TextReader(tokenizer.encode, rankings, template, longest, prefix, suffix),
         fingerprint=identify(
             settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
         ),

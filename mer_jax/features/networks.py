@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mer_jax.checkpoints.huggingface import fetch, read_config
-from mer_jax.models import CLIP, Baichuan, Hubert, WavLM
+from mer_jax.models import CLIP, Baichuan, Bert, Hubert, WavLM
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
+from mer_jax.models.bert import BERT_CONFIGS
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "speech": {"hubert": Hubert, "wav2vec2": Hubert, "wavlm": WavLM},
     "image": {"clip": CLIP},
-    "text": dict.fromkeys(CONFIG_CLASSES, Baichuan),
+    "text": dict.fromkeys(CONFIG_CLASSES, Baichuan) | dict.fromkeys(BERT_CONFIGS, Bert),
     "video": {"clip": CLIP},
 }
 """By modality and `model_type`: the class of `mer_jax.models`, whose `configs` has transformers' for it."""

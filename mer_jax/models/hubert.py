@@ -155,7 +155,7 @@ class EncoderLayer(nnx.Module):
     attention_class: ClassVar[type[SelfAttention]] = SelfAttention
 
     def __init__(self, config: SpeechConfig, impl: str = "auto", *, rngs: nnx.Rngs):
-        self.norm_first = config.do_stable_layer_norm
+        self.norm_first = getattr(config, "do_stable_layer_norm", False)
         self.activation = known_activation(config.hidden_act)
         self.attention = self.attention_class(config, impl, rngs=rngs)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)

@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPTokenizer
 
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
+from mer_jax.models.bert import BERT_CONFIGS
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import MOST_BYTES, load_object, open_regular
 
@@ -20,30 +21,36 @@ class Tokenizer:
 
     A checkpoint's `tokenizer.json` is read by the `tokenizers` library as it stands, whatever class its config names
     (transformers rebuilds the pipeline of some). Where there is only a `tokenizer.model` (Baichuan), SentencePiece
-    reads that.
+    reads that, and where there is only a `vocab.txt` (BERT) its word pieces.
 
     prefix: the ids that the checkpoint was trained to see before every text: its BOS, or nothing (Baichuan, Qwen).
+    suffix: those behind it; of BERT and RoBERTa alone.
     vocab_size: one more than the highest id.
     has_pipeline: whether there is a `tokenizer.json`.
 
     Raises:
-        DataError: there is neither file, it is broken, or has more entries than the checkpoint's embedding has rows.
+        DataError: there is no such file, it is broken, or has more entries than the checkpoint's embedding has rows.
     """
 
     prefix: list[int]
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
+        self.suffix = list[int]()
         self.has_pipeline = (folder / "tokenizer.json").exists()
-        if self.has_pipeline:
-            pipeline = read_pipeline(folder)
+        has_model = (folder / "tokenizer.model").exists()
+        if self.has_pipeline or ((folder / "vocab.txt").exists() and not has_model):
+            pipeline = read_pipeline(folder) if self.has_pipeline else word_pieces(folder)
             pipeline.encode_special_tokens = True
             self._encode = lambda texts: [
                 row.ids for row in pipeline.encode_batch_fast(texts, add_special_tokens=False)
             ]
-            self.prefix = _prefix(folder, pipeline)
+            if _model_type(folder) in BERT_CONFIGS:
+                self.prefix, self.suffix = _around(pipeline)
+            else:
+                self.prefix = _prefix(folder, pipeline)
             self.vocab_size = 1 + max(pipeline.get_vocab().values(), default=-1)
-        elif (folder / "tokenizer.model").exists():
+        elif has_model:
             try:
                 open_regular(folder / "tokenizer.model", MOST_BYTES).close()
                 processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -55,7 +62,7 @@ class Tokenizer:
             self.prefix = [processor.bos_id()] if adds_bos else []
             self.vocab_size = processor.vocab_size()
         else:
-            raise DataError(f"{folder}: no tokenizer.json or tokenizer.model; download the whole checkpoint.")
+            raise DataError(f"{folder}: no tokenizer.json, tokenizer.model or vocab.txt; use the whole checkpoint.")
         check_vocabulary(folder, self.vocab_size)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -88,10 +95,32 @@ def read_pipeline(folder: Path) -> tokenizers.Tokenizer:
     return pipeline
 
 
+def word_pieces(folder: Path) -> tokenizers.Tokenizer:
+    """A BERT folder's `vocab.txt`, as transformers' `BertTokenizer` reads it."""
+    file, settings = folder / "vocab.txt", _settings(folder)
+    try:
+        open_regular(file, MOST_BYTES).close()
+        vocabulary = tokenizers.models.WordPiece.read_file(str(file))
+        pipeline = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+        begin, end = (("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"]))
+    except KeyError as error:
+        raise DataError(f"{file}: has no {error.args[0]}; download the whole checkpoint.") from error
+    except Exception as error:  # the library raises no other kind
+        raise DataError(f"{file}: the tokenizers library cannot read it ({error}); download it again.") from error
+    pipeline.normalizer = tokenizers.normalizers.BertNormalizer(
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    pipeline.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    pipeline.post_processor = tokenizers.processors.BertProcessing(end, begin)
+    return pipeline
+
+
 def check_vocabulary(folder: Path, entries: int) -> None:
     """Raises DataError if a tokenizer has ids beyond the embedding of the model beside it, if there is one."""
     if (folder / "config.json").exists():
-        config = read_config(folder, CONFIG_CLASSES | {"clip": CLIPConfig})
+        config = read_config(folder, {**CONFIG_CLASSES, **BERT_CONFIGS, "clip": CLIPConfig})
         rows = config.get_text_config().vocab_size
         if entries > rows:
             raise DataError(
@@ -104,6 +133,18 @@ def _settings(folder: Path) -> dict[str, Any]:
     """What `tokenizer_config.json`, and in older folders `special_tokens_map.json`, say."""
     files = [folder / "special_tokens_map.json", folder / "tokenizer_config.json"]
     return dict(ChainMap(*(load_object(file) for file in reversed(files) if file.exists())))
+
+
+def _model_type(folder: Path) -> Any:
+    """What `config.json` says, if there is one."""
+    file = folder / "config.json"
+    return load_object(file).get("model_type") if file.exists() else None
+
+
+def _around(pipeline: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """What a pipeline puts before and behind every text."""
+    ids = pipeline.encode("").ids  # of the special tokens alone
+    return ids[:1], ids[1:]
 
 
 def _prefix(folder: Path, pipeline: tokenizers.Tokenizer) -> list[int]:
