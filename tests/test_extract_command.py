@@ -122,5 +122,5 @@ def test_usage_errors_are_one_line():
 
 
 def test_the_contract_names_every_model():
-    assert models.__all__ == ["CLIP", "AttentionFusion", "Baichuan", "Bert", "EmoVCLIP", "Hubert", "WavLM"]
+    assert models.__all__ == ["CLIP", "AttentionFusion", "Baichuan", "Bert", "Dinov2", "EmoVCLIP", "Hubert", "WavLM"]
     assert all(isinstance(getattr(models, name), type) for name in models.__all__)

@@ -7,15 +7,19 @@ from pathlib import Path
 
 from mer_jax.features.networks import checkpoint_of
 from mer_jax.models.bert import Bert, most_tokens
+from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.preprocess import Preprocessing
-from mer_jax.models.preprocess_config import image_preprocessing, normalises_sound
+from mer_jax.models.preprocess_config import crop_side, image_preprocessing, normalises_sound
 from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer
 
 
 def frames_as_trained(source: str, modality: str) -> tuple[int, Preprocessing]:
     """Side in pixels of the images that a checkpoint takes, and what frames go through to be such."""
-    folder, config, _ = checkpoint_of(source, modality)
+    folder, config, network = checkpoint_of(source, modality)
+    if network is Dinov2:  # of images of any size
+        side = crop_side(folder, config.patch_size)
+        return side, image_preprocessing(folder, side, "dinov2")
     side = config.vision_config.image_size
     return side, image_preprocessing(folder, side)
 

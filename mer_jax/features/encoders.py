@@ -29,6 +29,7 @@ from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader
 from mer_jax.models.baichuan import Baichuan
 from mer_jax.models.bert import Bert
 from mer_jax.models.clip import CLIP
+from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
@@ -112,7 +113,7 @@ def embed_speech(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
-def embed_images(model: CLIP, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+def embed_images(model: CLIP | Dinov2, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
     """An image encoder's features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
     return mean_variance(encode_frames(model.encode_image, pixels), lengths), lengths
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
+from mer_jax.features.checkpoint_folders import frames_as_trained
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -67,19 +68,22 @@ def text(settings: TextSettings, checkpoint: Checkpoint, platform: str) -> Neede
 
 def images(settings: ImageSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     frames = max(settings.buckets_frames)
-    return frames_of(checkpoint, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
+    side, _ = frames_as_trained(settings.source, "image")
+    return frames_of(checkpoint, side, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
 
 
 def video(settings: VideoSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     rows = max(1, settings.batch_frames // settings.num_frames)
-    return frames_of(checkpoint, rows, settings.num_frames, settings.dtype, platform)
+    return frames_of(
+        checkpoint, checkpoint.config.vision_config.image_size, rows, settings.num_frames, settings.dtype, platform
+    )
 
 
-def frames_of(checkpoint: Checkpoint, rows: int, frames: int, dtype: str, platform: str) -> Needed:
-    """An image encoder on so many rows of frames, one frame of each row at a time."""
-    tower = checkpoint.config.vision_config
-    pixels = rows * frames * tower.image_size**2 * 3 * 4
-    tokens = (tower.image_size // tower.patch_size) ** 2 + 1
+def frames_of(checkpoint: Checkpoint, side: int, rows: int, frames: int, dtype: str, platform: str) -> Needed:
+    """An image encoder on so many rows of frames of so many pixels a side, one frame of each row at a time."""
+    tower = getattr(checkpoint.config, "vision_config", checkpoint.config)
+    pixels = rows * frames * side**2 * 3 * 4
+    tokens = (side // tower.patch_size) ** 2 + 1
     weights = weight_bytes(checkpoint, dtype, platform)
     return Needed(weights, 3 * pixels + layer_bytes(tower, rows, tokens, itemsize(dtype)))
 
@@ -109,8 +113,9 @@ def layer_bytes(tower: Any, rows: int, tokens: int, each: int, matrices: int = 2
     matrices: of the feed-forward network. Softmax is in float32, and so is what a norm makes of its input.
     """
     heads, size = tower.num_attention_heads, head_dim(tower)
+    inner = getattr(tower, "intermediate_size", 4 * tower.hidden_size)  # DINOv2's config has none
     attending = rows * heads * tokens * (tokens * (8 + each) + 4 * size * each)
-    feeding = rows * tokens * tower.intermediate_size * (matrices * each + 8)
+    feeding = rows * tokens * inner * (matrices * each + 8)
     return rows * tokens * tower.hidden_size * (2 * each + 4) + max(attending, feeding)
 
 
