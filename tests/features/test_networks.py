@@ -56,7 +56,7 @@ def test_faces_by_dinov2_as_its_own_files_want_them(oracle, tmp_path):
     assert_close(ours.reshape(2, -1), mean_and_variance(expected), 1e-3)
     assert sum(encoder_memory(EncoderSettings(image=settings), "image", "cpu")) > 0
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(BIT | {"crop_size": {"height": 28, "width": 20}}))
-    with pytest.raises(DataError, match="crop_size is .*; expected a square of at least 7 px"):
+    with pytest.raises(DataError, match=r"crop_size is .*; expected a square of at least 7 px"):
         image_encoder(settings)
 
 
