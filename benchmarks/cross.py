@@ -20,9 +20,8 @@ from mer_jax.fusion.trials import Setting
 from mer_jax.report.formats import spread
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
-from mer_jax.sweep import grid, mean_and_spread, run_data
+from mer_jax.sweep import WORKDIR, grid, mean_and_spread, run_data
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the networks; each chooses for itself.", lower_bound=1)
 
 GRID = {"modality_dropout": (0.0, 0.15, 0.3, 0.5), "learning_rate": (3e-4, 1e-3, 3e-3), "dropout": (0.1, 0.5)}
