@@ -29,7 +29,7 @@ GRID = {"modality_dropout": (0.0, 0.15, 0.3, 0.5), "learning_rate": (3e-4, 1e-3,
 
 def main(_: list[str]) -> None:
     """Trains the grid twice, and chooses."""
-    workdir = Path(WORKDIR.value)
+    workdir = Path(WORKDIR.value or "")
     settings = load_settings(Settings, workdir)
     changes = [dict(zip(GRID, values, strict=True)) for values in product(*GRID.values())]
     rows, entries = [], []
