@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.clips import NOT_VALID, Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.recording import Contents, Wanted
@@ -203,6 +203,8 @@ class Recognizer:
     ) -> list[Chunk] | Absent:
         """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
         reader = self.encoders[modality].reader
+        if modality in file.hidden and not isinstance(content, Unreadable):
+            return Absent(NOT_VALID)
         try:
             if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)

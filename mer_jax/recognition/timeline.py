@@ -74,7 +74,7 @@ def recognised(
     """
     faces = deque[bytes]()  # of windows that are read, and not recognised yet
     most_faces = max(1, round(FACES_PER_SECOND * (windows[0].end - windows[0].start)))
-    recording = Recording(file.path, recognizer.audio_track, windows)
+    recording = Recording(file.path, recognizer.audio_track, windows, file.hidden)
     wanted, extraction, find = recognizer.wanted(most_faces), recognizer.extraction, recognizer.detector.find
 
     def contents() -> Iterator[Contents | Absent]:
@@ -86,7 +86,10 @@ def recognised(
         except Absent as reason:
             raise DataError(f"{file.path}: {reason}") from reason
 
-    files = [file._replace(window=window, text=subtitles.said_in(window) or file.text) for window in windows]
+    def said(window: Window) -> str:
+        return "" if "text" in file.hidden else subtitles.said_in(window) or file.text
+
+    files = [file._replace(window=window, text=said(window)) for window in windows]
     for lines in recognizer.shards(files, contents(), SHARD):
         yield [Moment(line, faces.popleft()) for line in lines]
 

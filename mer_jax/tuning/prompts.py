@@ -16,6 +16,7 @@ from transformers import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
+from mer_jax.features.embeddings import of_valid
 from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
@@ -106,7 +107,7 @@ class PromptTuning:
     def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
         """Zero-shot CLIP and a linear probe to compare with, then the prompts. labels, fold_of: [N] int."""
         seed, encoder = self.inputs.seed, self.plain_encoder()
-        features = encode(clips, encoder, self.workdir, self.inputs.extraction)
+        features = of_valid(clips, "video", lambda valid: encode(valid, encoder, self.workdir, self.inputs.extraction))
         with_frames = np.flatnonzero(features.present)
         if not with_frames.size:
             print("  no labelled clip has frames: no prompts are tuned", file=sys.stderr)
