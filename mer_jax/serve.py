@@ -51,10 +51,10 @@ def main() -> None:
     workdir = Path(WORKDIR.value)
     finished_settings(workdir)
     if not is_loopback(HOST.value):
-        print(f"caution: --host={HOST.value}: whoever reaches it may use it, there is no authentication", file=sys.stderr)
-    limits = Limits(
-        QUEUE.value, BATCH_CLIPS.value, WAIT_MS.value, MAX_MIB.value, MAX_SECONDS.value, TIMEOUT.value
-    )
+        print(
+            f"caution: --host={HOST.value}: whoever reaches it may use it, there is no authentication", file=sys.stderr
+        )
+    limits = Limits(QUEUE.value, BATCH_CLIPS.value, WAIT_MS.value, MAX_MIB.value, MAX_SECONDS.value, TIMEOUT.value)
     serve(workdir, HOST.value, PORT.value, NAME.value, limits)
 
 

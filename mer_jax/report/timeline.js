@@ -3,8 +3,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const player = document.getElementById("player"), chart = document.getElementById("chart");
 const scroll = document.getElementById("scroll"), now = document.getElementById("now");
 const { labels, colours, times, probabilities } = data;
-const total = times[times.length - 1][1], height = 128, foot = 20;
-const centres = times.map(([start, end]) => (start + end) / 2);
+const height = 128, foot = 20;
+const centre = ([start, end]) => (start + end) / 2;
 const svg = (name, attributes) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const key in attributes) node.setAttribute(key, attributes[key]);
@@ -14,10 +14,11 @@ const clock = (s) => {
   const two = (n) => String(n).padStart(2, "0"), [h, m] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
   return h ? `${h}:${two(m)}:${two(Math.floor(s % 60))}` : `${m}:${two(Math.floor(s % 60))}`;
 };
-let playhead, width;
+let playhead, width, total;
 
 function draw() {
   width = chart.clientWidth;
+  total = times.length ? times[times.length - 1][1] : 1;
   chart.replaceChildren();
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const x = (second) => (second / total) * width, y = (p) => (height - foot) * (1 - p);
@@ -54,7 +55,8 @@ function draw() {
 
 function nearest(second) {
   let best = 0;
-  centres.forEach((centre, i) => { if (Math.abs(centre - second) < Math.abs(centres[best] - second)) best = i; });
+  const away = (i) => Math.abs(centre(times[i]) - second);
+  times.forEach((_, i) => { if (away(i) < away(best)) best = i; });
   return best;
 }
 

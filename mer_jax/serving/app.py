@@ -121,7 +121,9 @@ class Service:
                 while True:
                     some: list[Moment] = await self.waited(anext(moments), upload)
                     faces = ({"face": b64encode(face).decode()} if face else {} for _, face in some)
-                    yield "".join(text(upload.named(moment.line) | face) for moment, face in zip(some, faces, strict=True))
+                    yield "".join(
+                        text(upload.named(moment.line) | face) for moment, face in zip(some, faces, strict=True)
+                    )
         except HTTPException as error:
             yield text({"error": error.detail})
 

@@ -105,7 +105,9 @@ class Batches:
         """Raises TooLong. What is no media passes: others say so."""
         (seconds,) = map_in_workers(length, [file.path], lambda path: self.recognizer.extraction.time_limit, count=1)
         if not isinstance(seconds, Absent) and seconds > self.limits.max_seconds:
-            raise TooLong(f"{seconds:.0f} s long, where {self.limits.max_seconds:g} s are the most that this server takes")
+            raise TooLong(
+                f"{seconds:.0f} s long, where {self.limits.max_seconds:g} s are the most that this server takes"
+            )
 
     async def batch(self) -> None:
         """Sends what is decoded to the device, for as long as the server runs."""
@@ -147,7 +149,13 @@ class Batches:
         """
         results, gone, loop = asyncio.Queue[Any](), Event(), asyncio.get_running_loop()
         job = loop.run_in_executor(
-            self.timelines, self.recognise, file, window, step, gone, partial(loop.call_soon_threadsafe, results.put_nowait)
+            self.timelines,
+            self.recognise,
+            file,
+            window,
+            step,
+            gone,
+            partial(loop.call_soon_threadsafe, results.put_nowait),
         )
         job.add_done_callback(lambda _: results.put_nowait(None))
         try:

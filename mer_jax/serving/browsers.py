@@ -53,7 +53,10 @@ class OwnPagesOnly:
         host = headers.get("host", "")
         name = host_name(host)
         if not (is_address(name) or name in self.names):
-            return 421, f"this server does not go by the name {name[:99]!r}: start it with --name=NAME for each of its names"
+            return (
+                421,
+                f"this server does not go by the name {name[:99]!r}: start it with --name=NAME for each of its names",
+            )
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2] != host
         if method not in HARMLESS and (foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):

@@ -16,7 +16,10 @@ class Metrics:
             "mer_request_seconds", "From a request to its answer.", ["path"], buckets=SECONDS, registry=registry
         )
         self.batches = Histogram(
-            "mer_batch_clips", "Clips that the device got together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+            "mer_batch_clips",
+            "Clips that the device got together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
         )
 
     def text(self) -> bytes:

@@ -53,7 +53,10 @@ async def received(request: Request, folder: Path, most_bytes: int) -> AsyncIter
         HTTPException: 400, 413 or 415.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
-    if not kind.startswith((b"video/", b"audio/")) and kind.decode("latin-1") not in ("multipart/form-data", *MEDIA_TYPES):
+    if not kind.startswith((b"video/", b"audio/")) and kind.decode("latin-1") not in (
+        "multipart/form-data",
+        *MEDIA_TYPES,
+    ):
         raise HTTPException(415, f"{kind.decode('latin-1') or 'no content type'}: {HOW}")
     if request.headers.get("content-length", "").isdigit() and int(request.headers["content-length"]) > most_bytes:
         raise too_large(most_bytes)
@@ -71,7 +74,9 @@ async def received(request: Request, folder: Path, most_bytes: int) -> AsyncIter
                 name, fields = request.query_params.get("name", ""), dict(request.query_params)
         name = safe(name)
         suffix = PurePath(name).suffix.lower()
-        path = (place / "clip").rename(place / f"clip{suffix if suffix in MEDIA_SUFFIXES else ''}")  # which tells a format
+        path = (place / "clip").rename(
+            place / f"clip{suffix if suffix in MEDIA_SUFFIXES else ''}"
+        )  # which tells a format
         if not path.stat().st_size:
             raise HTTPException(400, f"no clip came along: {HOW}")
         yield Upload(File(path, fields.get("text", "").strip(), fields.get("group", "").strip() or None), name)

@@ -1,5 +1,6 @@
 """Compiles what requests will need, before the first of them comes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ from mer_jax.data.faces import FACE_SIZE, LONG_SIDE, SHORT_SIDES
 from mer_jax.data.recording import Window
 from mer_jax.features.extraction import FEW, Dispatch
 from mer_jax.features.readers import FaceReader, SpeechReader, TextReader, VideoReader
+from mer_jax.recognition.contents import read_files
 from mer_jax.recognition.files import File
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.progress import progress
 
-FRAMES = ((480, 640), (720, 1280), (1080, 1920))  # height and width of what people film; others compile when they come
+FRAMES = (
+    (240, 320),
+    (480, 640),
+    (720, 1280),
+    (1080, 1920),
+)  # height and width of what people film; others compile when they come
 
 
 def warm(recognizer: Recognizer, batch_clips: int) -> None:
@@ -30,11 +37,16 @@ def warm(recognizer: Recognizer, batch_clips: int) -> None:
         for chunk in encoder.reader.chunks(array)
         for size in (sizes if not number else sizes[:1])
     ]
+    extraction, nothing = recognizer.extraction, File(Path(os.devnull))
+    workers = extraction.workers or os.cpu_count() or 1
     with progress("warming up", len(jobs) + 1, "program") as bar:
         if "image" in recognizer.encoders:
             for side in SHORT_SIDES:
                 for frames in (np.zeros((2, side, LONG_SIDE, 3)), np.zeros((2, LONG_SIDE, side, 3))):
                     recognizer.detector.find(frames.astype(np.uint8))
+        list(
+            read_files([nothing] * workers, "", recognizer.wanted(), extraction, recognizer.detector.find)
+        )  # starts them
         bar.update()
         for modality, chunk, size in jobs:
             dispatch = Dispatch(recognizer.encoders[modality], recognizer.programs[modality], small=True)
@@ -47,7 +59,7 @@ def warm(recognizer: Recognizer, batch_clips: int) -> None:
         modality: next(examples(encoder.reader, encoder.buckets[0], rng), Absent("nothing"))
         for modality, encoder in recognizer.encoders.items()
     }
-    recognizer.lines([File(Path("nothing"), window=Window(0.0, 1.0))], iter([contents]), small=True)
+    recognizer.lines([nothing._replace(window=Window(0.0, 1.0))], iter([contents]), small=True)
 
 
 def examples(reader: Any, bucket: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
