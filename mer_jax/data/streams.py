@@ -82,8 +82,13 @@ def media_seconds(path: Path) -> float | None:
 
 
 def recording_seconds(path: Path) -> float:
-    """How long a file says that it is, or by its packets where it says nothing, as what browsers record; 0.0: unknown."""
+    """How long a file says that it is, or by its packets where it says nothing (browsers' recordings); 0.0: unknown."""
     return media_seconds(path) or last_packet(path)
+
+
+def most_seconds(path: Path) -> float:
+    """How long a file says that it is, or by its packets if that is more: it may say what it likes."""
+    return max(media_seconds(path) or 0.0, last_packet(path))
 
 
 def last_packet(path: Path) -> float:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from mer_jax.data.clips import Absent
 from mer_jax.data.recording import Contents
-from mer_jax.data.streams import Unreadable, last_packet, recording_seconds
+from mer_jax.data.streams import most_seconds
 from mer_jax.data.workers import map_in_workers
 from mer_jax.recognition.contents import read_files
 from mer_jax.recognition.files import File
@@ -103,11 +102,10 @@ class Batches:
 
     def check_length(self, file: File) -> None:
         """Raises TooLong. What is no media passes: others say so."""
-        (seconds,) = map_in_workers(length, [file.path], lambda path: self.recognizer.extraction.time_limit, count=1)
-        if not isinstance(seconds, Absent) and seconds > self.limits.max_seconds:
-            raise TooLong(
-                f"{seconds:.0f} s long, where {self.limits.max_seconds:g} s are the most that this server takes"
-            )
+        limit, most = self.recognizer.extraction.time_limit, self.limits.max_seconds
+        (seconds,) = map_in_workers(most_seconds, [file.path], lambda path: limit, count=1)
+        if not isinstance(seconds, Absent) and seconds > most:
+            raise TooLong(f"{seconds:.0f} s long, where {most:g} s are the most that this server takes")
 
     async def batch(self) -> None:
         """Sends what is decoded to the device, for as long as the server runs."""
@@ -148,15 +146,8 @@ class Batches:
             DataError: it is too long, cannot be decoded, or does not say how long it is.
         """
         results, gone, loop = asyncio.Queue[Any](), Event(), asyncio.get_running_loop()
-        job = loop.run_in_executor(
-            self.timelines,
-            self.recognise,
-            file,
-            window,
-            step,
-            gone,
-            partial(loop.call_soon_threadsafe, results.put_nowait),
-        )
+        put = partial(loop.call_soon_threadsafe, results.put_nowait)
+        job = loop.run_in_executor(self.timelines, self.recognise, file, window, step, gone, put)
         job.add_done_callback(lambda _: results.put_nowait(None))
         try:
             while (result := await results.get()) is not None:
@@ -177,11 +168,3 @@ class Batches:
             put(moments)
             if gone.is_set():
                 return
-
-
-def length(path: Path) -> float | Unreadable:
-    """A worker's job: seconds of a recording, by what it says or by its packets, whichever is more."""
-    try:
-        return max(recording_seconds(path), last_packet(path))
-    except Unreadable as reason:
-        return reason
