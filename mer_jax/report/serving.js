@@ -13,7 +13,8 @@ let request, recorder, shares;
 function reset(name) {
   times.length = probabilities.length = 0;
   shares = labels.map(() => 0);
-  element("scenes").replaceChildren();
+  for (const id of ["scenes", "legend"]) element(id).replaceChildren();
+  draw();
   for (const id of ["problem", "warning", "results"]) element(id).hidden = true;
   element("name").textContent = name;
   element("status").textContent = "";

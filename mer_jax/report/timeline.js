@@ -28,7 +28,7 @@ function draw() {
     let last = first;
     while (last + 1 < times.length && probabilities[last + 1]) last++;
     const below = new Array(last - first + 1).fill(0);
-    const at = (i) => x(i === first ? times[i][0] : i === last ? times[i][1] : centres[i]).toFixed(1);
+    const at = (i) => x(i === first ? times[i][0] : i === last ? times[i][1] : centre(times[i])).toFixed(1);
     const points = [...below.keys()].map((i) => i + first);
     labels.forEach((_, k) => {
       const floor = points.map((i) => `${at(i)},${y(below[i - first]).toFixed(1)}`).reverse();
@@ -61,6 +61,7 @@ function nearest(second) {
 }
 
 function say(second) {
+  if (!times.length) return now.replaceChildren();
   const p = probabilities[nearest(second)];
   const ranked = p ? labels.map((label, k) => [label, p[k]]).sort((a, b) => b[1] - a[1]).slice(0, 3) : [];
   now.textContent = `${clock(second)}  ` + (ranked.map(([label, q]) => `${label} ${Math.round(100 * q)} %`).join(", ") || "nothing to go by");

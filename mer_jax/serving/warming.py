@@ -17,12 +17,8 @@ from mer_jax.recognition.files import File
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.progress import progress
 
-FRAMES = (
-    (240, 320),
-    (480, 640),
-    (720, 1280),
-    (1080, 1920),
-)  # height and width of what people film; others compile when they come
+# Height and width of what people film; what else comes is compiled when it does.
+FRAMES = ((240, 320), (480, 640), (720, 1280), (1080, 1920))
 
 
 def warm(recognizer: Recognizer, batch_clips: int) -> None:
