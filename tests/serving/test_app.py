@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="serving is an extra: pip install -r tests/requirements.txt")
 
-from tests.serving.tiny_service import served, sound, tiny_recognizer
+from tests.serving.clips import sound
+from tests.serving.tiny_service import served, tiny_recognizer
 
 FORM = "multipart/form-data; boundary=b"
 

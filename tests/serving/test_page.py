@@ -5,11 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.serving.clips import sound
+
 pytest.importorskip("starlette", reason="serving is an extra: pip install -r tests/requirements.txt")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r tests/requirements.txt")
-
-from tests.serving.tiny_service import served, sound, tiny_recognizer
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 
@@ -25,6 +24,8 @@ def browser():
 @pytest.fixture
 def shown(browser, tmp_path_factory):
     """The page, as a phone shows it; nothing may be fetched from elsewhere, and no script may fail."""
+    from tests.serving.tiny_service import served, tiny_recognizer  # which need the extra, too
+
     folder, faults = tmp_path_factory.mktemp("uploads"), []
     with served(tiny_recognizer(tmp_path_factory.mktemp("ensemble")), folder) as (client, _):
         context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera", "microphone"])

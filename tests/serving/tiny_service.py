@@ -1,10 +1,8 @@
 """A server over a recognizer of a few numbers, in a thread of this process; clips are real files, decoded for real."""
 
 import asyncio
-import io
 import socket
 import threading
-import wave
 from contextlib import contextmanager
 
 import httpx2
@@ -41,16 +39,6 @@ def tiny_recognizer(folder):
         for name, reader in {"speech": Loudness()}.items()
     } | {"text": Encoder("text", text, "", lambda: lambda data, lengths: (data * 1.0, lengths), buckets=(2,), budget=8)}
     return Recognizer(TrainedEnsemble(folder), encoders, lambda texts: {}, ExtractionSettings(workers=2))
-
-
-def sound(seconds=1.0, loud=0.3):
-    """A wav file."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setparams((1, 2, 8000, 0, "NONE", ""))
-        wiggle = np.sin(np.arange(int(8000 * seconds)) / 5)
-        out.writeframes((loud * 2**15 * wiggle).astype(np.int16).tobytes())
-    return file.getvalue()
 
 
 @contextmanager
