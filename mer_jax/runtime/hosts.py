@@ -37,11 +37,15 @@ def own_part(items: Sequence[Item]) -> Sequence[Item]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Of what needs every host: one that is gone ends it as LostHost."""
+    """Around what needs every host.
+
+    Raises:
+        LostHost: another host is gone; the line ends with what JAX says of it.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        raise LostHost(GONE % "another host") from error
+        raise LostHost(f"{GONE % 'another host'} ({str(error).splitlines()[0]})") from error
 
 
 def meet(what: str, found: str = "") -> None:
