@@ -146,7 +146,10 @@ class Batches:
             DataError: it is too long, cannot be decoded, or does not say how long it is.
         """
         results, gone, loop = asyncio.Queue[Any](), Event(), asyncio.get_running_loop()
-        put: Any = partial(loop.call_soon_threadsafe, results.put_nowait)
+
+        def put(result: Any) -> None:
+            loop.call_soon_threadsafe(results.put_nowait, result)
+
         job = loop.run_in_executor(self.timelines, self.recognise, file, window, step, gone, put)
         job.add_done_callback(lambda _: results.put_nowait(None))
         try:

@@ -145,7 +145,8 @@ def test_an_upload_that_does_not_come_is_not_waited_for(recognizer, folder):
 def test_a_client_that_goes_away_frees_its_place(recognizer, folder, held):
     with served(recognizer, folder) as (client, service):
         body = sound()
-        head = f"POST /predict HTTP/1.1\r\nHost: ::1\r\nContent-Type: audio/wav\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         for part in (body, body[:99]):
             with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
                 raw.sendall(head.encode() + part)
