@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,10 @@ NO_TRANSCRIPT = "no transcript"
 INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
-def unknown_modalities(names: str) -> str:
+def unknown_modalities(names: str, known: Sequence[str] = MODALITIES) -> str:
     """What is wrong with "+"-joined modalities; empty if nothing is."""
-    unknown = [name for name in names.split("+") if names and name not in MODALITIES]
-    return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
+    unknown = [name for name in names.split("+") if names and name not in known]
+    return f"unknown {unknown[0]!r}; known: {'+'.join(known)}" if unknown else ""
 
 
 class Absent(Exception):
@@ -42,7 +42,7 @@ class Clip:
     no_transcript: str = NO_TRANSCRIPT  # why there is none
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split
-    features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy
+    features: Mapping[str, Path] = field(default_factory=dict)  # stream -> ready-made .npy
     prepared: "Record | None" = None  # stands for media and faces
     corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
     audio_track: str = ""  # of media: number from 0 or language; "": the one that FFmpeg thinks best

@@ -26,7 +26,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
         columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty, but for the label's and
             those with a name of their own. The file column says where a row's media lie, relative to `root`, when that
             is not `media/{name}.*`.
-        features: modality -> folder name under `features/` with ready-made `{name}.npy`.
+        features: stream -> folder name under `features/` with ready-made `{name}.npy`.
 
     Raises:
         DataError: a part is missing, the table cannot be used as it is, or there are media but none of a row's.
@@ -41,9 +41,6 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     if len(cells.labels) < 2:
         count = len(cells.labels)
         raise DataError(f"{table}: column {columns['label']!r} holds {count} labels; at least 2 are needed")
-    for folder in features.values():
-        if not (root / "features" / folder).is_dir():
-            raise DataError(f"{root / 'features' / folder}: no such folder of ready-made features")
 
     media = media_files(root / "media", problems)
     clips, truth, lost = [], {}, {}

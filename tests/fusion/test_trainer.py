@@ -231,7 +231,9 @@ def test_runs_validate_their_fold_and_train_on_the_rest():
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *trials[1:4], strict=True):
         np.testing.assert_array_equal(validation[validation >= 0], np.flatnonzero(fold_of == fold))
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *extra])
-    np.testing.assert_array_equal(np.asarray(trials.sees)[[0, -1]], [[True] * 4, [False, True, False, False]])
+    assert {name: sees[[0, -1]].tolist() for name, sees in trials.sees.items()} == {
+        name: [True, name == "image"] for name in MODALITIES
+    }
     keys = jax.random.key_data(trials.key)
     np.testing.assert_array_equal(keys[:6], keys[6:])  # settings share draws
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not

@@ -56,6 +56,7 @@ class Fusion:
 
     data = SimpleNamespace(
         modalities=("speech", "text"),
+        modality_of={"speech": "speech", "text": "text"},
         num_folds=2,
         labels=np.array([0, 1, 0, 1, 1]),
         fold_of=np.array([0, 0, 1, 1, 1]),
