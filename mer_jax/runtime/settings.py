@@ -90,7 +90,9 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
             chosen[name] = _section(among(values) if among else hints[name], value, f"{prefix}{name}", problems)
         elif isinstance(value, Mapping) and (entry_class := table_entry(hints[name])):
             chosen[name] = {
-                key: _section(entry_class(entry), entry, f"{prefix}{name}.{key}", problems)
+                key: _section(
+                    isinstance(entry, Mapping) and entry_class(entry), entry, f"{prefix}{name}.{key}", problems
+                )
                 for key, entry in value.items()
             }
         else:
@@ -104,10 +106,8 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
 
 def table_entry(hint: Any) -> Callable[[Any], Any] | None:
     """What gives the class of a table's entry, for the type of its field, `dict[str, CLASS]`; None for other fields."""
-    settings_class: Any = (*get_args(hint), None)[-1]
-    if not dataclasses.is_dataclass(settings_class):
-        return None
-    return lambda entry: settings_class.among(entry) if isinstance(entry, Mapping) else settings_class
+    entries: Any = (None, *get_args(hint))[-1]
+    return (lambda entry: entries.among(entry)) if dataclasses.is_dataclass(entries) else None
 
 
 def _section(settings_class: Any, value: Any, name: str, problems: list[str]) -> Any:
