@@ -141,7 +141,7 @@ def encoder_check(settings: Settings, workdir: Path, stream: Stream, found: Plan
         local_mesh(encoders.text.model_parallel)
     if not any((workdir / "features").glob(f"{modality}-*/*")):  # else it has worked here before
         needed = encoder_memory(encoders, modality, jax.local_devices()[0].platform)
-        yield from check_memory(stream.section, modality, found.source, needed, device_bytes())
+        yield from check_memory(stream.section, found.source, needed, device_bytes(), modality)
 
 
 def tuning_check(settings: Settings, workdir: Path, labels: Sequence[str]) -> Iterator[str]:
@@ -150,4 +150,4 @@ def tuning_check(settings: Settings, workdir: Path, labels: Sequence[str]) -> It
     if not (workdir / "checkpoints").exists():
         video, platform = settings.encoders.video, jax.local_devices()[0].platform
         needed = tuning_memory(video, settings.tune, settings.cv.folds, platform)
-        yield from check_memory("tune", "tune", video.source, needed, device_bytes())
+        yield from check_memory("tune", video.source, needed, device_bytes())

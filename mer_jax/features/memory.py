@@ -134,13 +134,15 @@ KNOBS = {  # of a section of the settings, by what it encodes
 }
 
 
-def check_memory(section: str, knob: str, source: str, needed: Needed, available: int) -> Iterator[str]:
-    """A note where what a section of the settings asks for may be too large for a device. knob: of KNOBS.
+def check_memory(section: str, source: str, needed: Needed, available: int, encodes: str = "") -> Iterator[str]:
+    """A note where what a section of the settings asks for may be too large for a device.
+
+    encodes: a key of KNOBS; by default the section's name.
 
     Raises:
         DataError: it is.
     """
-    total, knob = needed.weights + needed.batch, KNOBS[knob].format(section)
+    total, knob = needed.weights + needed.batch, KNOBS[encodes or section.rpartition(".")[2]].format(section)
     line = (
         f"{section}: {source} takes about {size_text(total)} of a device's {size_text(available)}, its weights "
         f"{size_text(needed.weights)}"
