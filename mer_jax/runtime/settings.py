@@ -107,7 +107,7 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
 def table_entry(hint: Any) -> Callable[[Any], Any] | None:
     """What gives the class of a table's entry, for the type of its field, `dict[str, CLASS]`; None for other fields."""
     entries: Any = (None, *get_args(hint))[-1]
-    return (lambda entry: entries.among(entry)) if dataclasses.is_dataclass(entries) else None
+    return entries.among if isinstance(entries, type) and hasattr(entries, "among") else None
 
 
 def _section(settings_class: Any, value: Any, name: str, problems: list[str]) -> Any:

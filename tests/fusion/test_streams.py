@@ -1,4 +1,4 @@
-"""Several streams of one modality: dropped, absent and scored together, ordered whatever the order that they come in."""
+"""Several streams of one modality: dropped, absent and scored together, in whatever order they come."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ def test_one_draw_of_modality_dropout_takes_all_streams_of_a_modality():
     network, seen = model(modality_dropout=0.5), jnp.ones((4000, 4), bool).at[:, 0].set(False)
     assert network.streams == ("hubert", "wavlm", "text", "gaze")
     left = np.asarray(network.drop(seen, jax.random.key(0)))
-    np.testing.assert_array_equal(left[:, 1], ~left[:, 2] | left[:, 1])  # keep_one: never both of them
-    np.testing.assert_allclose(left.mean(axis=0), [0, 0.583, 0.583, 0.583], atol=0.03)
+    assert left.any(axis=1).all()  # keep_one
+    np.testing.assert_allclose(left.mean(axis=0), [0, *[0.5 + 0.5**3 / 3] * 3], atol=0.03)
     both = np.asarray(network.drop(jnp.ones((4000, 4), bool), jax.random.key(0)))
     np.testing.assert_array_equal(both[:, 0], both[:, 1])
 
