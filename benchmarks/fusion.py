@@ -1,6 +1,7 @@
 """Cross-validation, self-training's scoring and sweeps against a plain torch loop of the same model.
 
-    python -m benchmarks.fusion [--streams_alone] [--repeats=3] [--epochs=8] [--clips=5030] [--candidates=20000] [--sweep_clips=2000]
+    python -m benchmarks.fusion [--repeats=3] [--epochs=8] [--clips=5030] [--candidates=20000] [--sweep_clips=2000]
+    python -m benchmarks.fusion --streams_alone
 
 Peer: torch, as the challenge's baseline does it: one fold at a time, epoch after epoch of shuffled batches, the
 validation clips and all candidates scored in every epoch. Ours trains the folds with one program, one on each core, and
