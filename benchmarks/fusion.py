@@ -1,13 +1,14 @@
 """Cross-validation, self-training's scoring and sweeps against a plain torch loop of the same model.
 
     python -m benchmarks.fusion [--repeats=3] [--epochs=8] [--clips=5030] [--candidates=20000] [--sweep_clips=2000]
+    python -m benchmarks.fusion --streams_alone
 
 Peer: torch, as the challenge's baseline does it: one fold at a time, epoch after epoch of shuffled batches, the
 validation clips and all candidates scored in every epoch. Ours trains the folds with one program, one on each core, and
 scores the candidates once, with each fold's best epoch. Equal work: the same model, batches and clips, and the same
 deliverable, the ensemble's predictions of all candidates. Random features of the paper's widths; float32; all cores for
 both; times are per fold and epoch, measured over a few epochs in alternation and, for the deliverable, multiplied by
-the 30 epochs of a training.
+the 30 epochs of a training. Last, twelve streams of public encoders' widths against the paper's four, both ours.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,19 @@ CLIPS = flags.DEFINE_integer("clips", LABELLED, "Labelled clips.")
 CANDIDATES = flags.DEFINE_integer("candidates", 20_000, "Clips to predict.")
 SWEEP_CLIPS = flags.DEFINE_integer("sweep_clips", 2000, "Labelled clips of the sweep.")
 EPOCHS = flags.DEFINE_integer("epochs", 8, "Of ours in a timed call.")
+STREAMS_ALONE = flags.DEFINE_bool("streams_alone", False, "Nothing but twelve streams against four.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Measured rounds, ours and the peer in turn.")
 WHOLE_EPOCHS, SETTINGS = 30, 50  # the epochs of a training
+STREAMS = {  # widths of public encoders whose features the challenge's baseline takes: four of each modality
+    "speech": {"chinese-hubert-large": 1024, "wavlm-large": 1024, "wav2vec2-large": 1024, "whisper-large-v2": 1280},
+    "image": {"clip-vit-large-patch14": 768, "dinov2-large": 1024, "videomae-large": 1024, "resnet50": 2048},
+    "text": {
+        "Baichuan-13B-Base": 5120,
+        "bloom-7b1": 4096,
+        "chinese-roberta-wwm-ext-large": 1024,
+        "chinese-macbert": 1024,
+    },
+}
 
 
 def limit(dims: Mapping[str, int], clips: int) -> float:
@@ -112,9 +124,37 @@ def sweep() -> list[dict[str, Any]]:
     return [row(name, train, peer_train, limit(SWEEP_DIMS, SWEEP_CLIPS.value), note)]
 
 
+def streams() -> list[dict[str, Any]]:
+    """Twelve streams of three modalities against the paper's four."""
+    modality_of = {name: modality for modality, widths in STREAMS.items() for name in widths}
+    widths = {name: width for own in STREAMS.values() for name, width in own.items()}
+    labels = random_labels(CLIPS.value)
+    fold_of = make_folds(labels, FOLDS, 0)
+    four = Ours(random_clips(DIMS, CLIPS.value), labels, fold_of, EPOCHS.value)
+    twelve = Ours(random_clips(widths, CLIPS.value), labels, fold_of, EPOCHS.value, modality_of)
+    for each in (four, twelve):
+        each.train([each.setting()])
+    pairs = [
+        (seconds_of(lambda: twelve.train([twelve.setting()])), seconds_of(lambda: four.train([four.setting()])))
+        for _ in range(REPEATS.value)
+    ]
+    long, short = np.array(pairs).T / (FOLDS * EPOCHS.value)
+    return [
+        {
+            "": f"training, {CLIPS.value} clips: a fold-epoch",
+            "twelve streams, s": round(float(np.median(long)), 3),
+            "four, s": round(float(np.median(short)), 3),
+            "times the four's": round(float(np.median(long / short)), 2),
+            "at most": round(float((long / short).max()), 2),
+        }
+    ]
+
+
 def main(_: list[str]) -> None:
     """The benchmark."""
-    show(cross_validation() + sweep(), benchmark="fusion")
+    if not STREAMS_ALONE.value:
+        show(cross_validation() + sweep(), benchmark="fusion")
+    show(streams(), benchmark="fusion, streams")
 
 
 if __name__ == "__main__":

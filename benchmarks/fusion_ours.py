@@ -18,22 +18,30 @@ from mer_jax.runtime.random import named_key
 class Ours:
     """FoldTrainer on the same clips as the peer."""
 
-    def __init__(self, features: Mapping[str, np.ndarray], labels: np.ndarray, fold_of: np.ndarray, epochs: int):
+    def __init__(
+        self,
+        features: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        fold_of: np.ndarray,
+        epochs: int,
+        modality_of: Mapping[str, str] | None = None,
+    ):
         dims = {name: x.shape[1] for name, x in features.items()}
         present = {name: np.ones(len(labels), bool) for name in features}
         self.settings = FusionSettings(hidden=HIDDEN, batch_size=BATCH, epochs=epochs)
-        self.trainer = FoldTrainer(dims, CLASSES, self.settings)
+        self.modality_of = modality_of or dict(zip(dims, dims, strict=True))
+        self.trainer = FoldTrainer(dims, CLASSES, self.settings, modality_of=self.modality_of)
         self.scorer = Scorer(dims, CLASSES, HIDDEN)
         self.training_set = make_training_set(features, present, labels)
         self.fold_of = fold_of
 
     def setting(self, **changes: float) -> Setting:
         """All modalities, with some hyperparameters changed."""
-        return Setting.of("", self.settings, tuple(self.trainer.dims), 0, **changes)
+        return Setting.of("", self.settings, tuple(self.modality_of.values()), 0, **changes)
 
     def fit(self, settings: list[Setting]) -> tuple[Fitted, Members]:
         """All trials of the settings, and the networks that predict."""
-        trials = make_trials(self.fold_of, named_key(0, "benchmark"), settings)
+        trials = make_trials(self.fold_of, named_key(0, "benchmark"), settings, modality_of=self.modality_of)
         fitted = jax.block_until_ready(self.trainer.train(self.training_set, trials))
         return fitted, Members(fitted.best.params, trials.fold, trials.sees)
 

@@ -22,7 +22,7 @@ from benchmarks.work import CANDIDATES, CLASSES, DIMS, FOLDS
 from mer_jax.features.standardise import Standardiser
 from mer_jax.features.store import FeatureStore, Row
 from mer_jax.fusion.ensemble import Members, Scorer
-from mer_jax.models.fusion import MODALITIES, AttentionFusion
+from mer_jax.models.fusion import AttentionFusion
 
 CLIPS = flags.DEFINE_integer("clips", CANDIDATES, "Candidates.")
 FOLDER = flags.DEFINE_string("folder", None, "Where the store is written; default the system's temporary folder.")
@@ -51,7 +51,7 @@ def main(_: list[str]) -> None:
             lambda key: nnx.state(AttentionFusion(DIMS, num_classes=CLASSES, rngs=nnx.Rngs(key)), nnx.Param)
         )
         params = initialise(jax.random.split(jax.random.key(0), FOLDS))
-        members = Members(params, jnp.arange(FOLDS), jnp.ones((FOLDS, len(MODALITIES)), bool))
+        members = Members(params, jnp.arange(FOLDS), dict.fromkeys(DIMS, jnp.ones(FOLDS, bool)))
         scorer = Scorer(DIMS, CLASSES)
         rows = []
         for name, call in (

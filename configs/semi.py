@@ -31,6 +31,10 @@ Arguments of every variant:
     modalities=speech+image     some of speech, image, text and video; all by default
     candidate_modalities=image+video    what counts for the unlabelled and test clips, whose sound and words may be
                         someone else's: the default of mer2026; empty, or all, everything
+    streams=speech:microsoft/wavlm-large+image:DIR      more encoders, beside the one that each modality has: each with
+                        that one's settings, as --config.streams.wavlm-large.dtype=float32 changes them
+    speech_feature=a+b  features under features/a and features/b, in place of that modality's encoder; a stream each
+    modalities=speech+gaze,gaze_feature=c       a modality of your own, of such features
     recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
 
 What mer_jax.prepare makes has the encoders that it was prepared with by default. The encoders of paper and base come
@@ -44,7 +48,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mer_jax.data.dataset import VARIANTS
+from mer_jax.data.dataset import VARIANTS, FeaturedData
+from mer_jax.defaults import MODALITIES
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -52,6 +57,7 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
+from mer_jax.features.stream_settings import ready_made_streams, stream_name
 from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import as_dict, read_settings
@@ -72,7 +78,10 @@ BASE_CLIP = "openai/clip-vit-base-patch16"
 def get_config(argument: str = "sample") -> ConfigDict:
     """The config of a variant `name[,key=value...]`; unknown names and keys are errors that list the known."""
     variant, arguments = parse(argument)
-    encoders, language, recipe = (arguments.pop(name) for name in ("encoders", "language", "recipe"))
+    encoders, language, recipe, further = (
+        arguments.pop(name) for name in ("encoders", "language", "recipe", "streams")
+    )
+    own = {name: arguments.pop(name) for name in own_modalities(variant, arguments)}
     settings = Settings(variant=variant, data=read_settings(VARIANTS[variant], arguments))
     if encoders == "bundled":
         settings = with_bundled_encoders(settings)
@@ -80,11 +89,42 @@ def get_config(argument: str = "sample") -> ConfigDict:
         settings = with_base_encoders(settings, language)
     if recipe == "best":
         settings = with_best_recipe(settings)
+    streams = ready_made_tables(own) | encoder_tables(further, settings.encoders)
+    settings = replace(settings, streams=read_settings(Settings, {"streams": streams}).streams)
+    settings.check()
     # Where no word speaks there is no ranking, but for the sample: its decoder was trained to read one.
     settings = replace(settings, ranking=replace(settings.ranking, lexicon_guesses=variant == "sample"))
     if variant == "sample":
         settings = replace(settings, ablations=AblationSettings(modality_dropouts=(0.0,), without_video=False))
     return ConfigDict(as_dict(settings))
+
+
+def own_modalities(variant: str, arguments: dict[str, Any]) -> list[str]:
+    """The arguments that bring features of modalities of the user's own, which `modalities` has to name, too."""
+    named = arguments.get("modalities", "").split("+") if issubclass(VARIANTS[variant], FeaturedData) else []
+    return [f"{name}_feature" for name in named if name not in MODALITIES and f"{name}_feature" in arguments]
+
+
+def ready_made_tables(arguments: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The tables of streams of modalities of the user's own."""
+    tables = {}
+    for argument, folders in arguments.items():
+        modality = argument.removesuffix("_feature")
+        for name, folder in ready_made_streams(modality, folders).items():
+            tables[name] = {"modality": modality, "feature": folder}
+    return tables
+
+
+def encoder_tables(asked: str, encoders: EncoderSettings) -> dict[str, dict[str, Any]]:
+    """The tables of further encoders, "+"-joined MODALITY:SOURCE, each with the settings of its modality's own."""
+    tables = {}
+    for each in asked.split("+") if asked else ():
+        modality, _, source = each.partition(":")
+        if modality not in ("speech", "image", "text") or not source or stream_name(source) in tables:
+            raise UsageError(f"streams={asked!r}: {each!r} is no speech:SOURCE, image:SOURCE or text:SOURCE of its own")
+        own = as_dict(getattr(encoders, modality))
+        tables[stream_name(source)] = own | {"modality": modality, "source": source}
+    return tables
 
 
 def with_base_encoders(settings: Settings, language: str) -> Settings:
@@ -174,13 +214,16 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
     if variant not in VARIANTS:
         raise UsageError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     fixed = {"labels", *(("labelled", "unlabelled", "test") if variant == "sample" else ())}
-    known = [name for name in as_dict(VARIANTS[variant]()) if name not in fixed] + ["encoders", "language", "recipe"]
+    known = [name for name in as_dict(VARIANTS[variant]()) if name not in fixed]
+    known += ["encoders", "language", "recipe", "streams"]
     given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs)
-    unknown = sorted(given.keys() - set(known))
+    unknown = sorted(given.keys() - set(known) - set(own_modalities(variant, given)))
     if unknown:
-        raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known)}")
+        own = "; a modality of your own stands in modalities=, too" if unknown[0].endswith("_feature") else ""
+        raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known)}{own}")
     if "root" in known and not given.get("root"):
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
+    given.setdefault("streams", "")
     if variant == "mer2026":  # MER-Cross: whoever is seen listens
         given.setdefault("candidate_modalities", "image+video")
     given.setdefault("recipe", "best" if variant == "folder" else "paper")

@@ -27,14 +27,14 @@ from mer_jax.runtime.terminal import harmless
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    """The data set, its faces, and a stage per modality; prints what each modality has."""
+    """The data set, its faces, and a stage per stream; prints how many clips have each."""
     join_hosts()
     settings = read_settings(Settings, config)
     run = Run(workdir, settings)
-    modalities = [modality for modality in settings.data.chosen_modalities if modality != "video"]
+    streams = [name for name, stream in settings.sources.items() if stream.feature or stream.modality != "video"]
     with first_host_first("preflight"):
         opened = preflight(settings, workdir, [name for name in settings.encoded if name != "video"], learns=False)
-    run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *modalities])
+    run.announce(["data", *["transcripts"] * settings.transcribes, "faces", *streams])
     with run.stage("data"):
         dataset = run_dataset(settings, workdir, opened)
         print(f"  {dataset.name}: {dataset.counts()}", file=sys.stderr)
@@ -44,13 +44,13 @@ def main(config: ConfigDict, workdir: Path) -> None:
             print(inputs.transcripts.summary())
     with run.stage("faces"):
         clips = inputs.clips
-    for modality in modalities:
-        with run.stage(modality):
-            features = inputs.features(modality)
+    for stream in streams:
+        with run.stage(stream):
+            features = inputs.features(stream)
         present, copies = int(features.present[: len(clips)].sum()), len(features.present) - len(clips)
         also = f"; {copies:,} corrupted copies" if copies else ""
         width = features.embeddings.shape[-1]
-        print(f"{modality}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
+        print(f"{stream}: {present:,} of {len(clips):,} clips have it, {width:,} numbers each{also}")
         for line in features.absences():
             print(f"  {harmless(line)}", file=sys.stderr)
 

@@ -5,6 +5,7 @@ Every check is what the work itself would stumble over, or a function beside tha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mer_jax.data.dataset import known_dataset
 from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of
 from mer_jax.features.memory import check_memory, encoder_memory
+from mer_jax.features.stream_settings import Stream
 from mer_jax.fusion.folds import check_folds
 from mer_jax.runtime.devices import device_bytes, local_mesh
 from mer_jax.runtime.errors import DataError
@@ -58,7 +60,9 @@ def look_over(
     datasets = list[Dataset]()
 
     def opened() -> None:
-        datasets.extend(filter(None, [known_dataset(settings.variant, settings.data)]))
+        datasets.extend(
+            filter(None, [known_dataset(settings.variant, settings.data, settings.ready_made, settings.own_modalities)])
+        )
 
     findings = list(findings_of(opened))
     checks = list[Check]()
@@ -95,7 +99,8 @@ def encoder_checks(
 
     labels: that prompts are trained for; none where they are not.
     """
-    sources = {name: getattr(settings.encoders, name).source for name in encoded}
+    streams = {name: each for name, each in settings.encoded_streams.items() if each.modality in encoded}
+    sources = {name: each.source for name, each in streams.items()}
     if "text" in encoded and settings.ranking.annotator == "local":
         sources["ranking"] = settings.ranking.local.source
     plans = {each.source: each for each in plan(sources.values(), weights)}
@@ -104,9 +109,9 @@ def encoder_checks(
     if lack := lack_of_space(plans.values()):
         yield partial(refuse, lack)
     yield lambda: [f"to be fetched: {each}" for each in plans.values() if each.files]
-    for name in encoded:
-        if not plans[sources[name]].problem:
-            yield partial(encoder_check, settings, workdir, name, plans[sources[name]], weights)
+    for each in streams.values():
+        if not plans[each.source].problem:
+            yield partial(encoder_check, settings, workdir, each, plans[each.source], weights)
     if labels and "video" in encoded and not plans[sources["video"]].problem:
         yield partial(tuning_check, settings, workdir, labels)
 
@@ -126,18 +131,19 @@ def joined(plans: Iterable[Plan]) -> list[str]:
     ]
 
 
-def encoder_check(settings: Settings, workdir: Path, name: str, found: Plan, weights: bool) -> Iterator[str]:
-    """Of one modality's encoder."""
-    check_encoders(settings.encoders, [name])
+def encoder_check(settings: Settings, workdir: Path, stream: Stream, found: Plan, weights: bool) -> Iterator[str]:
+    """Of one stream's encoder."""
+    modality, encoders = stream.modality, replace(settings.encoders, **{stream.modality: stream.encoder})
+    check_encoders(encoders, [modality])
     if not weights:
         return
     if found.folder is not None:
         weight_files(found.folder)
-    if name == "text":
-        local_mesh(settings.encoders.text.model_parallel)
-    if not any((workdir / "features").glob(f"{name}-*/*")):  # else it has worked here before
-        needed = encoder_memory(settings.encoders, name, jax.local_devices()[0].platform)
-        yield from check_memory(f"encoders.{name}", found.source, needed, device_bytes())
+    if modality == "text":
+        local_mesh(encoders.text.model_parallel)
+    if not any((workdir / "features").glob(f"{modality}-*/*")):  # else it has worked here before
+        needed = encoder_memory(encoders, modality, jax.local_devices()[0].platform)
+        yield from check_memory(stream.section, found.source, needed, device_bytes(), modality)
 
 
 def tuning_check(settings: Settings, workdir: Path, labels: Sequence[str]) -> Iterator[str]:

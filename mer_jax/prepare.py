@@ -69,7 +69,7 @@ def main() -> None:
             opened, findings = look_over(settings, Path(f"runs/{settings.variant}"), settings.encoded)
             if opened is None and any(finding.stops for finding in findings):
                 tell(findings)
-        dataset = opened or open_dataset(settings.variant, settings.data)
+        dataset = opened or open_dataset(settings.variant, settings.data, settings.ready_made, settings.own_modalities)
     if CHECK.value and is_first_host():
         print_check(dataset, settings.extraction)
     if PREVIEW.value and is_first_host():

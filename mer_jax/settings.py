@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from mer_jax.data.clips import wrong_modalities
 from mer_jax.data.records import PrepareSettings
+from mer_jax.defaults import MODALITIES
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.fusion.folds import FoldSettings
 from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
+from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import section
 from mer_jax.self_training_settings import OWN_FOLD, SelfTrainingSettings
 from mer_jax.tuning.tune_settings import TuneSettings
@@ -21,6 +24,12 @@ class Settings(InputSettings):
     fusion: FusionSettings = section(FusionSettings)
     self_training: SelfTrainingSettings = section(SelfTrainingSettings)
     ablations: AblationSettings = section(AblationSettings)
+
+    def check(self) -> None:
+        """Raises UsageError where streams and modalities do not go together."""
+        super().check()
+        if problem := wrong_modalities(self.cv.shown, [*MODALITIES, *self.own_modalities]):
+            raise UsageError(f"cv.shown={self.cv.shown!r}: {problem}")
 
     @property
     def flattering(self) -> list[str]:

@@ -119,10 +119,13 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     folds = run_folds(dataset, settings.cv, settings.seed, workdir)
     prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir)
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
-    chosen = settings.data.chosen_modalities
-    features = {modality: without_outliers(inputs.features(modality), modality) for modality in chosen}
-    copy_of = inputs.copies[1]
-    data_of = cache(lambda standardise: fusion_data(dataset, features, folds, copy_of, standardise, settings.cv)[0])
+    features = {stream: without_outliers(inputs.features(stream), stream) for stream in settings.sources}
+    copy_of, modality_of = inputs.copies[1], settings.modality_of
+
+    @cache
+    def data_of(standardise: str) -> FusionData:
+        return fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of)[0]
+
     return data_of, len(dataset.labels)
 
 
@@ -174,14 +177,16 @@ def sweep(
             for row in alike_rows
             for seed in range(plan.seeds)
         ]
-        networks = Networks(data.dims, num_classes, shared)
+        networks = Networks(data.dims, num_classes, shared, data.modality_of)
         fusion = CrossValidation(data, networks, settings.seed, everything, self_training)
         # What is done counts only for the same data and settings.
         digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
         rounds = folder / f"rounds-{digest}"
         path = rounds / "rows.json"
         papers = {row.name: row.paper for row in alike_rows}
-        made = digest_of(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets)
+        made = digest_of(
+            *(data.digest, settings.seed, everything, shared, self_training, papers, plan.subsets, *shared.later)
+        )
         saved = in_step("rows", partial(usable, path, made, parse=partial(read_entries, names=list(papers))))
         if saved is not None:
             entries |= saved

@@ -125,7 +125,6 @@ def main() -> None:
 def train(run: Run[Settings]) -> None:
     """All stages, from the data set to the report."""
     settings, workdir = run.settings, run.workdir
-    modalities = settings.data.chosen_modalities
     with first_host_first("preflight"):
         opened = preflight(settings, workdir, settings.encoded)
     run.announce(
@@ -134,7 +133,7 @@ def train(run: Run[Settings]) -> None:
             *["transcripts"] * settings.transcribes,
             "faces",
             *["ranking"] * settings.reads_rankings,
-            *modalities,
+            *settings.sources,
             "fusion",
             "report",
         ]
@@ -160,14 +159,14 @@ def train(run: Run[Settings]) -> None:
         with run.stage("ranking"):
             rankings = inputs.rankings
             write_rankings(workdir / "rankings.csv", clips, rankings)
-            source = settings.encoders.text.source
-            tokenizer = Tokenizer(fetch(source, weights=False)) if rankings.ranked else None
+            readers = [each.source for each in settings.encoded_streams.values() if each.modality == "text"]
+            tokenizer = Tokenizer(fetch(readers[0], weights=False)) if rankings.ranked else None
             tokens = added_tokens(rankings.ranked, tokenizer, settings.ranking.template)
     features: dict[str, Features] = {}
-    for modality in modalities:
-        with run.stage(modality):
-            features[modality] = without_outliers(inputs.features(modality), modality)
-            for line in features[modality].absences():
+    for stream in settings.sources:
+        with run.stage(stream):
+            features[stream] = without_outliers(inputs.features(stream), stream)
+            for line in features[stream].absences():
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
         fused = fuse(run, inputs, features, folds)
@@ -187,13 +186,17 @@ def train(run: Run[Settings]) -> None:
             "problems": [vars(problem) for problem in inputs.problems(features)],
             "settings": flatten_dict(as_dict(settings), sep="."),
             "environment": environment(),
-            "checkpoints": {name: checkpoint_facts(getattr(settings.encoders, name).source) for name in inputs.encoded},
+            "checkpoints": {
+                name: checkpoint_facts(stream.source)
+                for name, stream in settings.encoded_streams.items()
+                if stream.modality in inputs.encoded
+            },
             "run": run.begun,
         }
         if fused.clips and is_first_host():
             known = ClipInputs(dataset, clips, features, inputs.transcripts, inputs.rankings)
             page, fused_modalities = workdir / "report" / "clips.html", sections["dataset"]["modalities"]
-            write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page)
+            write_clip_page(known, fused.clips, fused_modalities, settings.extraction, page, settings.modality_of)
     metrics |= {"timing": run.timing, "device_busy": run.device_busy, "peak_memory_gib": peak_memory_gib()}
     write_report(metrics, workdir / "report" / "index.html")
     dump_json(workdir / "metrics.json", metrics)
@@ -206,28 +209,27 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     """Trains the fusion heads unless that is done, and writes the predictions."""
     settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
-    standardise = settings.fusion.standardise
-    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise, settings.cv)
-    for modality in features:
-        if modality not in data.modalities:
-            print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
+    standardise, modality_of = settings.fusion.standardise, settings.modality_of
+    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of)
+    for stream in features:
+        if stream not in data.dims:
+            print(f"  no labelled clip has {stream}: the run goes on without", file=sys.stderr)
     table = run_table(settings.fusion, settings.ablations, data.modalities)
     bare = None
     single_text = any(setting.name == "text" for setting in table.singles)
     if single_text and inputs.rankings.ranked and settings.ablations.without_ranking:
-        bare_features = {**features, "text": inputs.features("text", with_rankings=False)}
-        bare, _ = fusion_data(dataset, bare_features, folds, copy_of, standardise, settings.cv)
+        readers = [name for name, each in settings.encoded_streams.items() if each.modality == "text"]
+        bare_features = {**features, **{name: inputs.features(name, with_rankings=False) for name in readers}}
+        bare, _ = fusion_data(dataset, bare_features, folds, copy_of, standardise, settings.cv, modality_of)
 
     path = workdir / "fusion.json"
     made = digest_of(
         *(data.digest, bare and bare.digest, dataset.name, dataset.labels, dataset.warnings, settings.flattering),
-        *(settings.seed, settings.fusion, settings.ablations, settings.self_training),
+        *(settings.seed, settings.fusion, settings.ablations, settings.self_training, *settings.fusion.later),
     )
     fused = in_step("fusion", lambda: kept_fusion(path, made))
     if fused is None:
-        familiar(dataset, {modality: features[modality] for modality in data.modalities}).save(
-            workdir / "checkpoints" / FAMILIAR
-        )
+        familiar(dataset, {stream: features[stream] for stream in data.dims}).save(workdir / "checkpoints" / FAMILIAR)
         keep(path, train_fusion(run, inputs, folds, table, data, standardiser, bare), made)
         fused = in_step("fusion", lambda: read_kept(path, made, parse=Fused.from_json))
     write_candidates(dataset, fused.probs, workdir / "predictions")
@@ -237,8 +239,8 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
 def familiar(dataset: Dataset, features: Mapping[str, Features]) -> Familiar:
     """What labelled and unlabelled clips are like, by which later ones are told that are unlike them."""
     clips = [*dataset.split("train"), *dataset.split("unlabeled")]
-    embeddings = {modality: x.embeddings.take(np.array(clips), axis=-2) for modality, x in features.items()}
-    return Familiar.fit(embeddings, {modality: x.present[clips] for modality, x in features.items()})
+    embeddings = {stream: x.embeddings.take(np.array(clips), axis=-2) for stream, x in features.items()}
+    return Familiar.fit(embeddings, {stream: x.present[clips] for stream, x in features.items()})
 
 
 class Fused(NamedTuple):
@@ -282,7 +284,7 @@ def train_fusion(
     """
     settings, dataset = run.settings, inputs.dataset
     self_training = settings.self_training if len(data.unlabelled_truth) else replace(settings.self_training, rounds=0)
-    networks = Networks(data.dims, len(dataset.labels), settings.fusion)
+    networks = Networks(data.dims, len(dataset.labels), settings.fusion, data.modality_of)
     fusion = CrossValidation(data, networks, settings.seed, [table.run, *table.ablations], self_training)
 
     singles = fusion.train(table.singles) if table.singles else {}
@@ -305,6 +307,7 @@ def train_fusion(
         temperatures.tolist(),
         settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips),
         dict(data.usual_sizes),
+        {stream: modality for stream, modality in data.modality_of.items() if stream != modality},
     )
     save_ensemble(run.workdir / "checkpoints", shape, trained.members.params, standardiser)
     meet("ensemble")

@@ -151,3 +151,29 @@ def test_errors_list_what_is_known(argument, message):
 )
 def test_sound_and_words_of_mer2026_s_candidates_are_someone_else_s(argument, expected):
     assert semi.get_config(argument).data.candidate_modalities == expected
+
+
+def test_streams_are_named_by_their_sources_and_typed_at_the_door():
+    argument = "folder,root=/d,modalities=speech+eye,eye_feature=eda+gaze.v2,streams=speech:microsoft/wavlm-large"
+    settings = read_settings(Settings, semi.get_config(argument))
+    assert settings.modality_of == {"speech": "speech", "wavlm-large": "speech", "eda": "eye", "gaze_v2": "eye"}
+    own, further = settings.encoders.speech, settings.sources["wavlm-large"].encoder
+    assert further.source == "microsoft/wavlm-large" and further.dtype == own.dtype
+    assert settings.ready_made == {"eda": "eda", "gaze_v2": "gaze.v2"}
+    two = read_settings(Settings, semi.get_config("folder,root=/d,speech_feature=whisper+hubert"))
+    assert list(two.sources) == ["hubert", "whisper", "image", "text", "video"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("speach_feature=a", "unknown argument 'speach_feature'.*stands in modalities="),
+        ("speech_feature=a/x+b/x", "two of its streams are called alike"),
+        ("modalities=speech+eye", "data.modalities='speech.eye': unknown 'eye'"),
+        ("streams=video:openai/clip-vit-base-patch16", "no speech:SOURCE"),
+        ("speech_feature=a+hubert,streams=speech:bundled/hubert", "streams.hubert: another stream is called so"),
+    ],
+)
+def test_streams_that_do_not_go_together_are_refused_in_one_line(argument, problem):
+    with pytest.raises(UsageError, match=problem):
+        semi.get_config(f"folder,root=/d,{argument}")

@@ -61,7 +61,8 @@ def test_a_folder_takes_the_arguments_that_the_contract_names():
     pairs |= {"root": "/d", "modalities": "speech+image"}
     config = semi.get_config(",".join(["folder", *(f"{key}={value}" for key, value in pairs.items())]))
     assert read_settings(Settings, config).data == FolderData(**pairs)
-    assert replace(FolderData(**pairs), modalities="").chosen_modalities == ("speech", "image", "text", "video")
+    everything = replace(read_settings(Settings, config), data=FolderData())
+    assert list(everything.sources) == ["speech", "image", "text", "video"]
 
 
 WRONG = {

@@ -66,19 +66,25 @@ def media_of_name(media: Mapping[str, Path], name: str) -> Path | None:
 class ClipFiles:
     """Face crops and features, which lie at the same places below `root` in every layout.
 
-    features: modality -> folder under `features/` with ready-made `{name}.npy`.
+    features: stream -> folder under `features/` with ready-made `{name}.npy`.
     """
 
     root: Path
     features: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        """Raises DataError where a folder of features is not there."""
+        for folder in self.features.values():
+            if not (self.root / "features" / folder).is_dir():
+                raise DataError(f"{self.root / 'features' / folder}: no such folder of ready-made features")
+
     def complete(self, clip: Clip) -> Clip:
         """The clip with its crops and features."""
         names, features = forms_of(clip.name), dict[str, Path]()
-        for modality, folder in self.features.items():
+        for stream, folder in self.features.items():
             paths = (self.root / "features" / folder / f"{name}.npy" for name in names)
             if path := next((path for path in paths if path.exists()), None):
-                features[modality] = path
+                features[stream] = path
         return replace(clip, faces=self.crops(clip.name), features=features)
 
     def crops(self, name: str) -> Path | None:
@@ -88,7 +94,7 @@ class ClipFiles:
         return next((path for path in paths if path.exists()), None)
 
     def featured_names(self) -> set[str]:
-        """Names of the clips that have features of any modality."""
+        """Names of the clips that have any features."""
         folders = (self.root / "features" / folder for folder in self.features.values())
         return {key_of(path.stem) for folder in folders for path in folder.glob("[!.]*.npy")}
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,16 @@ NOT_VALID = "not valid for this clip"  # a modality that is someone else's, or c
 INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
-def unknown_modalities(names: str) -> str:
+def unknown_modalities(names: str, known: Sequence[str] = MODALITIES) -> str:
     """What is wrong with "+"-joined modalities; empty if nothing is."""
-    unknown = [name for name in names.split("+") if names and name not in MODALITIES]
-    return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
+    unknown = [name for name in names.split("+") if names and name not in known]
+    return f"unknown {unknown[0]!r}; known: {'+'.join(known)}" if unknown else ""
 
 
-def valid_modalities(cell: str, known: Collection[str] = MODALITIES) -> tuple[str, ...] | None:
+def valid_modalities(cell: str, known: Collection[str] | None = None) -> tuple[str, ...] | None:
     """The "+"-joined modalities that count for a clip; () of "none"; None, for all, of "" and "all".
+
+    known: those that there are, in the order that they are to have; None: whatever stands in the cell.
 
     Raises:
         ValueError: one is not `known`; the message names them.
@@ -34,15 +36,17 @@ def valid_modalities(cell: str, known: Collection[str] = MODALITIES) -> tuple[st
     names = [name.strip() for name in cell.split("+")]
     if names in ([""], ["all"], ["none"]):
         return () if names == ["none"] else None
+    if known is None:
+        return tuple(names)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown modality {unknown[0]!r}; known: {'+'.join(known)}, all, none")
     return tuple(name for name in known if name in names)
 
 
-def wrong_modalities(cell: str) -> str:
+def wrong_modalities(cell: str, known: Collection[str]) -> str:
     """What `valid_modalities` has against a setting; empty if nothing."""
     try:
-        valid_modalities(cell)
+        valid_modalities(cell, known)
     except ValueError as error:
         return str(error)
     return ""
@@ -66,7 +70,7 @@ class Clip:
     no_transcript: str = NO_TRANSCRIPT  # why there is none
     label: str | None = None  # known for the train split alone
     group: str | None = None  # speaker or dialogue that folds must not split
-    features: Mapping[str, Path] = field(default_factory=dict)  # modality -> ready-made .npy
+    features: Mapping[str, Path] = field(default_factory=dict)  # stream -> ready-made .npy
     prepared: "Record | None" = None  # stands for media and faces
     corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
     audio_track: str = ""  # of media: number from 0 or language; "": the one that FFmpeg thinks best
@@ -82,12 +86,10 @@ class Clip:
             raise Absent(NOT_VALID)
 
     def showing(self, modalities: tuple[str, ...] | None) -> "Clip":
-        """The clip with none but these modalities, of those that count, and without the files of all others."""
+        """The clip with none but these modalities, of those that count."""
         if modalities is None:
             return self
         clip = replace(self, modalities=tuple(name for name in modalities if not self.hides(name)))
-        features = {name: path for name, path in clip.features.items() if not clip.hides(name)}
-        clip = replace(clip, features=features)
         if clip.hides("image"):
             clip = replace(clip, faces=None, no_faces=NOT_VALID)
         if clip.hides("text"):

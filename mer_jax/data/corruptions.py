@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mer_jax.data.clips import Absent, Clip, Dataset, unknown_modalities
+from mer_jax.data.clips import Absent, Clip, Dataset
 from mer_jax.runtime.settings import section, setting
 
 DROPPED = "dropped on purpose"
@@ -31,7 +31,7 @@ class CorruptionSettings:
     snr_db: tuple[float, ...] = setting((5.0, 10.0), wrong=wrong_range)  # range of the noise in the sound; (): none
     blur: float = setting(0.0, least=0, most=1)  # standard deviation as a share of a frame's shorter side
     downsample: float = setting(1.0, least=1, most=99)  # factor by which frames are shrunk and enlarged again
-    drop: str = setting("", wrong=unknown_modalities)  # "+"-joined modalities that a corrupted clip may lose
+    drop: str = setting("")  # "+"-joined modalities that a corrupted clip may lose
     drop_probability: float = setting(0.5, least=0, most=1)
 
 

@@ -1,17 +1,16 @@
 """Opening a data set: the settings that name one, in each of the layouts, and the clips that they lead to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mer_jax.data.challenges import MER_FILES, read_mer
-from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities, valid_modalities, wrong_modalities
+from mer_jax.data.clips import INTENDED, Dataset, valid_modalities
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
-from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.disk import check_room
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder
@@ -28,26 +27,14 @@ class DataSettings:
 
     labels: tuple[str, ...] = setting(LABELS, wrong=partial(few, least=2))  # of the challenges; a folder brings its own
     audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
-    modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the data set can give
+    modalities: str = setting("")  # "+"-joined; empty: all that the data set can give
     # Those that count for unlabelled and test clips, whatever their files hold; empty, or "all": all.
-    candidate_modalities: str = setting("", wrong=wrong_modalities)
+    candidate_modalities: str = setting("")
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
         """The class that the `variant` beside it names."""
         return VARIANTS.get(settings.get("variant", "sample"), DataSettings)
-
-    @property
-    def chosen_modalities(self) -> tuple[str, ...]:
-        """The modalities that are asked for, in the order of MODALITIES."""
-        chosen = self.modalities.split("+") if self.modalities else MODALITIES
-        return tuple(modality for modality in MODALITIES if modality in chosen)
-
-    @property
-    def ready_made(self) -> dict[str, str]:
-        """Modality -> the folder of its ready-made features, where it has one."""
-        folders = {modality: getattr(self, f"{modality}_feature", "") for modality in MODALITIES}
-        return {modality: folder for modality, folder in folders.items() if folder}
 
 
 @dataclass(frozen=True)
@@ -68,9 +55,9 @@ class RootData(DataSettings):
 
 @dataclass(frozen=True)
 class FeaturedData(RootData):
-    """A data set that may bring features: what the challenge's baseline makes."""
+    """A data set that may bring features: what the challenge's baseline makes, in folders under `features/`."""
 
-    speech_feature: str = setting("")
+    speech_feature: str = setting("")  # in place of an encoder; "+"-joined folders are a stream each, as of the next
     image_feature: str = setting("")
     text_feature: str = setting("")
     video_feature: str = setting("")
@@ -90,22 +77,27 @@ class FolderData(FeaturedData):
 
 VARIANTS: dict[str, type[DataSettings]] = {
     "sample": SampleData,
-    "mer2024": RootData,
-    "mer2025": RootData,
-    "mer2026": RootData,
+    "mer2024": FeaturedData,
+    "mer2025": FeaturedData,
+    "mer2026": FeaturedData,
     "processed": FeaturedData,
     "prepared": RootData,
     "folder": FolderData,
 }
 
 
-def open_dataset(variant: str, settings: DataSettings) -> Dataset:
+def open_dataset(
+    variant: str, settings: DataSettings, features: Mapping[str, str] | None = None, own: Sequence[str] = ()
+) -> Dataset:
     """The data set of a variant (see VARIANTS); the sample is written when it is not there yet.
+
+    features: stream -> folder under `features/` with its ready-made `{name}.npy`. own: the user's own modalities.
 
     Raises:
         DataError: it is not there, or not in its layout.
     """
-    dataset = valid_dataset(read_dataset(variant, settings), valid_modalities(settings.candidate_modalities))
+    dataset = read_dataset(variant, settings, features or {}, own)
+    dataset = valid_dataset(dataset, valid_modalities(settings.candidate_modalities))
     if not settings.audio_track:
         return dataset
     if any(clip.prepared for clip in dataset.clips):
@@ -113,7 +105,7 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
     return replace(dataset, clips=tuple(replace(clip, audio_track=settings.audio_track) for clip in dataset.clips))
 
 
-def read_dataset(variant: str, settings: DataSettings) -> Dataset:
+def read_dataset(variant: str, settings: DataSettings, features: Mapping[str, str], own: Sequence[str]) -> Dataset:
     """The data set as its layout has it."""
     if isinstance(settings, SampleData):
         return open_sample(settings)
@@ -121,9 +113,9 @@ def read_dataset(variant: str, settings: DataSettings) -> Dataset:
     root = Path(settings.root).expanduser()
     if isinstance(settings, FolderData):
         columns = {column: getattr(settings, f"{column}_column") for column in COLUMNS}
-        return read_folder(root, columns, settings.ready_made)
+        return read_folder(root, columns, features, own)
     if variant in MER_FILES:
-        return read_mer(root, variant, settings.labels, settings.ready_made)
+        return read_mer(root, variant, settings.labels, features)
     return read_prepared(root)
 
 
@@ -133,8 +125,12 @@ def valid_dataset(dataset: Dataset, candidates: tuple[str, ...] | None) -> Datas
     return replace(dataset, clips=tuple(clip if clip.split == "train" else clip.showing(candidates) for clip in clips))
 
 
-def known_dataset(variant: str, settings: DataSettings) -> Dataset | None:
+def known_dataset(
+    variant: str, settings: DataSettings, features: Mapping[str, str] | None = None, own: Sequence[str] = ()
+) -> Dataset | None:
     """The data set, looked over before any work; None for a sample that is yet to be written.
+
+    Arguments as of `open_dataset`.
 
     Raises:
         DataError: it is not there, not in its layout, or has nothing to learn from; or there is no room for a sample.
@@ -143,7 +139,7 @@ def known_dataset(variant: str, settings: DataSettings) -> Dataset | None:
         root, spec = sample_place(settings)
         check_room(root, spec.total * SAMPLE_CLIP_BYTES, f"the {spec.total:,} clips of the sample")
         return None
-    dataset = open_dataset(variant, settings)
+    dataset = open_dataset(variant, settings, features, own)
     check_content(dataset)
     return dataset
 

@@ -16,7 +16,9 @@ COLUMNS = ("label", "split", "group", "text", "file", "modalities")  # of clips.
 VALIDATION = ("val", "dev", "valid", "validation")  # what others call a part that folds of the train split stand for
 
 
-def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, str]) -> Dataset:
+def read_folder(
+    root: Path, columns: Mapping[str, str], features: Mapping[str, str], own: Sequence[str] = ()
+) -> Dataset:
     """Reads a folder data set: `clips.csv` with a `name` column, media under `media/{name}.*`.
 
     A name may carry the suffix of its media file; the clip bears it as the table has it. Without a split, rows with a
@@ -28,7 +30,8 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
         columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty, but for the label's and
             those with a name of their own. The file column says where a row's media lie, relative to `root`, when that
             is not `media/{name}.*`; the modalities' one which of them count (see `valid_modalities`).
-        features: modality -> folder name under `features/` with ready-made `{name}.npy`.
+        features: stream -> folder name under `features/` with ready-made `{name}.npy`.
+        own: modalities that stand beside MODALITIES.
 
     Raises:
         DataError: a part is missing, the table cannot be used as it is, or there are media but none of a row's.
@@ -43,9 +46,6 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     if len(cells.labels) < 2:
         count = len(cells.labels)
         raise DataError(f"{table}: column {columns['label']!r} holds {count} labels; at least 2 are needed")
-    for folder in features.values():
-        if not (root / "features" / folder).is_dir():
-            raise DataError(f"{root / 'features' / folder}: no such folder of ready-made features")
 
     media = media_files(root / "media", problems)
     clips, truth, lost = [], {}, {}
@@ -60,7 +60,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
             path = None
         known, group = label if split == "train" else None, said["group"] or None
         clip = files.complete(Clip(name, split, path, transcript=said["text"], label=known, group=group))
-        valid = cells.modalities(said["modalities"], number, (*MODALITIES, *features))
+        valid = cells.modalities(said["modalities"], number, (*MODALITIES, *own))
         clips.append(clip if valid is None else replace(clip, modalities=valid))
     warnings = [*check_names(root / "media", clips, media, table.name), *cells.warnings()]
     if beside := no_media(root / "media"):

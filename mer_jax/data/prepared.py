@@ -144,7 +144,7 @@ def read_prepared(root: Path) -> Dataset:
         label, group = row["label"] or None, row["group"] or None
         clip = Clip(row["name"], split, transcript=row["transcript"], label=label, group=group, prepared=record)
         try:
-            clips.append(replace(clip, modalities=valid_modalities(row.get(VALID, ""))))
+            clips.append(replace(clip, modalities=valid_modalities(row.get(VALID, ""), MODALITIES)))
         except ValueError as error:
             raise damaged(root, f"its {INDEX} has an {error}") from error
         if row["truth"]:

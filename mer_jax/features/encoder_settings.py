@@ -6,6 +6,8 @@ from mer_jax.checkpoints.sources import DTYPES, wrong_source
 from mer_jax.defaults import ATTENTION, KEEP_LAYERS
 from mer_jax.runtime.settings import few, section, setting
 
+POOLING = ("mean+variance", "mean")  # of the features of a clip's frames
+
 
 @dataclass(frozen=True)
 class SpeechSettings:
@@ -17,6 +19,7 @@ class SpeechSettings:
     sample_rate: int = setting(16_000, least=1)
     chunk_seconds: float = setting(10.0, above=0)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
+    pooling: str = setting(POOLING[0], choices=POOLING)
     # Of 8n frames, a TPU's tiles.
     buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485), above=0)
     batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
@@ -29,6 +32,7 @@ class ImageSettings:
     source: str = setting("openai/clip-vit-large-patch14", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
     attention: str = setting("auto", choices=ATTENTION)
+    pooling: str = setting(POOLING[0], choices=POOLING)
     buckets_frames: tuple[int, ...] = setting(
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
@@ -44,6 +48,7 @@ class TextSettings:
     dtype: str = setting("bfloat16", choices=DTYPES)
     attention: str = setting("auto", choices=ATTENTION)
     keep_layers: int = setting(KEEP_LAYERS, least=1)
+    pooling: str = setting(POOLING[0], choices=POOLING)
     buckets_tokens: tuple[int, ...] = setting((48, 64, 80, 96, 128, 192, 256, 512), least=1, wrong=few)
     batch_tokens: int = setting(8192, least=1)
     model_parallel: int = setting(1, least=1)  # devices that share one copy; 13B wants 4 of 16 GB, 2 of 32

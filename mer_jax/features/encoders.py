@@ -17,6 +17,7 @@ from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.data.clips import Clip
 from mer_jax.features.checkpoint_folders import frames_as_trained, speech_normalised, text_tokenizer
 from mer_jax.features.encoder_settings import (
+    POOLING,
     EncoderSettings,
     ImageSettings,
     SpeechSettings,
@@ -50,6 +51,7 @@ class Encoder:
     buckets: tuple[int, ...]  # the lengths that chunks are padded to
     budget: int  # padded elements in the part of a batch that goes to one copy of the weights
     model_parallel: int = 1  # local devices that share one copy of the weights
+    pooling: str = POOLING[0]  # of what `load`'s program gives, mean and variance, what is taken
 
     def key(self, clip: Clip) -> str:
         """Identifies a clip's entry in this encoder's store."""

@@ -17,6 +17,7 @@ import numpy as np
 from mer_jax.data.clips import Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.features.embeddings import Features
+from mer_jax.features.encoder_settings import POOLING
 from mer_jax.features.encoders import Embed, Encoder
 from mer_jax.features.pooling import merge_mean_variance
 from mer_jax.features.readers import Chunk, read_all
@@ -32,7 +33,8 @@ FEW = (1, 4, 16, 64, 10**6)  # chunks of a small batch on a copy of the weights;
 
 def encode(clips: Sequence[Clip], encoder: Encoder, workdir: Path, settings: ExtractionSettings) -> Features:
     """Features of every clip, from the run's store where they are there already. Zeros with a reason where absent."""
-    folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}"
+    pooled = "" if encoder.pooling == POOLING[0] else f"-{encoder.pooling}"
+    folder = workdir / "features" / f"{encoder.modality}-{encoder.fingerprint}{pooled}"
     unit = "clip" if len({clip.name for clip in clips}) == len(clips) else "clip or copy"
     with progress(f"{encoder.modality} features", len(own_part(clips)), unit) as bar:
         extract(clips, encoder, FeatureStore(folder), settings, bar.update)
@@ -137,6 +139,8 @@ class Dispatch:
             counts, embeddings = zip(*parts, strict=True)
             whole = len(counts) == 1
             embedding = embeddings[0] if whole else merge_mean_variance(np.array(counts), np.stack(embeddings))
+            if self.encoder.pooling == "mean":
+                embedding = embedding[: len(embedding) // 2]
             finite = np.isfinite(embedding).all()
             merged[position] = embedding if finite else "the encoder gave numbers that are not finite"
         return merged

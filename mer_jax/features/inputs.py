@@ -6,7 +6,7 @@ anything reads a ranking of the transcripts.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mer_jax.data.corruptions import corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
 from mer_jax.data.dataset import check_content, check_unchanged, open_dataset
 from mer_jax.features.embeddings import Features, of_valid
+from mer_jax.features.encoder_settings import POOLING, ImageSettings, SpeechSettings, TextSettings
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
@@ -37,7 +38,7 @@ NO_TEXT = (
 
 @dataclass
 class Inputs:
-    """A run's clips, their corrupted copies and rankings, and the features of both.
+    """A run's clips, their corrupted copies and rankings, and the features of both, stream by stream.
 
     `tuned_encoder` gives the video encoder, whose prompts are trained on the labelled clips; it is called only when
     video features are asked for. None where they are not.
@@ -88,20 +89,21 @@ class Inputs:
         with first_host_first("rankings"):
             return rank_transcripts(clips, self.dataset.labels, self.settings.ranking)
 
-    def features(self, modality: str, with_rankings: bool = True) -> Features:
-        """One modality of the clips, then of the copies, from the workdir where it is there.
+    def features(self, stream: str, with_rankings: bool = True) -> Features:
+        """One stream of the clips, then of the copies, from the workdir where it is there.
 
-        modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
+        stream: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
         workdir, extraction = self.workdir, self.settings.extraction
-        if modality not in self.settings.encoded:
+        modality, own, *_ = self.settings.sources[stream]
+        if own is None:
             return of_valid(
-                self.everything, modality, lambda clips: load_ready_made(clips, modality, workdir, extraction)
+                self.everything, modality, lambda clips: load_ready_made(clips, stream, workdir, extraction, modality)
             )
         if modality not in self.encoded:  # no checkpoint is fetched and loaded for nothing
             reason = "no transcript" if modality == "text" else "row without a clip"
             return of_valid(self.everything, modality, lambda clips: Features.none(len(clips), reason))
-        encoder = self.encoder(modality, with_rankings)
+        encoder = self.encoder(stream, with_rankings)
         try:
             return of_valid(self.everything, modality, lambda clips: encode(clips, encoder, workdir, extraction))
         except Damaged as reason:  # crops, which are compared with what they were when they are read
@@ -112,28 +114,29 @@ class Inputs:
         self.__dict__.pop("copies", None)  # of those before
         return of_valid(self.everything, modality, lambda clips: encode(clips, encoder, workdir, extraction))
 
-    def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
-        """The encoder of a modality that is encoded."""
-        encoders = self.settings.encoders
-        match modality:
-            case "speech":
-                return speech_encoder(encoders.speech)
-            case "image":
-                return image_encoder(encoders.image)
-            case "text":
+    def encoder(self, stream: str, with_rankings: bool = True) -> Encoder:
+        """The encoder of a stream that has one."""
+        match self.settings.sources[stream].encoder:
+            case SpeechSettings() as own:
+                encoder = speech_encoder(own)
+            case ImageSettings() as own:
+                encoder = image_encoder(own)
+            case TextSettings() as own:
                 ranked = self.rankings.ranked if with_rankings else {}
-                return text_encoder(encoders.text, ranked, self.settings.ranking.template)
-        assert self.tuned_encoder, "video features need trained prompts"
-        return self.tuned_encoder()
+                encoder = text_encoder(own, ranked, self.settings.ranking.template)
+            case _:
+                assert self.tuned_encoder, "video features need trained prompts"
+                return self.tuned_encoder()
+        return encoder if own.pooling == POOLING[0] else replace(encoder, pooling=own.pooling)
 
     def problems(self, features: Mapping[str, Features]) -> list[Problem]:
-        """All that was skipped or degraded, by clip: the data set's problems, and every absence of a modality.
+        """All that was skipped or degraded, by clip: the data set's problems, and every absence of a stream.
 
         But for modalities that do not count: see `Dataset.not_valid`.
         """
         absences = [
-            Problem(self.clips[position].name, self.clips[position].split, modality, reason)
-            for modality, absent in features.items()
+            Problem(self.clips[position].name, self.clips[position].split, stream, reason)
+            for stream, absent in features.items()
             for position, reason in absent.reasons.items()
             if position < len(self.clips) and reason != NOT_VALID  # behind them are the copies
         ]
@@ -172,10 +175,14 @@ def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]
     Raises:
         DataError: that leaves none.
     """
-    labelled, chosen = [dataset.clips[i] for i in dataset.split("train")], settings.data.chosen_modalities
-    ready_made = [name for name in chosen if any(name in clip.features for clip in labelled)]
-    lacking = [name for name in chosen if name not in (*ready_made, *encoded_of(labelled, settings))]
-    if len(lacking) == len(chosen) and labelled:
+    labelled = [dataset.clips[i] for i in dataset.split("train")]
+    encoded = encoded_of(labelled, settings)
+    lacking = [
+        name
+        for name, stream in settings.sources.items()
+        if not (stream.modality in encoded if stream.encoder else any(name in clip.features for clip in labelled))
+    ]
+    if len(lacking) == len(settings.sources) and labelled:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")
     if lacking:
         yield f"no labelled clip has {', '.join(lacking)}: the run goes on without"
@@ -186,7 +193,7 @@ def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]
 
 def seen_dataset(settings: InputSettings, dataset: Dataset | None = None) -> Dataset:
     """The data set with the test clips corrupted as the settings say. dataset: where it has been opened already."""
-    dataset = dataset or open_dataset(settings.variant, settings.data)
+    dataset = dataset or open_dataset(settings.variant, settings.data, settings.ready_made, settings.own_modalities)
     return corrupt(dataset, settings.corruptions.evaluation, settings.seed)
 
 
@@ -201,7 +208,7 @@ def run_dataset(settings: InputSettings, workdir: Path, dataset: Dataset | None 
     """
     with first_host_first("data"):
         if dataset is None:
-            dataset = open_dataset(settings.variant, settings.data)
+            dataset = open_dataset(settings.variant, settings.data, settings.ready_made, settings.own_modalities)
             check_content(dataset)
         check_unchanged(dataset, workdir)
     return seen_dataset(settings, dataset)

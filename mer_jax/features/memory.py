@@ -124,22 +124,24 @@ def kept_bytes(tower: Any, rows: int, tokens: int, each: int, keep_layers: int) 
     return rows * tokens * tower.hidden_size * (2 * keep_layers * each + 4)
 
 
-KNOBS = {
-    "encoders.speech": "lower encoders.speech.batch_seconds",
-    "encoders.image": "lower encoders.image.batch_frames",
-    "encoders.text": "lower encoders.text.batch_tokens",
-    "encoders.video": "lower encoders.video.batch_frames",
-    "tune": "set tune.micro_batch=1, or tune.remat",
+KNOBS = {  # of a section of the settings, by what it encodes
+    "speech": "lower {}.batch_seconds",
+    "image": "lower {}.batch_frames",
+    "text": "lower {}.batch_tokens",
+    "video": "lower {}.batch_frames",
+    "tune": "set {0}.micro_batch=1, or {0}.remat",
 }
 
 
-def check_memory(section: str, source: str, needed: Needed, available: int) -> Iterator[str]:
+def check_memory(section: str, source: str, needed: Needed, available: int, encodes: str = "") -> Iterator[str]:
     """A note where what a section of the settings asks for may be too large for a device.
+
+    encodes: a key of KNOBS; by default the section's name.
 
     Raises:
         DataError: it is.
     """
-    total, knob = needed.weights + needed.batch, KNOBS[section]
+    total, knob = needed.weights + needed.batch, KNOBS[encodes or section.rpartition(".")[2]].format(section)
     line = (
         f"{section}: {source} takes about {size_text(total)} of a device's {size_text(available)}, its weights "
         f"{size_text(needed.weights)}"

@@ -19,21 +19,23 @@ from mer_jax.runtime.progress import progress
 ALL_ZERO = "the ready-made feature is all zero"
 
 
-def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, settings: ExtractionSettings) -> Features:
-    """Features that the data set brings, pooled once into the run's store.
+def load_ready_made(
+    clips: Sequence[Clip], stream: str, workdir: Path, settings: ExtractionSettings, modality: str = ""
+) -> Features:
+    """Features that the data set brings, pooled once into the run's store. modality: of the stream, if not its name.
 
     A 1-D array is taken as it is, [T, C] is pooled to mean and variance. Files of another width than the store's, or
     than most of them, are absent, and so is an array of nothing but zeros: the baseline's way of saying that there is
     no face or no transcript. Of a clip's corruptions only dropped modalities apply.
     """
-    paths = [clip.features.get(modality) for clip in clips]
-    dropped = [bool(clip.corruption) and modality in clip.corruption.dropped for clip in clips]
+    paths = [clip.features.get(stream) for clip in clips]
+    dropped = [bool(clip.corruption) and (modality or stream) in clip.corruption.dropped for clip in clips]
     keys = [
         f"{clip.name}|{identity(path)}" + "|dropped" * gone
         for clip, path, gone in zip(clips, paths, dropped, strict=True)
     ]
-    with first_host_first(modality), progress(f"{modality} features", len(clips), "clip") as bar:
-        store = FeatureStore(workdir / "features" / f"{modality}-ready-made")
+    with first_host_first(stream), progress(f"{stream} features", len(clips), "clip") as bar:
+        store = FeatureStore(workdir / "features" / f"{stream}-ready-made")
         missing = [i for i, key in enumerate(keys) if key not in store]
         width = store.rows([key for key in keys if key in store])[0].width or usual_width(paths[i] for i in missing)
         bar.update(len(clips) - len(missing))
@@ -45,7 +47,7 @@ def load_ready_made(clips: Sequence[Clip], modality: str, workdir: Path, setting
             store.append(rows, host=jax.process_index())
     features = store.features(keys)
     if zeros := list(features.reasons.values()).count(ALL_ZERO):
-        print(f"  {zeros:,} of {len(clips):,} {modality} features are all zero: absent", file=sys.stderr)
+        print(f"  {zeros:,} of {len(clips):,} {stream} features are all zero: absent", file=sys.stderr)
     return features
 
 

@@ -67,8 +67,14 @@ class TrainedSetting:
 class Networks:
     """The compiled parts: a trainer and a scorer for embeddings of one set of widths."""
 
-    def __init__(self, dims: Mapping[str, int], num_classes: int, settings: FusionSettings):
-        self.trainer = FoldTrainer(dims, num_classes, settings)
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        num_classes: int,
+        settings: FusionSettings,
+        modality_of: Mapping[str, str] | None = None,
+    ):
+        self.trainer = FoldTrainer(dims, num_classes, settings, modality_of=modality_of)
         self.scorer = Scorer(dims, num_classes, settings.hidden)
         self.num_classes = num_classes
         self.seeds = settings.seeds
@@ -102,7 +108,7 @@ class CrossValidation:
         choices = [data.num_folds if setting.chooser == OWN_FOLD else 1 for setting in self.settings]
         self.slots = self.room * sum(choices)
         labels = np.append(data.labels, data.labels[data.copy_of])
-        self.training_set = make_training_set(*data.training, labels, self.slots)
+        self.training_set = make_training_set(data.training.features, data.training.present, labels, self.slots)
 
     def train(
         self, settings: Sequence[Setting], pseudo: Mapping[str, Sequence[PseudoLabels]] | None = None, number: int = 0
@@ -126,7 +132,17 @@ class CrossValidation:
             count = ends[-1]
         key = named_key(self.seed, "fusion", number)
         seeds = self.networks.seeds
-        trials = make_trials(data.fold_of, key, settings, self.room, extra, data.copy_of, seeds, data.shown)
+        trials = make_trials(
+            data.fold_of,
+            key,
+            settings,
+            self.room,
+            extra,
+            data.copy_of,
+            seeds,
+            shown=data.shown,
+            modality_of=data.modality_of,
+        )
         fitted = jax.block_until_ready(self.networks.trainer.train(training_set, trials))
 
         size = data.num_folds * seeds
@@ -197,7 +213,7 @@ class CrossValidation:
 
         names = [setting.name for setting in self.settings]
         shared = self.networks.trainer.settings
-        made_of = digest_of(self.data.digest, self.seed, self.settings, shared, self.self_training)
+        made_of = digest_of(self.data.digest, self.seed, self.settings, shared, self.self_training, *shared.later)
         voters = self.voters() if self.self_training.agreement and self.self_training.rounds else None
         candidates = partial(self.candidates, unimodal=voters)
         return self_train(train, candidates, names, self.self_training, folder, made_of, advance=advance)
@@ -225,7 +241,7 @@ class CrossValidation:
             logits, eligible = logits.mean(axis=0, keepdims=True), eligible[:1]
             unimodal = None if unimodal is None else unimodal.mean(axis=1, keepdims=True)
         if unimodal is not None:
-            present = np.stack([*data.unlabelled.present.values()])
+            present = np.stack([*data.unlabelled.modalities_present.values()])
             agree = [all_agree(own, unimodal[:, i], present) for i, own in enumerate(logits)]
             eligible = eligible & np.stack(agree)
         if not self.self_training.calibrated or trained.setting.name in self.twins or trained.divergence:
@@ -245,7 +261,7 @@ class CrossValidation:
         settings = len(members.fold) // (folds * seeds)
         if len(next(iter(clips.present.values()))) == 0:
             return np.zeros((settings, folds, 0, self.networks.num_classes))
-        logits = scorer(members, *clips).logits  # [S * F * seeds, N, C]
+        logits = scorer(members, clips.features, clips.present).logits  # [S * F * seeds, N, C]
         return logits.reshape(settings, folds, seeds, *logits.shape[1:]).mean(axis=2, dtype=np.float64)
 
     def held_out_logits(self, fitted: Fitted) -> np.ndarray:

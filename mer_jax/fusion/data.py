@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -10,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.data.clips import SPLITS, Dataset
-from mer_jax.defaults import MODALITIES
+from mer_jax.defaults import in_order
 from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.folds import Folds, FoldSettings, shown_modalities
+from mer_jax.fusion.modalities import by_modality
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 
@@ -21,25 +23,34 @@ from mer_jax.runtime.kept import digest_of
 class Embeddings(NamedTuple):
     """Some clips as fusion sees them."""
 
-    features: Mapping[str, Embedded]  # [N, D] per modality, or [F, N, D] where each fold has its own
-    present: Mapping[str, np.ndarray]  # [N] bool per modality
+    features: Mapping[str, Embedded]  # [N, D] per stream, or [F, N, D] where each fold has its own
+    present: Mapping[str, np.ndarray]  # [N] bool per stream
+    modality_of: Mapping[str, str] = MappingProxyType({})  # stream -> modality, of those that are called otherwise
 
     def take(self, index: np.ndarray) -> "Embeddings":
         """The clips at `index`, in its order."""
         return Embeddings(
-            {modality: x.take(index, axis=-2) for modality, x in self.features.items()},
-            {modality: x[index] for modality, x in self.present.items()},
+            {stream: x.take(index, axis=-2) for stream, x in self.features.items()},
+            {stream: x[index] for stream, x in self.present.items()},
+            self.modality_of,
         )
 
     def only(self, modalities: Sequence[str]) -> "Embeddings":
         """The same clips with every other modality absent."""
-        present = {modality: x & (modality in modalities) for modality, x in self.present.items()}
-        return Embeddings(self.features, present)
+        present = {
+            stream: x & (self.modality_of.get(stream, stream) in modalities) for stream, x in self.present.items()
+        }
+        return self._replace(present=present)
+
+    @property
+    def modalities_present(self) -> dict[str, np.ndarray]:
+        """[N] bool per modality: whether a clip has any of its streams."""
+        return by_modality(self.present, self.modality_of)
 
     @property
     def present_count(self) -> np.ndarray:
         """[N] int, how many modalities each clip has."""
-        return np.sum(list(self.present.values()), axis=0)
+        return np.sum(list(self.modalities_present.values()), axis=0)
 
 
 class Groups(NamedTuple):
@@ -65,18 +76,23 @@ class FusionData:
     test_truth: np.ndarray  # [T] int, -1 where unknown
     groups: Groups
     digest: str = ""  # of all of this
-    constant: Mapping[str, float] = field(default_factory=dict)  # share of a modality's features that never change
-    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # modality -> see `without_outliers`
+    constant: Mapping[str, float] = field(default_factory=dict)  # share of a stream's features that never change
+    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # stream -> see `without_outliers`
     limited_to: tuple[str, ...] = ()  # see `shown`; () for all
 
     @property
+    def modality_of(self) -> Mapping[str, str]:
+        """Stream -> its modality."""
+        return {stream: self.labelled.modality_of.get(stream, stream) for stream in self.labelled.features}
+
+    @property
     def modalities(self) -> tuple[str, ...]:
-        return tuple(self.labelled.features)
+        return tuple(dict.fromkeys(self.modality_of.values()))
 
     @property
     def dims(self) -> dict[str, int]:
-        """Modality -> width of its embeddings."""
-        return {modality: x.shape[-1] for modality, x in self.labelled.features.items()}
+        """Stream -> width of its embeddings."""
+        return {stream: x.shape[-1] for stream, x in self.labelled.features.items()}
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -110,26 +126,30 @@ def fusion_data(
     copy_of: np.ndarray,
     standardise: str,
     cv: FoldSettings | None = None,
+    modality_of: Mapping[str, str] | None = None,
 ) -> tuple[FusionData, Standardiser]:
     """Standardises and splits the features.
 
-    A modality that no labelled clip has is left out, and so is a labelled clip, or a copy, without any modality.
+    A stream that no labelled clip has is left out, and so is a labelled clip, or a copy, without any.
 
     Args:
-        features: of the data set's clips, then of the corrupted copies.
+        features: by stream, of the data set's clips, then of the corrupted copies.
         copy_of: [K] int, the copies' originals among the labelled clips.
         standardise: "none" leaves features as they are; "all" goes by what labelled and unlabelled clips are like (test
             clips and copies have no say); "group" goes on with what all clips of a clip's group are like (no copies).
         cv: says what held-out clips show; by default what counts for the clips that are predicted.
+        modality_of: stream -> modality; by default a modality has one stream, which is called as it is.
 
     Raises:
         DataError: no labelled clip, or none of a fold, has any modality.
     """
     labelled, unlabelled, test = (np.array(dataset.split(split), int) for split in SPLITS)
-    usable_features = {modality: x for modality, x in features.items() if x.present[labelled].any()}
+    modality_of = dict(zip(features, features, strict=True)) if modality_of is None else modality_of
+    modality_of = in_order({name: modality_of[name] for name, x in features.items() if x.present[labelled].any()})
+    usable_features = {stream: features[stream] for stream in modality_of}
     if not usable_features:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(features)}; see the media files")
-    everything, standardiser, constant = standardised(dataset, usable_features, copy_of, standardise)
+    everything, standardiser, constant = standardised(dataset, usable_features, copy_of, standardise, modality_of)
     any_present = np.any(list(everything.present.values()), axis=0)
     usable = any_present[labelled]
     copies = len(dataset.clips) + np.arange(len(copy_of))
@@ -142,8 +162,9 @@ def fusion_data(
     truth = np.array(
         [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
     )
-    shown = shown_modalities(dataset, cv or FoldSettings(), tuple(usable_features))
-    limited_to = () if len(shown) == len(usable_features) else shown
+    modalities = tuple(dict.fromkeys(modality_of.values()))
+    shown = shown_modalities(dataset, cv or FoldSettings(), modalities)
+    limited_to = () if shown == modalities else shown
     groups = np.array([f"group {clip.group}" if clip.group else f"clip {clip.name}" for clip in dataset.clips])
     data = FusionData(
         labelled=everything.take(labelled[usable]),
@@ -157,36 +178,42 @@ def fusion_data(
         test_truth=truth[test],
         groups=Groups(groups[labelled[usable]], groups[unlabelled], groups[test]),
         digest=digest_of(
-            {modality: x.digest for modality, x in features.items()},
+            {stream: x.digest for stream, x in features.items()},
             dataset.digest,
             *(array.tolist() for array in (truth, folds.fold_of, copy_of)),
             standardise,
             *[limited_to] * bool(limited_to),
+            *[modality_of] * (modality_of != {stream: stream for stream in modality_of}),
         ),
         limited_to=limited_to,
         constant=constant,
-        usual_sizes={modality: x.usual_size for modality, x in usable_features.items()},
+        usual_sizes={stream: x.usual_size for stream, x in usable_features.items()},
     )
     return data, standardiser
 
 
 def standardised(
-    dataset: Dataset, features: Mapping[str, Features], copy_of: np.ndarray, standardise: str
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    copy_of: np.ndarray,
+    standardise: str,
+    modality_of: Mapping[str, str],
 ) -> tuple[Embeddings, Standardiser, dict[str, float]]:
     """All clips, then the copies, as fusion sees them, and `FusionData.constant`; arguments as of `fusion_data`."""
     labelled, unlabelled, _ = (np.array(dataset.split(split), int) for split in SPLITS)
     raw = Embeddings(
-        {modality: x.embeddings for modality, x in features.items()},
-        {modality: x.present for modality, x in features.items()},
+        {stream: x.embeddings for stream, x in features.items()},
+        {stream: x.present for stream, x in features.items()},
+        modality_of,
     )
-    fitted = Standardiser.fit(*raw.take(np.append(labelled, unlabelled)))
-    identity = Standardiser.identity({modality: x.shape[-1] for modality, x in raw.features.items()})
+    fitted = Standardiser.fit(*raw.take(np.append(labelled, unlabelled))[:2])
+    identity = Standardiser.identity({stream: x.shape[-1] for stream, x in raw.features.items()})
     standardiser = identity if standardise == "none" else fitted
     scaled = standardiser(raw.features)
     if standardise == "group":
         clips = [*dataset.clips, *(dataset.clips[labelled[original]] for original in copy_of)]
         scaled = within_groups(scaled, raw.present, [clip.group for clip in clips], len(dataset.clips))
-    return Embeddings(scaled, raw.present), standardiser, fitted.constant
+    return raw._replace(features=scaled), standardiser, fitted.constant
 
 
 def clip_axis(x: np.ndarray | jax.Array) -> int:
@@ -202,7 +229,7 @@ def pad_clips(x: np.ndarray, count: int) -> np.ndarray:
 class TrainingSet(NamedTuple):
     """P clips on the device: the labelled ones, corrupted copies of them, then slots for pseudo-labelled ones."""
 
-    features: dict[str, Float[Array, "_ P _"]]  # [1, P, D] per modality, or [F, P, D] where each fold has its own
+    features: dict[str, Float[Array, "_ P _"]]  # [1, P, D] per stream, or [F, P, D] where each fold has its own
     present: dict[str, Bool[Array, " P"]]
     labels: Int[Array, " P"]
     weights: Float[Array, " P"]  # of a clip in the loss
@@ -217,7 +244,7 @@ def make_training_set(
 ) -> TrainingSet:
     """Puts L labelled clips on the device, with `slots` free positions behind them.
 
-    features: [L, D] per modality, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int. weight:
+    features: [L, D] per stream, or [F, L, D] where each fold has its own. present: [L] bool. labels: [L] int. weight:
     of each clip in the loss.
     """
 
@@ -236,7 +263,8 @@ def fill_slots(
     training_set: TrainingSet, slots: int, clips: Embeddings, labels: np.ndarray, weight: float = 1.0
 ) -> TrainingSet:
     """The training set with n <= `slots` pseudo-labelled clips in its last `slots` positions; labels [n] int."""
-    return _write_tail(training_set, make_training_set(*clips, labels, slots - len(labels), weight))
+    tail = make_training_set(clips.features, clips.present, labels, slots - len(labels), weight)
+    return _write_tail(training_set, tail)
 
 
 @jax.jit
@@ -249,10 +277,10 @@ def _write_tail(training_set: TrainingSet, tail: TrainingSet) -> TrainingSet:
 
 
 def gather(
-    training_set: TrainingSet, index: Int[Array, " B"], fold: Int[Array, ""], sees: Bool[Array, "4"]
+    training_set: TrainingSet, index: Int[Array, " B"], fold: Int[Array, ""], sees: Mapping[str, Bool[Array, ""]]
 ) -> tuple[dict[str, Float[Array, "B _"]], dict[str, Bool[Array, " B"]]]:
-    """Embeddings and presence of the clips at `index`, for a trial of `fold` that `sees` some of MODALITIES."""
+    """Embeddings and presence of the clips at `index`, for a trial of `fold` that `sees` some of the streams."""
     # One indexing straight from the set: `x[fold][index]` would give every trial a copy of it.
     embeddings = {name: x[fold if len(x) > 1 else 0, index] for name, x in training_set.features.items()}
-    present = {name: x[index] & sees[MODALITIES.index(name)] for name, x in training_set.present.items()}
+    present = {name: x[index] & sees[name] for name, x in training_set.present.items()}
     return embeddings, present

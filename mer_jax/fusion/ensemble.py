@@ -13,11 +13,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
-from mer_jax.defaults import HIDDEN, MODALITIES
+from mer_jax.defaults import HIDDEN, in_order
 from mer_jax.features.embeddings import Embedded
 from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
+from mer_jax.fusion.modalities import by_modality
 from mer_jax.models.fusion import AttentionFusion, FusionOutput
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import keep, read_kept
@@ -29,14 +30,14 @@ class Members(NamedTuple):
 
     params: nnx.State  # leaves [R, ...]
     fold: jax.Array  # [R] int, which of the features to read where each fold has its own
-    sees: jax.Array  # [R, 4] bool, in the order of MODALITIES
+    sees: Mapping[str, jax.Array]  # by stream [R] bool, whether they see it
 
 
 class MemberOutputs(NamedTuple):
     """`FusionOutput` of each member, on the host."""
 
     logits: np.ndarray  # [R, N, C] float32
-    attention: np.ndarray  # [R, N, M] float32
+    attention: np.ndarray  # [R, N, S] float32, by stream
 
 
 class Scorer:
@@ -66,7 +67,7 @@ class Scorer:
     ) -> MemberOutputs:
         """Scores N clips; features on disk are read batch by batch and never held as a whole.
 
-        features: [N, D] per modality, or [F, N, D] where each fold has its own. present: [N] bool per modality.
+        features: [N, D] per stream, or [F, N, D] where each fold has its own. present: [N] bool per stream.
         """
         members = jax.device_put(members, NamedSharding(self._mesh, PartitionSpec()))
         total = len(next(iter(present.values())))
@@ -85,7 +86,7 @@ class Scorer:
         model = AttentionFusion(self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0))
         nnx.update(model, member.params)
         own_features = {name: x if x.ndim == 2 else x[member.fold] for name, x in features.items()}
-        seen = {name: x & member.sees[MODALITIES.index(name)] for name, x in present.items()}
+        seen = {name: x & member.sees[name] for name, x in present.items()}
         return model(own_features, seen)
 
     def _place(self, x: np.ndarray, dtype: type) -> jax.Array:
@@ -100,13 +101,23 @@ class Shape:
     """What rebuilds the networks."""
 
     labels: tuple[str, ...]
-    dims: dict[str, int]
+    dims: dict[str, int]  # by stream
     hidden: int
     num_folds: int
     seeds: int = 1  # networks of a fold
     temperatures: Sequence[float] = ()  # for 1, 2, ... present modalities; none: 1
     in_groups: bool = False  # whether features were standardised within groups, too
-    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # of each modality's features, see `Features`
+    usual_sizes: Mapping[str, float] = field(default_factory=dict)  # of each stream's features, see `Features`
+    streams: Mapping[str, str] = field(default_factory=dict)  # stream -> modality, of those that are called otherwise
+
+    @property
+    def modality_of(self) -> dict[str, str]:
+        """Stream -> its modality."""
+        return in_order({stream: self.streams.get(stream, stream) for stream in self.dims})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.modality_of.values()))
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Shape":
@@ -135,15 +146,15 @@ class TrainedEnsemble:
         one, count = nnx.split(network, nnx.Param, ...)[1], self.shape.num_folds * self.shape.seeds
         params = load_trained(folder / "ensemble", jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one))
         fold = jnp.repeat(jnp.arange(self.shape.num_folds), self.shape.seeds)
-        self.members = Members(params, fold, jnp.ones((count, len(MODALITIES)), bool))
-        self.temperatures = np.array(self.shape.temperatures or [1.0] * len(dims))
+        self.members = Members(params, fold, dict.fromkeys(dims, jnp.ones(count, bool)))
+        self.temperatures = np.array(self.shape.temperatures or [1.0] * len(self.shape.modalities))
         self.standardiser = Standardiser.load(folder / "standardiser.safetensors", dims)
         self.scorer = Scorer(dims, len(labels), hidden, batch_size=16)
 
     def __call__(
         self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray], groups: Sequence[str | None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Calibrated probabilities [N, C] and mean attention [N, M]; features and present as in `Scorer`.
+        """Calibrated probabilities [N, C] and mean attention [N, S] by stream; features and present as in `Scorer`.
 
         groups: [N], of the clips, which count where the run standardised within groups; None for none.
         """
@@ -153,5 +164,5 @@ class TrainedEnsemble:
         outputs = self.scorer(self.members, standardised, present)
         if not np.isfinite(outputs.logits).all():
             raise DataError("the ensemble gives numbers that are not finite: train it again in another workdir")
-        count = np.sum(list(present.values()), axis=0)
+        count = np.sum(list(by_modality(present, self.shape.modality_of).values()), axis=0)
         return calibrated(outputs.logits.mean(axis=0), count, self.temperatures), outputs.attention.mean(axis=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_jax.data.clips import Dataset, valid_modalities, wrong_modalities
+from mer_jax.data.clips import Dataset, valid_modalities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import write_csv
 from mer_jax.runtime.settings import setting
@@ -20,7 +20,7 @@ class FoldSettings:
     settings_from: str = setting("")  # what chose the run's settings by their score on its own clips, if anything did
     # "+"-joined modalities that held-out clips show where their score chooses; empty: what counts for the clips that
     # are predicted (`Dataset.candidate_modalities`); "all": all.
-    shown: str = setting("", wrong=wrong_modalities)
+    shown: str = setting("")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class FusionSettings:
     hidden: int = setting(HIDDEN, least=1)
     dropout: float = setting(DROPOUT, least=0, most=0.99)
     modality_dropout: float = setting(MODALITY_DROPOUT, least=0, most=1)
+    stream_dropout: float = setting(0.0, least=0, most=0.99, decisive=False)  # of single ones, where there are several
     keep_one: bool = setting(True)  # False: Eq. 2 to the letter, which may drop everything
     standardise: str = setting("all", choices=STANDARDISE, was={True: "all", False: "none"})  # "none": as in the paper
     learning_rate: float = setting(3e-4, above=0)
@@ -44,6 +45,11 @@ class FusionSettings:
     network: str = setting("best", choices=NETWORKS)
     seeds: int = setting(1, least=1)  # networks of a fold, whose logits are averaged
     over_devices: str = setting(OVER_DEVICES[0], choices=OVER_DEVICES, decisive=False)
+
+    @property
+    def later(self) -> tuple[float, ...]:
+        """What came after runs whose kept parts are named without it, where it is not as it was then."""
+        return (self.stream_dropout,) if self.stream_dropout else ()
 
     @property
     def hyperparameters(self) -> Hyperparameters:

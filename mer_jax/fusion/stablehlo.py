@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import export
 
 from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.fusion.modalities import by_modality
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -14,8 +15,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def exported(ensemble: TrainedEnsemble) -> export.Exported:
     """What `jax.export` makes of an ensemble, for any number of clips B on any of PLATFORMS.
 
-    It is called with features, a dict of [B, D] float32 by modality ([F, B, D] where each fold has its own), and with
-    presence, a dict of [B] bool; it gives probabilities [B, C] and attention [B, M]. Groups are not standardised.
+    It is called with features, a dict of [B, D] float32 by stream ([F, B, D] where each fold has its own), and with
+    presence, a dict of [B] bool; it gives probabilities [B, C] and attention [B, S]. Groups are not standardised.
     """
     scorer, standardiser = ensemble.scorer, ensemble.standardiser
     temperatures = jnp.asarray(ensemble.temperatures, jnp.float32)
@@ -23,7 +24,7 @@ def exported(ensemble: TrainedEnsemble) -> export.Exported:
     def fused(features: dict[str, jax.Array], present: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         scaled = {name: (x - standardiser.mean[name]) * standardiser.scale[name] for name, x in features.items()}
         outputs = scorer.apply(ensemble.members, scaled, present)
-        count = sum(x.astype(jnp.int32) for x in present.values())
+        count = sum(x.astype(jnp.int32) for x in by_modality(present, ensemble.shape.modality_of).values())
         divisor = temperatures[jnp.maximum(count, 1) - 1]
         return jax.nn.softmax(outputs.logits.mean(axis=0) / divisor[:, None]), outputs.attention.mean(axis=0)
 

@@ -59,8 +59,8 @@ class Progress(NamedTuple):
 class FoldTrainer:
     """Trains trials of one architecture; calls with equal shapes share one compilation.
 
-    Of `settings`, `hidden`, `keep_one`, `batch_size`, `epochs`, `network` and `over_devices` count, which all trials
-    share. dims, num_classes: see `AttentionFusion`. devices: default all local ones.
+    Of `settings`, `hidden`, `keep_one`, `stream_dropout`, `batch_size`, `epochs`, `network` and `over_devices` count,
+    which all trials share. dims, num_classes, modality_of: see `AttentionFusion`. devices: default all local ones.
     """
 
     def __init__(
@@ -69,8 +69,10 @@ class FoldTrainer:
         num_classes: int,
         settings: FusionSettings,
         devices: Sequence[jax.Device] | None = None,
+        modality_of: Mapping[str, str] | None = None,
     ):
         self.dims = dict(dims)
+        self.modality_of = modality_of
         self.num_classes = num_classes
         self.settings = settings
         self.compilations = 0
@@ -116,6 +118,8 @@ class Training:
             trial.hyperparameters.modality_dropout,
             rngs=nnx.Rngs(init_key),
             keep_one=self.settings.keep_one,
+            modality_of=trainer.modality_of,
+            stream_dropout=self.settings.stream_dropout,
         )
         self.graph, self.params, *self.rates = nnx.split(model, nnx.Param, ...)
 

@@ -1,6 +1,6 @@
 """What is trained: settings x folds x seeds. A trial is one training of the fusion head."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Setting:
     """What one row of a table trains: a unimodal baseline sees one modality."""
 
     name: str
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...]  # with all their streams
     hyperparameters: Hyperparameters
     seed: int = 0
     best_epoch: bool = False  # its networks are those of the epoch that is best by the clips that their fold holds out
@@ -89,8 +89,8 @@ class Trials(NamedTuple):
     fold: jax.Array  # [R] int32
     train: jax.Array  # [R, T] int32
     validation: jax.Array  # [R, V] int32
-    sees: jax.Array  # [R, 4] bool, in the order of MODALITIES: False hides a modality from the trial
-    shown: jax.Array  # [R, 4] bool, what its held-out clips show of these
+    sees: dict[str, jax.Array]  # by stream [R] bool: False hides it from the trial
+    shown: dict[str, jax.Array]  # by stream [R] bool, what its held-out clips show of these
     hyperparameters: Hyperparameters  # leaves [R] float32
 
 
@@ -102,7 +102,8 @@ def make_trials(
     extra: Sequence[Sequence[np.ndarray]] | None = None,
     copy_of: Sequence[int] | np.ndarray = (),
     seeds: int = 1,
-    shown: Sequence[str] = MODALITIES,
+    shown: Sequence[str] | None = None,
+    modality_of: Mapping[str, str] | None = None,
 ) -> Trials:
     """Cross-validates every setting: trials are settings x folds x seeds, seeds fastest.
 
@@ -115,8 +116,11 @@ def make_trials(
         extra: for each setting, positions in the training set of pseudo-labelled clips: of each fold, or of all.
         copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
         seeds: networks of each setting and fold.
-        shown: the modalities of held-out clips.
+        shown: the modalities of held-out clips; by default all.
+        modality_of: stream -> modality, of the training set; by default each of MODALITIES is its only stream.
     """
+    modality_of = {modality: modality for modality in MODALITIES} if modality_of is None else modality_of
+    shown = [*modality_of.values()] if shown is None else shown
     extra = [[np.zeros(0, int)]] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
     grid = [
@@ -129,13 +133,17 @@ def make_trials(
     others = {fold: np.flatnonzero(with_copies != fold) for fold in folds}
     train = [np.append(others[fold], clips) for _, clips, fold, _ in grid]
     validation = [np.flatnonzero(fold_of == fold) for _, _, fold, _ in grid]
+
+    def by_stream(modalities: Sequence[Sequence[str]]) -> dict[str, jax.Array]:
+        return {stream: jnp.array([own in each for each in modalities]) for stream, own in modality_of.items()}
+
     return Trials(
         key=jnp.stack([named_key(key, setting.seed, int(fold), *[n] * (n > 0)) for setting, _, fold, n in grid]),
         fold=jnp.array([fold for _, _, fold, _ in grid], jnp.int32),
         train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),
-        sees=jnp.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
-        shown=jnp.array([[name in setting.shown(shown) for name in MODALITIES] for setting, *_ in grid]),
+        sees=by_stream([setting.modalities for setting, *_ in grid]),
+        shown=by_stream([setting.shown(shown) for setting, *_ in grid]),
         hyperparameters=Hyperparameters(*np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T),
     )
 

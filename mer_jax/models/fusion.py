@@ -1,7 +1,7 @@
 """Attention fusion of utterance-level embeddings with modality dropout (paper, section 3.3 and Eq. 2).
 
 The network is the `attention` model of the MER2024 baseline (MERTools, MERBench/toolkit/models/attention.py)
-for any number of modalities.
+for any number of modalities, and of streams of each.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int, Num, PRNGKeyArray, UInt32
 
-from mer_jax.defaults import DROPOUT, HIDDEN, MODALITIES, MODALITY_DROPOUT
+from mer_jax.defaults import DROPOUT, HIDDEN, MODALITY_DROPOUT, in_order
+
+SCORER = ""  # which no stream is called
 
 
 class FusionOutput(NamedTuple):
     logits: Float32[Array, "B C"]
-    attention: Float32[Array, "B M"]  # the weight of each modality; not normalised
+    attention: Float32[Array, "B M"]  # the weight of each stream; not normalised
 
 
 class Rate(nnx.Variable):
@@ -28,21 +30,23 @@ class Rate(nnx.Variable):
 
 
 class AttentionFusion(nnx.Module):
-    """Encodes each modality, sums the encodings by learned scores (no softmax), classifies the sum.
+    """Encodes each stream, sums the encodings by learned scores (no softmax), classifies the sum.
 
     An encoder is dropout and 3 x (Linear -> ReLU); the scorer is one more of them over all encodings side by side.
 
     Args:
-        dims: embedding width per modality; the keys are one or more of `MODALITIES`.
+        dims: embedding width per stream. Their order does not matter: see `in_order`.
         hidden: width of every hidden layer.
         num_classes: number of labels.
         dropout: rate on the input of each encoder and of the scorer, in [0, 1); may be a traced scalar.
         modality_dropout: probability p of Eq. 2, per sample and modality; may be a traced scalar.
         rngs: draws the initial weights.
         keep_one: a draw that drops all that is present keeps one of it, uniformly. False is Eq. 2 to the letter.
+        modality_of: stream -> the modality that it is dropped with; by default each is a modality of its own.
+        stream_dropout: probability of dropping a single stream; one of each modality that is there stays.
 
     Raises:
-        ValueError: `dims` is empty or names an unknown modality.
+        ValueError: `dims` is empty.
     """
 
     def __init__(
@@ -55,25 +59,31 @@ class AttentionFusion(nnx.Module):
         *,
         rngs: nnx.Rngs,
         keep_one: bool = True,
+        modality_of: Mapping[str, str] | None = None,
+        stream_dropout: float = 0.0,
     ):
-        if not dims or set(dims) - set(MODALITIES):
-            raise ValueError(f"dims must name at least one of {MODALITIES} and nothing else, got {tuple(dims)}")
-        self.modalities = tuple(name for name in MODALITIES if name in dims)
+        if not dims:
+            raise ValueError("dims must name at least one stream")
+        ordered = in_order({name: modality_of[name] if modality_of else name for name in dims})
+        self.streams = tuple(ordered)
+        self.modalities = tuple(dict.fromkeys(ordered.values()))
+        self.places = tuple(self.modalities.index(modality) for modality in ordered.values())  # of the streams' ones
+        self.stream_dropout = stream_dropout
         self.hidden = hidden
         self.keep_one = keep_one
         self.dropout = Rate(jnp.asarray(dropout, jnp.float32))
         self.modality_dropout = Rate(jnp.asarray(modality_dropout, jnp.float32))
 
-        count = len(self.modalities)
+        count = len(self.streams)
         # Filled by `_draw_weights`. [out, in], as in torch: that is how XLA's CPU library computes their gradients.
         einsum = partial(nnx.Einsum, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
         def linear(inputs: int, outputs: int) -> nnx.Einsum:
             return einsum("BD,HD->BH", (outputs, inputs), (outputs,))
 
-        first = {name: einsum("BD,HD->HB", (hidden, dims[name]), (hidden, 1)) for name in self.modalities}
+        first = {name: einsum("BD,HD->HB", (hidden, dims[name]), (hidden, 1)) for name in self.streams}
         self.inputs = nnx.Dict(**first)
-        # The second and third layers are equally wide for all modalities: one product for all of them.
+        # The second and third layers are equally wide for all streams: one product for all of them.
         self.encoders = nnx.List(einsum("MBD,MHD->MBH", (count, hidden, hidden), (count, 1, hidden)) for _ in range(2))
         self.scorer = nnx.List(linear(width, hidden) for width in (count * hidden, hidden, hidden))
         self.attention = linear(hidden, count)
@@ -90,40 +100,48 @@ class AttentionFusion(nnx.Module):
         """Fuses one batch.
 
         Args:
-            embeddings: per modality, each of its width. Rows of absent modalities are never used (they may be NaN).
-            present: per modality; None means that everything is present. Absent is the same zero vector that
+            embeddings: per stream, each of its width. Rows of absent streams are never used (they may be NaN).
+            present: per stream; None means that everything is present. Absent is the same zero vector that
                 modality dropout puts in.
             deterministic: True at inference; False applies dropout and modality dropout.
             rngs: streams `modality` and `dropout`, or a default one; needed unless `deterministic`.
         """
-        batch, count = embeddings[self.modalities[0]].shape[0], len(self.modalities)
-        present = dict.fromkeys(self.modalities, jnp.ones(batch, bool)) if present is None else present
-        seen = jnp.stack([present[name] for name in self.modalities], axis=-1)  # [B, M]
+        batch, count = embeddings[self.streams[0]].shape[0], len(self.streams)
+        present = dict.fromkeys(self.streams, jnp.ones(batch, bool)) if present is None else present
+        seen = jnp.stack([present[name] for name in self.streams], axis=-1)  # [B, M]
         if deterministic:
             keep = {}
         elif rngs is None:
             raise ValueError("deterministic=False draws random numbers: pass rngs")
         else:
-            seen = drop_modalities(seen, self.modality_dropout[...], rngs.modality(), self.keep_one)
-            widths = {name: embeddings[name].shape[1] for name in self.modalities}
-            widths["scorer"] = count * self.hidden
+            seen = self.drop(seen, rngs.modality())
+            widths = {name: embeddings[name].shape[1] for name in self.streams}
+            widths[SCORER] = count * self.hidden
             keep = dropout_masks(widths, batch, self.dropout[...], rngs.dropout())
 
         encoded = [
             self.inputs[name](jnp.where(seen[:, i, None], embeddings[name], 0) * keep.get(name, 1))  # [H, B]
-            for i, name in enumerate(self.modalities)
+            for i, name in enumerate(self.streams)
         ]
         x = jnp.moveaxis(jnp.stack(encoded), 1, 2)  # [M, B, H]
         for encoder in self.encoders:
             x = encoder(nnx.relu(x))
         x = nnx.relu(x)
 
-        scores = jnp.moveaxis(x, 0, 1).reshape(batch, count * self.hidden) * keep.get("scorer", 1)
+        scores = jnp.moveaxis(x, 0, 1).reshape(batch, count * self.hidden) * keep.get(SCORER, 1)
         for layer in self.scorer:
             scores = nnx.relu(layer(scores))
         attention = self.attention(scores)  # [B, M]
         fused = jnp.einsum("MBH,BM->BH", x, attention)
         return FusionOutput(self.classifier(fused), attention)
+
+    def drop(self, seen: Bool[Array, "B M"], key: PRNGKeyArray) -> Bool[Array, "B M"]:
+        """The streams that are left: one draw takes all those of a modality."""
+        places, modalities = jnp.array(self.places), jnp.arange(len(self.modalities))
+        if self.stream_dropout and len(self.streams) > len(self.modalities):
+            seen = drop_streams(seen, places, self.stream_dropout, jax.random.fold_in(key, 1))
+        any_seen = jnp.any(seen[:, :, None] & (places[:, None] == modalities), axis=1)
+        return seen & drop_modalities(any_seen, self.modality_dropout[...], key, self.keep_one)[:, places]
 
 
 def drop_modalities(
@@ -137,6 +155,15 @@ def drop_modalities(
         largest = jnp.argmax(jnp.where(present, draw, -1), axis=-1, keepdims=True)
         keep |= largest == jnp.arange(present.shape[-1])
     return present & keep
+
+
+def drop_streams(
+    present: Bool[Array, "B M"], places: Int[Array, "M"], rate: float, key: PRNGKeyArray
+) -> Bool[Array, "B M"]:
+    """Drops each stream of each sample with probability `rate`, but for one of each modality, by their `places`."""
+    draw = jax.random.uniform(key, present.shape)
+    rivals = jnp.where((places[:, None] == places) & present[:, None], draw[:, None], -1)  # [B, M, M]
+    return present & ((draw >= rate) | (draw == rivals.max(axis=-1)))
 
 
 def dropout_masks(

@@ -5,7 +5,7 @@ clips differ most it counts in their deviations, across these in what leaves the
 the training clips come to, with statistics in which these had no say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from mer_jax.defaults import MODALITIES
 from mer_jax.features.embeddings import Embedded
-from mer_jax.models.fusion import MODALITIES
 from mer_jax.runtime.files import write_whole
 from mer_jax.runtime.kept import Damaged
 
@@ -29,7 +29,7 @@ FLOOR = 1e-3  # least variance along a direction, where that of a feature is 1
 
 
 class Cloud(NamedTuple):
-    """One modality's training clips."""
+    """One stream's training clips."""
 
     mean: np.ndarray  # [D] float32
     scale: np.ndarray  # [D], 1 / deviation; 1 for a feature that never changes
@@ -69,12 +69,12 @@ class Cloud(NamedTuple):
 class Familiar(NamedTuple):
     """What the clips that a run has learned from are like."""
 
-    clouds: Mapping[str, Cloud]  # of each modality that LEAST clips have
-    combinations: frozenset[frozenset[str]]  # of modalities, that clips had
+    clouds: Mapping[str, Cloud]  # of each stream that LEAST clips have
+    combinations: frozenset[frozenset[str]]  # of streams, that clips had
 
     @classmethod
     def fit(cls, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray]) -> "Familiar":
-        """features: [N, D] or [F, N, D] per modality, raw; of folds the first one's. present: [N] bool, who counts."""
+        """features: [N, D] or [F, N, D] per stream, raw; of folds the first one's. present: [N] bool, who counts."""
         clouds = {}
         for modality, x in features.items():
             clips = np.flatnonzero(present[modality])
@@ -93,25 +93,32 @@ class Familiar(NamedTuple):
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
         tensors = {f"{name}.{part}": x for name, cloud in self.clouds.items() for part, x in cloud._asdict().items()}
-        seen = sorted([modality in names for modality in MODALITIES] for names in self.combinations)
+        columns = columns_of(set().union(*self.combinations))
+        seen = sorted([stream in names for stream in columns] for names in self.combinations)
         tensors[COMBINATIONS] = np.array(seen, np.uint8)
         with write_whole(path, mode="wb") as file:
             file.write(save({name: np.ascontiguousarray(x) for name, x in tensors.items()}))
 
     @classmethod
-    def load(cls, path: Path) -> "Familiar | None":
-        """What `save` wrote; None where an earlier version trained the run. Raises Damaged."""
+    def load(cls, path: Path, streams: Collection[str] = ()) -> "Familiar | None":
+        """What `save` wrote of a run of these streams; None where an earlier version trained it. Raises Damaged."""
         if not path.exists():
             return None
         try:
             tensors = load_file(path)
             seen = tensors.pop(COMBINATIONS).astype(bool)
-            combinations = frozenset(frozenset(m for m, x in zip(MODALITIES, row, strict=True) if x) for row in seen)
+            columns = columns_of(streams)
+            combinations = frozenset(frozenset(m for m, x in zip(columns, row, strict=True) if x) for row in seen)
             names = dict.fromkeys(name.partition(".")[0] for name in tensors)
             clouds = {name: Cloud(*(tensors[f"{name}.{part}"] for part in Cloud._fields)) for name in names}
         except (SafetensorError, KeyError, ValueError) as error:
             raise Damaged(f"{path}: not whole statistics of features ({error!r})") from error
         return cls(clouds, combinations)
+
+
+def columns_of(streams: Collection[str]) -> list[str]:
+    """The order of combinations in a file."""
+    return [*MODALITIES, *sorted({*streams} - {*MODALITIES})]
 
 
 def first_fold(x: Embedded) -> np.ndarray:

@@ -92,7 +92,7 @@ def media_under(folder: Path) -> list[Path]:
 def hidden_in(row: dict[str, str], place: str) -> tuple[str, ...]:
     """The modalities that do not count by a table's row. Raises DataError for one that is unknown."""
     try:
-        valid = valid_modalities(row.get("modalities", ""))
+        valid = valid_modalities(row.get("modalities", ""), MODALITIES)
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
     return () if valid is None else tuple(name for name in MODALITIES if name not in valid)

@@ -84,9 +84,9 @@ def write_parts(
         hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
     (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
     encoders = {}
-    for name in settings.encoded:
-        source = getattr(settings.encoders, name).source
-        encoders[name] = checkpoint_facts(source) | {"licence": LICENCES.get(source.partition("/")[0], "")}
+    for name, stream in settings.encoded_streams.items():
+        licence = LICENCES.get(stream.source.partition("/")[0], "")
+        encoders[name] = checkpoint_facts(stream.source) | {"licence": licence}
     keep(folder / ENCODERS, {"encoders": encoders})
     (folder / "README.md").write_text(model_card(workdir, settings.variant, encoders), "utf-8")
     take_inventory(folder, (path.name for path in folder.iterdir()))

@@ -3,7 +3,7 @@
 Nothing is written to disk, and no modality waits for another: each file is decoded once, for all of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from mer_jax.features.extraction import Dispatch
 from mer_jax.features.outliers import without_outliers
 from mer_jax.features.readers import Chunk, TextReader
 from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.fusion.modalities import attention_by_modality, by_modality
 from mer_jax.recognition.contents import read_ahead, read_files
 from mer_jax.recognition.distance import Familiar
 from mer_jax.recognition.files import File
@@ -39,7 +40,7 @@ class Recognizer:
 
     Args:
         ensemble: the fusion heads.
-        encoders: by modality; one of the ensemble's that has none is absent from every file.
+        encoders: by stream; one of the ensemble's that has none is absent from every file.
         rank: called with distinct transcripts, one call at a time.
         extraction: how files are decoded.
         audio_track: see `read_sound`.
@@ -64,7 +65,8 @@ class Recognizer:
         self.ensemble, self.encoders, self.rank = ensemble, dict(encoders), rank
         self.extraction, self.audio_track = extraction, audio_track
         self.familiar, self.caution, self.at_home, self.hear = familiar, caution, at_home, hear
-        self.programs = {modality: encoder.load() for modality, encoder in self.encoders.items()}
+        self.programs = {stream: encoder.load() for stream, encoder in self.encoders.items()}
+        self.readers = {encoder.modality: encoder.reader for encoder in self.encoders.values()}  # of what files hold
         self.detector = FaceDetector(extraction.face_stride)
         self.ranking = Lock()  # the answers' cache has one writer
 
@@ -94,8 +96,9 @@ class Recognizer:
 
         Returns:
             Of each file `file`, `label`, `probabilities` by label, `attention` by modality, `used` modalities, `absent`
-            ones with the reason and, where it is unlike what the run has learned from, `warning`. Of one that cannot be
-            used `error`, and no label.
+            ones (their streams) with the reason and, where it is unlike what the run has learned from, `warning`. Where
+            a modality has several streams, `streams` holds the attention of each. Of one that cannot be used `error`,
+            and no label.
         """
         if isinstance(paths, str | Path):
             return self.batch([File(Path(paths), text)])[0]
@@ -127,11 +130,11 @@ class Recognizer:
 
     def wanted(self, most_faces: int = 0) -> Wanted:
         """What is read of a file. most_faces: frames that are searched for faces; 0: as the run did."""
-        speech, video = self.encoders.get("speech"), self.encoders.get("video")
+        speech, video = self.readers.get("speech"), self.readers.get("video")
         return Wanted(
-            speech.reader.sample_rate if speech else None,
-            video.reader.num_frames if video else None,
-            (most_faces or self.extraction.most_face_frames) if "image" in self.encoders else None,
+            speech.sample_rate if speech else None,
+            video.num_frames if video else None,
+            (most_faces or self.extraction.most_face_frames) if "image" in self.readers else None,
         )
 
     def lines(
@@ -139,36 +142,39 @@ class Recognizer:
     ) -> list[dict[str, Any]]:
         """The lines of a shard's files, whose contents come one by one. small: as of `Dispatch`, also of many files."""
         ranked: Mapping[str, Sequence[str]] = {}
-        if self.hear and "text" in self.encoders:
+        if self.hear and "text" in self.readers:
             with self.ranking:
                 files = self.hear(files)
-        if "text" in self.encoders and (texts := sorted({file.text for file in files} - {""})):
+        if "text" in self.readers and (texts := sorted({file.text for file in files} - {""})):
             with self.ranking:
                 ranked = self.rank(texts)
         shards = {
-            modality: Dispatch(encoder, self.programs[modality], small=small or len(files) <= FEW)
-            for modality, encoder in self.encoders.items()
+            stream: Dispatch(encoder, self.programs[stream], small=small or len(files) <= FEW)
+            for stream, encoder in self.encoders.items()
         }
         errors: dict[int, str] = {}
         for i, (file, content) in enumerate(zip(files, contents, strict=True)):
             if isinstance(content, Unreadable):
                 errors[i] = str(content)
-            for modality, shard in shards.items():
-                shard.add(i, self.chunks(modality, file, content, ranked))
+            for shard in shards.values():
+                shard.add(i, self.chunks(shard.encoder, file, content, ranked))
         for shard in shards.values():
             shard.finish()
+        modality_of = self.ensemble.shape.modality_of
         features = {
-            modality: self.features(modality, shards[modality].embeddings() if modality in shards else {}, len(files))
-            for modality in self.ensemble.shape.dims
+            stream: self.features(stream, shards[stream].embeddings() if stream in shards else {}, len(files))
+            for stream in modality_of
         }
-        present = {modality: x.present for modality, x in features.items()}
-        embeddings = {modality: x.embeddings for modality, x in features.items()}
-        probs, attention = self.ensemble(embeddings, present, [file.group for file in files])
+        present = {stream: x.present for stream, x in features.items()}
+        used = by_modality(present, modality_of)
+        embeddings = {stream: x.embeddings for stream, x in features.items()}
+        probs, by_stream = self.ensemble(embeddings, present, [file.group for file in files])
+        attention = attention_by_modality(by_stream, modality_of)
         warnings = self.warnings(embeddings, present)
         labels = self.ensemble.shape.labels
         lines = []
         for i, file in enumerate(files):
-            absent = {modality: x.reasons[i] for modality, x in features.items() if i in x.reasons}
+            absent = {stream: x.reasons[i] for stream, x in features.items() if i in x.reasons}
             if i in errors:
                 lines.append({**file.named, "error": errors[i]})
                 continue
@@ -179,8 +185,9 @@ class Recognizer:
                 **file.named,
                 "label": labels[int(probs[i].argmax())],
                 "probabilities": {label: round(float(p), 4) for label, p in zip(labels, probs[i], strict=True)},
-                "attention": {m: round(float(a), 4) for m, a in zip(features, attention[i], strict=True)},
-                "used": [modality for modality, x in features.items() if x.present[i]],
+                "attention": rounded(used, attention[i]),
+                **({"streams": rounded(features, by_stream[i])} if len(used) < len(features) else {}),
+                "used": [modality for modality, x in used.items() if x[i]],
                 "absent": absent,
             }
             lines.append(line | {"warning": warnings[i]} if warnings[i] else line)
@@ -193,39 +200,44 @@ class Recognizer:
         warnings = []
         for i, distances in enumerate(self.familiar.distances(embeddings, present)):
             together = np.sqrt(np.mean(np.square([*distances.values()]))) if distances else 0.0
-            far = [f"{modality} {x:.1f}" for modality, x in distances.items() if x > 1 and together > FAR]
-            usual = frozenset(modality for modality, x in present.items() if x[i]) in self.familiar.combinations
+            far = [f"{stream} {x:.1f}" for stream, x in distances.items() if x > 1 and together > FAR]
+            usual = frozenset(stream for stream, x in present.items() if x[i]) in self.familiar.combinations
             unlike = f"unlike what the run has learned from ({', '.join(far)} times as far as that)" if far else ""
             caution = "" if self.at_home and usual and not far else self.caution
             warnings.append("; ".join(filter(None, (unlike, caution))))
         return warnings
 
     def chunks(
-        self, modality: str, file: File, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
+        self, encoder: Encoder, file: File, content: Contents | Absent, ranked: Mapping[str, Sequence[str]]
     ) -> list[Chunk] | Absent:
         """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
-        reader = self.encoders[modality].reader
-        if modality in file.hidden and not isinstance(content, Unreadable):
+        reader = encoder.reader
+        if encoder.modality in file.hidden and not isinstance(content, Unreadable):
             return Absent(NOT_VALID)
         try:
             if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)
                 return reader.chunks(reader.read(Clip("", "test", transcript=file.text)))
-            array = content if isinstance(content, Absent) else content[modality]
+            array = content if isinstance(content, Absent) else content[encoder.modality]
             return array if isinstance(array, Absent) else reader.chunks(array)
         except Absent as reason:
             return Absent(str(reason))  # without the traceback, which would hold the arrays
 
-    def features(self, modality: str, embeddings: Mapping[int, np.ndarray | str], count: int) -> Features:
+    def features(self, stream: str, embeddings: Mapping[int, np.ndarray | str], count: int) -> Features:
         """What an encoder has given for `count` files, as of a data set's clips."""
         reasons = {i: entry for i, entry in embeddings.items() if isinstance(entry, str)}
         reasons |= dict.fromkeys({*range(count)} - {*embeddings}, "no ready-made feature")
         rows = {i: entry for i, entry in embeddings.items() if not isinstance(entry, str)}
-        shape: tuple[int, ...] = next((row.shape for row in rows.values()), (self.ensemble.shape.dims[modality],))
+        shape: tuple[int, ...] = next((row.shape for row in rows.values()), (self.ensemble.shape.dims[stream],))
         array = np.zeros((count, *shape), np.float32)
         for i, row in rows.items():
             array[i] = row
         if array.ndim == 3:  # by each fold's prompts, or by those of all
             array = array[:, 0] if shape[0] == 1 else array.swapaxes(0, 1)
         features = Features(array, np.array([i in rows for i in range(count)], bool), reasons)
-        return without_outliers(features, modality, self.ensemble.shape.usual_sizes.get(modality, 0.0))
+        return without_outliers(features, stream, self.ensemble.shape.usual_sizes.get(stream, 0.0))
+
+
+def rounded(names: Iterable[str], weights: np.ndarray) -> dict[str, float]:
+    """A line's weights by their names."""
+    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mer_jax.data.clips import Dataset
-from mer_jax.features.encoder_settings import EncoderSettings
 from mer_jax.features.inputs import Inputs
+from mer_jax.features.stream_settings import StreamSettings
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.hearing import hearing
@@ -31,18 +31,22 @@ def finished_settings(workdir: Path) -> Settings:
     settings = load_settings(Settings, workdir)
     require_results(workdir)
     with suppress(DataError):  # an earlier version's, which has none
-        settings = replace(settings, encoders=pinned(settings.encoders, load_json(workdir / "metrics.json")))
+        settings = pinned(settings, load_json(workdir / "metrics.json"))
     return settings
 
 
-def pinned(encoders: EncoderSettings, metrics: Mapping[str, Any]) -> EncoderSettings:
-    """Encoders from the hub at the commits that a run's metrics name, whatever their names stand for by now."""
+def pinned(settings: Settings, metrics: Mapping[str, Any]) -> Settings:
+    """With encoders from the hub at the commits that a run's metrics name, whatever their names stand for by now."""
+    sources = settings.encoded_streams
     for name, used in metrics.get("checkpoints", {}).items():
-        settings = getattr(encoders, name)
-        if used.get("commit") and used.get("source") == settings.source:
-            source = f"{settings.source.partition('@')[0]}@{used['commit']}"
-            encoders = replace(encoders, **{name: replace(settings, source=source)})
-    return encoders
+        encoder = sources[name].encoder if name in sources else None
+        if encoder and used.get("commit") and used.get("source") == encoder.source:
+            encoder = replace(encoder, source=f"{encoder.source.partition('@')[0]}@{used['commit']}")
+            if isinstance(encoder, StreamSettings):
+                settings = replace(settings, streams={**settings.streams, name: encoder})
+            else:
+                settings = replace(settings, encoders=replace(settings.encoders, **{name: encoder}))
+    return settings
 
 
 def load_recognizer(workdir: Path) -> Recognizer:
@@ -52,14 +56,15 @@ def load_recognizer(workdir: Path) -> Recognizer:
     labels = ensemble.shape.labels
     prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)
     inputs = Inputs(Dataset("input", labels, (), {}), settings, workdir, prompts.trained_encoder)
-    encoders = {m: inputs.encoder(m) for m in ensemble.shape.dims if m in settings.encoded}
-    annotator = make_annotator(settings.ranking) if "text" in encoders else None
+    encoders = {name: inputs.encoder(name) for name in ensemble.shape.dims if name in settings.encoded_streams}
+    reads = any(encoder.modality == "text" for encoder in encoders.values())
+    annotator = make_annotator(settings.ranking) if reads else None
     answers = Path(settings.ranking.cache).expanduser() if settings.ranking.cache else cache_folder() / "rankings"
 
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:
         return rank_all(transcripts, labels, annotator, answers).ranked if annotator else {}
 
-    familiar = Familiar.load(workdir / "checkpoints" / FAMILIAR)
+    familiar = Familiar.load(workdir / "checkpoints" / FAMILIAR, ensemble.shape.dims)
     track, caution, at_home = settings.data.audio_track, "; ".join(settings.drawn), settings.variant == "sample"
     heard = hearing(settings)
     return Recognizer(ensemble, encoders, rank, settings.extraction, track, familiar, caution, at_home, heard)

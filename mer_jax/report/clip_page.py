@@ -7,6 +7,7 @@ which a browser loads when they come into view.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +35,21 @@ class ClipInputs(NamedTuple):
 
 
 def write_clip_page(
-    inputs: ClipInputs, scores: Mapping[str, Any], modalities: Sequence[str], settings: ExtractionSettings, path: Path
+    inputs: ClipInputs,
+    scores: Mapping[str, Any],
+    modalities: Sequence[str],
+    settings: ExtractionSettings,
+    path: Path,
+    modality_of: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the page to `path`, its rows and pictures into FOLDER beside it.
 
     Args:
         scores: of `clip_scores`.
         modalities: that the run fused.
+        modality_of: stream -> modality, of the features; by default each modality has one, called as it is.
     """
+    inputs = inputs._replace(features=of_modalities(inputs.features, modality_of or {}))
     folder = path.with_name(FOLDER)
     shutil.rmtree(folder, ignore_errors=True)  # what a killed start has left may not be whole
     folder.mkdir(parents=True)
@@ -82,6 +90,18 @@ def write_clip_page(
                 splits=[split for split in SPLITS if counts[split]],
             )
         )
+
+
+def of_modalities(features: Mapping[str, Features], modality_of: Mapping[str, str]) -> dict[str, Features]:
+    """What clips have of each modality: any of its streams, or the reasons why they have none. No embeddings."""
+    merged: dict[str, Features] = {}
+    for stream, own in features.items():
+        if earlier := merged.get(modality := modality_of.get(stream, stream)):
+            present = earlier.present | own.present
+            reasons = {**own.reasons, **earlier.reasons}
+            own = replace(own, present=present, reasons={i: why for i, why in reasons.items() if not present[i]})
+        merged[modality] = own
+    return merged
 
 
 def clip_rows(inputs: ClipInputs, scores: Mapping[str, Any], modalities: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from mer_jax.data.clips import SPLITS
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
 from mer_jax.fusion.data import Embeddings
+from mer_jax.fusion.modalities import attention_by_modality
 from mer_jax.metrics import softmax, subsets_of
 
 MOST_CLIPS = 5000  # on the page; the unlabelled ones are thinned out evenly
@@ -81,7 +82,8 @@ def _attention(
     if not len(clips.present_count):
         return np.zeros((0, len(fusion.data.modalities)))
     members = run.members if fold_of is None else run.honest.blind_members
-    attention = fusion.networks.scorer(members, *clips).attention  # [R, N, M]
+    by_stream = fusion.networks.scorer(members, clips.features, clips.present).attention  # [R, N, S]
+    attention = attention_by_modality(by_stream, clips.modality_of)  # [R, N, M]
     if fold_of is None:
         return attention.mean(axis=0)
     by_fold = attention.reshape(fusion.data.num_folds, -1, *attention.shape[1:]).mean(axis=1)

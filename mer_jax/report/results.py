@@ -9,6 +9,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.cross_validation import CrossValidation, TrainedSetting
+from mer_jax.fusion.data import FusionData
+from mer_jax.fusion.modalities import attention_by_modality
 from mer_jax.metrics import expected_calibration_error, softmax, subsets_of, waf, waf_interval
 from mer_jax.runtime.files import finite
 from mer_jax.text.rankings import Rankings
@@ -50,6 +52,7 @@ def fusion_sections(
         ],
         "temperatures": {str(count): float(each) for count, each in enumerate(temperatures, start=1)},
         "attention": attention_section(fusion, run, labels),
+        "streams": stream_section(fusion, run, labels),
     }
 
 
@@ -218,11 +221,30 @@ def round_sections(rounds: Sequence[Section], truth: np.ndarray, labels: Sequenc
 
 
 def attention_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section:
-    """Mean attention per modality over the labelled clips of each label."""
+    """Mean attention per modality, the sum over its streams, over the labelled clips of each label."""
+    attention = attention_by_modality(stream_attention(fusion, run), fusion.data.modality_of)
+    return by_label(fusion.data, attention, fusion.data.modalities, labels)
+
+
+def stream_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section | None:
+    """The streams by modality, and the attention that each gets; None where each modality has one."""
     data = fusion.data
-    attention = fusion.networks.scorer(run.members, *data.labelled).attention.mean(axis=0)  # over networks, [L, M]
+    if len(data.modality_of) == len(data.modalities):
+        return None
+    attention = by_label(data, stream_attention(fusion, run), [*data.modality_of], labels)
+    return {"modality_of": dict(data.modality_of), "attention": attention}
+
+
+def stream_attention(fusion: CrossValidation, run: TrainedSetting) -> np.ndarray:
+    """Of labelled clips [L, S], mean over networks."""
+    clips = fusion.data.labelled
+    return fusion.networks.scorer(run.members, clips.features, clips.present).attention.mean(axis=0)
+
+
+def by_label(data: FusionData, attention: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> Section:
+    """Label -> name -> mean attention of its clips; attention: [L, len(names)]."""
     return {
-        label: dict(zip(data.modalities, attention[data.labels == i].mean(axis=0).tolist(), strict=True))
+        label: dict(zip(names, attention[data.labels == i].mean(axis=0).tolist(), strict=True))
         for i, label in enumerate(labels)
         if (data.labels == i).any()
     }

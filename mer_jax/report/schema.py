@@ -212,6 +212,13 @@ class Faces(TypedDict):
     frames_without: int  # without the clip's main face
 
 
+class Streams(TypedDict):
+    """Of a run with more than one stream of a modality."""
+
+    modality_of: dict[str, str]  # stream -> its modality
+    attention: dict[str, dict[str, float]]  # label -> stream -> mean weight, see `attention`
+
+
 class Metrics(TypedDict, total=False):
     dataset: Dataset
     cv: CrossValidation
@@ -225,7 +232,8 @@ class Metrics(TypedDict, total=False):
     video: Video | None
     transcripts: Transcripts | None
     ranking: Ranking | None
-    attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax: any real)
+    attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax)
+    streams: Streams | None  # None where each modality has one
     curves: dict[str, FoldCurves | None] | None  # "fusion": the final training; "tune": EmoVCLIP's prompts
     faces: Faces | None
     problems: list[Problem] | None
@@ -234,5 +242,5 @@ class Metrics(TypedDict, total=False):
     peak_memory_gib: float | None
     settings: dict[str, object] | None  # dotted key -> value
     environment: Environment | None
-    checkpoints: dict[str, dict[str, str]] | None  # encoded modality -> source, commit ("": a folder), fingerprint
+    checkpoints: dict[str, dict[str, str]] | None  # encoded stream -> source, commit ("": a folder), fingerprint
     run: Begun | None

@@ -64,13 +64,16 @@ def as_dict(settings: Any) -> dict[str, Any]:
 def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[str, Any]) -> Settings:
     """The settings that nested dictionaries (a config, or a run's `config.json`) hold; what is missing has its default.
 
-    Raises UsageError with all keys that the class does not know, and all values of another type or out of range.
+    Raises UsageError with all keys that the class does not know, and all values of another type or out of range; or
+    what the class's `check` raises.
     """
     problems: list[str] = []
     plain = values.to_dict() if isinstance(values, ConfigDict) else values
     settings = _read(settings_class, plain, "", problems)
     if problems:
         raise UsageError("; ".join(problems))
+    if check := getattr(settings, "check", None):  # of fields together
+        check()
     return settings
 
 
@@ -82,12 +85,16 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
     for name, value in values.items():
         if name not in fields:
             continue
+        among = getattr(hints[name], "among", None)  # one of several classes, by the fields beside it
         if dataclasses.is_dataclass(hints[name]):
-            if isinstance(value, Mapping):
-                among = getattr(hints[name], "among", None)  # one of several classes, by the fields beside it
-                chosen[name] = _read(among(values) if among else hints[name], value, f"{prefix}{name}.", problems)
-            else:
-                problems.append(f"{prefix}{name}={value!r}: expected settings")
+            chosen[name] = _section(among(values) if among else hints[name], value, f"{prefix}{name}", problems)
+        elif isinstance(value, Mapping) and (entry_class := table_entry(hints[name])):
+            chosen[name] = {
+                key: _section(
+                    isinstance(entry, Mapping) and entry_class(entry), entry, f"{prefix}{name}.{key}", problems
+                )
+                for key, entry in value.items()
+            }
         else:
             value = fields[name].metadata.get("was", {}).get(str(value), value)
             chosen[name] = tuple(value) if isinstance(value, list) else value
@@ -95,6 +102,18 @@ def _read(settings_class: Any, values: Mapping[str, Any], prefix: str, problems:
             shown = "" if fields[name].metadata.get("private") else f"={value!r}"
             problems += [f"{prefix}{name}{shown}: {reason}"] if reason else []
     return settings_class(**chosen)
+
+
+def table_entry(hint: Any) -> Callable[[Any], Any] | None:
+    """What gives the class of a table's entry, for the type of its field, `dict[str, CLASS]`; None for other fields."""
+    entries: Any = (None, *get_args(hint))[-1]
+    return entries.among if isinstance(entries, type) and hasattr(entries, "among") else None
+
+
+def _section(settings_class: Any, value: Any, name: str, problems: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return _read(settings_class, value, f"{name}.", problems)
+    problems.append(f"{name}={value!r}: expected settings")
 
 
 def _misfit(value: Any, hint: Any) -> str:

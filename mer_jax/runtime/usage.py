@@ -59,6 +59,8 @@ def setting_lines(settings: Any, prefix: str) -> Iterator[str]:
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             sections.append((value, f"{prefix}{field.name}."))
+        elif isinstance(value, dict) and any(map(dataclasses.is_dataclass, value.values())):  # a table of them
+            sections += [(entry, f"{prefix}{field.name}.{name}.") for name, entry in value.items()]
         else:
             meaning = "; ".join(filter(None, (comments.get(field.name), bounds(field.metadata))))
             yield f"    {f'{prefix}{field.name}={value!r}':50}  {meaning}".rstrip()

@@ -102,7 +102,7 @@ def test_ready_made_features_are_read_and_pooled_where_there_are_some(tmp_path, 
     files = {name: {"speech": tmp_path / f"{name}.npy"} for name in "ab"}
     dataset = replace(DATASET, clips=tuple(replace(clip, features=files.get(clip.name, {})) for clip in CLIPS))
     own = settings(modalities="text+speech", speech_feature="wav")
-    assert own.data.chosen_modalities == ("speech", "text") and own.encoded == ("text",)
+    assert tuple(own.sources) == ("speech", "text") and own.encoded == ("text",)
     features = Inputs(dataset, own, tmp_path).features("speech")
     np.testing.assert_array_equal(features.present, [False, True, True, False])
     np.testing.assert_array_equal(features.embeddings, [[0] * 4, [2, 4, 1, 4], [7, 8, 9, 10], [0] * 4])

@@ -149,7 +149,7 @@ def test_slots_behind_the_clips_and_what_a_trial_gathers():
     np.testing.assert_array_equal(filled.labels, [1, 0, 1, 1, 0])
     np.testing.assert_array_equal(filled.weights, [1, 1, 1, 0.25, 0])
     np.testing.assert_array_equal(filled.features["speech"][0], [*speech, [7, 7], [0, 0]])
-    sees = jnp.array([False, False, False, True])
+    sees = {"speech": jnp.array(False), "video": jnp.array(True)}
     embeddings, seen = gather(filled, jnp.array([3, 0]), jnp.int32(1), sees)
     np.testing.assert_array_equal(embeddings["video"], [[8, 8], video[1, 0]])
     np.testing.assert_array_equal(embeddings["speech"], [[7, 7], speech[0]])

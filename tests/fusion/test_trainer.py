@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
+from mer_jax.defaults import MODALITIES
 from mer_jax.fusion.data import Embeddings, fill_slots, make_training_set
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.folds import make_folds
@@ -19,7 +20,7 @@ from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.fusion import MODALITIES, AttentionFusion
+from mer_jax.models.fusion import AttentionFusion
 from mer_jax.runtime.random import named_key
 
 DIMS = {"speech": 12, "text": 9}
@@ -231,7 +232,9 @@ def test_runs_validate_their_fold_and_train_on_the_rest():
     for extra, fold, train, validation in zip([[7, 8]] * 6 + [[9]] * 6, *trials[1:4], strict=True):
         np.testing.assert_array_equal(validation[validation >= 0], np.flatnonzero(fold_of == fold))
         np.testing.assert_array_equal(train[train >= 0], [*np.flatnonzero(fold_of != fold), *extra])
-    np.testing.assert_array_equal(np.asarray(trials.sees)[[0, -1]], [[True] * 4, [False, True, False, False]])
+    assert {name: sees[::11].tolist() for name, sees in trials.sees.items()} == {
+        name: [True, name == "image"] for name in MODALITIES
+    }
     keys = jax.random.key_data(trials.key)
     np.testing.assert_array_equal(keys[:6], keys[6:])  # settings share draws
     assert len(np.unique(keys[:6], axis=0)) == 6  # seeds and folds do not
@@ -274,7 +277,7 @@ def test_scores_are_each_members_on_batches_of_any_size():
         np.testing.assert_allclose(scores.logits[fold], new_model(trials.key[fold])(x, present).logits, atol=1e-5)
 
     large = Scorer(DIMS, CLASSES, 16)
-    blind = Members(params, trials.fold, jnp.tile(jnp.array([True, True, False, True]), (3, 1)))
+    blind = Members(params, trials.fold, {**trials.sees, "text": jnp.zeros(3, bool)})
     without_text = {**present, "text": np.zeros(90, bool)}
     np.testing.assert_allclose(
         large(blind, features, present).logits,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings, TextSettings
+from mer_jax.features.stream_settings import SpeechStream
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.handing_on import hand_on_run
 from mer_jax.recognition.hub import pull, push
@@ -19,6 +20,7 @@ from mer_jax.recognition.runs import pinned
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import dump_json
 from mer_jax.runtime.inventory import take_inventory
+from mer_jax.settings import Settings
 from tests.hub import Hub
 from tests.recognition.tiny_run import DIMS, LABELS, write_ensemble, write_run
 
@@ -79,8 +81,12 @@ def test_encoders_from_the_hub_stay_at_the_commits_that_the_run_used():
     encoders = EncoderSettings(speech=SpeechSettings(source="a/b@main"), text=TextSettings(source="bundled/baichuan"))
     used = {"speech": {"source": "a/b@main", "commit": "1f"}, "text": {"source": "bundled/baichuan", "commit": ""}}
     used["image"] = {"source": "another/one", "commit": "2e"}  # of a run with other settings
+    used["more"] = {"source": "c/d", "commit": "3d"}
+    settings = Settings(encoders=encoders, streams={"more": SpeechStream(source="c/d", modality="speech")})
     expected = replace(encoders, speech=SpeechSettings(source="a/b@1f"))
-    assert pinned(encoders, {"checkpoints": used}) == expected and pinned(encoders, {}) == encoders
+    at_commits = pinned(settings, {"checkpoints": used})
+    assert at_commits.encoders == expected and at_commits.streams["more"].source == "c/d@3d"
+    assert pinned(settings, {}) == settings
 
 
 def test_a_second_export_replaces_the_first_and_nothing_else(run, tmp_path):

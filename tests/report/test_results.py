@@ -58,6 +58,7 @@ class Fusion:
         modalities=("speech", "text"),
         shown=("speech", "text"),
         limited_to=(),
+        modality_of={"speech": "speech", "text": "text"},
         num_folds=2,
         labels=np.array([0, 1, 0, 1, 1]),
         fold_of=np.array([0, 0, 1, 1, 1]),
