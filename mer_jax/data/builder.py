@@ -239,7 +239,11 @@ def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
     for clip in (dataset.clips[i] for split in SPLITS for i in dataset.split(split)):
         truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
         row = clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]
-        valid = "" if clip.modalities is None else "+".join(clip.modalities) or "none"
+        valid = (
+            ""
+            if clip.modalities is None
+            else "+".join(name for name in clip.modalities if name in MODALITIES) or "none"
+        )
         rows.append((*row, *[valid] * limited))
     problems = [asdict(problem) for problem in dataset.problems]
     description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}

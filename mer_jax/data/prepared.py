@@ -14,6 +14,7 @@ import numpy as np
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem, valid_modalities
 from mer_jax.data.decoding import rgb_images
 from mer_jax.data.tables import is_usable, read_table
+from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import load_json, of_the_system
 from mer_jax.runtime.kept import Damaged, file_digests, read_kept

@@ -174,9 +174,9 @@ class Training:
         return jnp.sum(weighted * real) / jnp.maximum(jnp.sum(real), 1)
 
     def logits(
-        self, params: Any, index: Int[Array, " B"], sees: Bool[Array, " 4"], **options: Any
+        self, params: Any, index: Int[Array, " B"], sees: Mapping[str, Bool[Array, ""]], **options: Any
     ) -> Float[Array, "B C"]:
-        """Of the clips at `index`, of which it `sees` some modalities."""
+        """Of the clips at `index`, of which it `sees` some streams."""
         embeddings, present = gather(self.training_set, index, self.trial.fold, sees)
         return nnx.merge(self.graph, params, *self.rates)(embeddings, present, **options).logits
 
