@@ -31,6 +31,7 @@ from mer_jax.data.decoding import identity
 from mer_jax.data.detect import map_with_detector
 from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, VALID, check_files
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
+from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
 from mer_jax.runtime.hosts import in_step, is_first_host, meet, own_part
