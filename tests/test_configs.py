@@ -1,12 +1,16 @@
 """Config variants, and the messages for what they do not know."""
 
+from dataclasses import replace
+
 import pytest
 
 from configs import semi
 from configs.best import get_config as best_config
 from configs.semi import get_config
+from mer_jax.data.corruptions import CorruptionSettings
 from mer_jax.data.dataset import VARIANTS
 from mer_jax.data.prepared import ENCODERS
+from mer_jax.features.stream_settings import ReadyMadeStream
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.kept import keep
 from mer_jax.runtime.settings import read_settings
@@ -177,3 +181,19 @@ def test_streams_are_named_by_their_sources_and_typed_at_the_door():
 def test_streams_that_do_not_go_together_are_refused_in_one_line(argument, problem):
     with pytest.raises(UsageError, match=problem):
         semi.get_config(f"folder,root=/d,{argument}")
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("data", {"candidate_modalities": "image+vidio"}),
+        ("cv", {"shown": "image+vidio"}),
+        ("corruptions", {"training": CorruptionSettings(drop="image+vidio")}),
+    ],
+)
+def test_a_modality_is_one_of_the_four_or_of_a_stream(section, change):
+    settings = read_settings(Settings, semi.get_config("sample"))
+    odd = replace(settings, **{section: replace(getattr(settings, section), **change)})
+    with pytest.raises(UsageError, match=f"^{section}.*='image.vidio': unknown.* 'vidio'; known: speech"):
+        odd.check()
+    replace(odd, streams={"v": ReadyMadeStream("vidio", feature="v")}).check()

@@ -201,9 +201,9 @@ def test_a_column_says_which_modalities_of_a_clip_count(tmp_path):
     settings = FolderData(root=str(tmp_path), image_feature="au", modalities_column="heard")
     dataset = open_dataset("folder", settings)
     a, b, c, d = dataset.clips
-    assert a.modalities == ("image", "text") and a.hides("speech") and a.transcript == "hi" and "image" in a.features
+    assert a.modalities == ("image", "text") and a.hides("speech") and a.transcript == "hi" and not a.hides("image")
     assert b.modalities is None and d.modalities is None
-    assert (c.transcript, c.no_transcript, c.features, c.no_faces) == ("", NOT_VALID, {}, NOT_VALID)
+    assert (c.transcript, c.no_transcript, c.no_faces, c.hides("image")) == ("", NOT_VALID, NOT_VALID, True)
     assert dataset.candidate_modalities is None  # all count for d
     assert dataset.not_valid() == {
         "speech": {"train": 1, "test": 1},

@@ -198,6 +198,7 @@ def test_every_setting_that_features_depend_on_is_in_their_fingerprint_and_no_ot
         "buckets_tokens": (48, 64),  # the largest is where texts are cut
     }
     indifferent = {"batch_seconds": 1.0, "batch_frames": 9, "batch_tokens": 99, "model_parallel": 1}
+    indifferent |= {"pooling": "mean"}  # stands in the store's name
     indifferent |= {"buckets_seconds": (2.0,), "buckets_frames": (4,), "attention": "xla"}
     before = build(own).fingerprint
     for key in own:
