@@ -6,8 +6,7 @@ Raises DataError, in one line, where a checkpoint is not one that we can follow.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import CLIPConfig
-
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.hubert import SPEECH_CONFIGS

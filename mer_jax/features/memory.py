@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
-from transformers import CLIPConfig
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.features.encoder_settings import (
     EncoderSettings,

@@ -15,15 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Float64, Int
-from transformers import PreTrainedConfig
 
+from mer_jax.checkpoints.config_classes import PreTrainedConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
-from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.baichuan_weights import rules
 from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers
+from mer_jax.runtime.array_types import Array, Float, Float64, Int
 from mer_jax.runtime.errors import DataError
 
 
@@ -49,7 +49,7 @@ def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"]
     Raises:
         DataError: the config asks for a scaling other than LLaMA 3's, or turns a part of each head alone.
     """
-    is_baichuan = isinstance(config, BaichuanConfig)
+    is_baichuan = config.model_type == "baichuan"
     if is_baichuan and config.max_position_embeddings is None:
         return None
     rope = {"rope_theta": 10_000.0} | (getattr(config, "rope_parameters", None) or {})

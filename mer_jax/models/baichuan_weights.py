@@ -7,8 +7,8 @@ Each device computes some heads and some channels of the feed-forward; one sum p
 from dataclasses import replace
 
 from jax.sharding import PartitionSpec as P
-from transformers import PreTrainedConfig
 
+from mer_jax.checkpoints.config_classes import PreTrainedConfig
 from mer_jax.checkpoints.huggingface import SPLIT3, TRANSPOSE, Rule, linear
 
 SPLIT_OUTPUTS = P(None, None, "model")  # of kernels [layers, in, out]

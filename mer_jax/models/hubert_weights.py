@@ -1,7 +1,6 @@
 """transformers' `HubertModel` / `Wav2Vec2Model` tensors -> `Hubert`."""
 
-from transformers import HubertConfig
-
+from mer_jax.checkpoints.config_classes import HubertConfig
 from mer_jax.checkpoints.huggingface import CONV, Rule, linear, norm
 
 # Training heads, and the embedding that stood for masked frames in pretraining.

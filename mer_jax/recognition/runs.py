@@ -4,22 +4,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mer_jax.checkpoints.config_classes import COMPLETE
 from mer_jax.data.clips import Dataset
 from mer_jax.features.encoder_settings import EncoderSettings
+from mer_jax.features.encoders import Encoder
 from mer_jax.features.inputs import Inputs
-from mer_jax.fusion.ensemble import TrainedEnsemble
+from mer_jax.fusion.ensemble import Shape, TrainedEnsemble
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.hearing import hearing
 from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder, load_json
 from mer_jax.runtime.inventory import require_results
+from mer_jax.runtime.kept import read_kept
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
+from mer_jax.text.answers import Annotator
 from mer_jax.text.rankings import make_annotator, rank_all
 from mer_jax.tuning.prompts import PromptTuning
+
+ENCODERS = "encoders.json"  # of a run that is handed on
 
 
 def finished_settings(workdir: Path) -> Settings:
@@ -45,15 +51,30 @@ def pinned(encoders: EncoderSettings, metrics: Mapping[str, Any]) -> EncoderSett
     return encoders
 
 
+class Parts(NamedTuple):
+    """What predicts beside the ensemble; the video encoder's weights alone are read."""
+
+    encoders: Mapping[str, Encoder]
+    annotator: Annotator | None
+    prompts: PromptTuning
+
+
+def parts_of(workdir: Path, settings: Settings, shape: Shape, asks: bool = True) -> Parts:
+    """Those of a run, or of what is handed on of one. asks: whether the annotator will be asked."""
+    if (workdir / ENCODERS).exists():
+        COMPLETE.update(read_kept(workdir / ENCODERS).get("configs", {}))  # older exports say none
+    prompts = PromptTuning(settings.tune, settings, shape.labels, shape.num_folds, workdir)
+    inputs = Inputs(Dataset("input", shape.labels, (), {}), settings, workdir, prompts.trained_encoder)
+    encoders = {m: inputs.encoder(m) for m in shape.dims if m in settings.encoded}
+    return Parts(encoders, make_annotator(settings.ranking, asks) if "text" in encoders else None, prompts)
+
+
 def load_recognizer(workdir: Path) -> Recognizer:
     """See `Recognizer.load`."""
     settings = finished_settings(workdir)
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
-    prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)
-    inputs = Inputs(Dataset("input", labels, (), {}), settings, workdir, prompts.trained_encoder)
-    encoders = {m: inputs.encoder(m) for m in ensemble.shape.dims if m in settings.encoded}
-    annotator = make_annotator(settings.ranking) if "text" in encoders else None
+    encoders, annotator, _ = parts_of(workdir, settings, ensemble.shape)
     answers = Path(settings.ranking.cache).expanduser() if settings.ranking.cache else cache_folder() / "rankings"
 
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:

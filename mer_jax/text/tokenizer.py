@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import tokenizers
-from transformers import CLIPConfig, CLIPTokenizer
+from tokenizers import Regex, normalizers, pre_tokenizers
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.runtime.errors import DataError
@@ -44,6 +44,8 @@ class Tokenizer:
             self.prefix = _prefix(folder, pipeline)
             self.vocab_size = 1 + max(pipeline.get_vocab().values(), default=-1)
         elif (folder / "tokenizer.model").exists():
+            import sentencepiece  # which not every checkpoint needs
+
             try:
                 open_regular(folder / "tokenizer.model", MOST_BYTES).close()
                 processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -65,14 +67,37 @@ class Tokenizer:
 
 def clip_tokenizer(folder: Path) -> Callable[[list[str]], Mapping[str, Any]]:
     """A CLIP folder's: texts -> `{"input_ids": unpadded lists of ids}`, each with its start and end token."""
-    if not (folder / "tokenizer.json").exists():  # older folders, of the vocabulary and its merges alone
-        if not (folder / "vocab.json").exists():
-            raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
-        _settings(folder)  # transformers has no word for a broken one
-        return CLIPTokenizer.from_pretrained(folder)
-    pipeline = read_pipeline(folder)
+    pipeline = read_pipeline(folder) if (folder / "tokenizer.json").exists() else older_clip_pipeline(folder)
     check_vocabulary(folder, 1 + max(pipeline.get_vocab().values(), default=-1))
     return lambda texts: {"input_ids": [row.ids for row in pipeline.encode_batch_fast(texts)]}
+
+
+def older_clip_pipeline(folder: Path) -> tokenizers.Tokenizer:
+    """What transformers' `CLIPTokenizer` makes of a folder of the vocabulary and its merges alone."""
+    if not (folder / "vocab.json").exists():
+        raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
+    settings = _settings(folder)
+    start, end, unknown = (
+        _content(settings.get(f"{name}_token", default))
+        for name, default in (("bos", "<|startoftext|>"), ("eos", "<|endoftext|>"), ("unk", "<|endoftext|>"))
+    )
+    try:
+        vocabulary, merges = tokenizers.models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+        model = tokenizers.models.BPE(vocabulary, merges, unk_token=unknown, end_of_word_suffix="</w>")
+        ends = ((end, vocabulary[end]), (start, vocabulary[start]))
+    except Exception as error:  # the library raises no other kind
+        raise DataError(f"{folder}: no vocab.json and merges.txt of a CLIP ({error}); download it again.") from error
+    pipeline = tokenizers.Tokenizer(model)
+    pipeline.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    pipeline.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    pipeline.post_processor = tokenizers.processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+    pipeline.add_special_tokens([start, end, unknown])
+    return pipeline
 
 
 def read_pipeline(folder: Path) -> tokenizers.Tokenizer:
@@ -106,11 +131,15 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(ChainMap(*(load_object(file) for file in reversed(files) if file.exists())))
 
 
+def _content(token: Any) -> Any:
+    """The text of a special token, which a folder may describe instead."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
 def _prefix(folder: Path, pipeline: tokenizers.Tokenizer) -> list[int]:
     """The BOS that a folder names, if its pipeline or its config puts it before a text; once, if both do."""
     settings = _settings(folder)
-    bos = settings.get("bos_token")
-    bos = bos.get("content") if isinstance(bos, dict) else bos
+    bos = _content(settings.get("bos_token"))
     number = pipeline.token_to_id(bos) if isinstance(bos, str) else None
     adds_bos = settings.get("add_bos_token") or pipeline.encode("a").ids[:1] == [number]
     return [number] if adds_bos and number is not None else []

@@ -3,8 +3,8 @@
 from typing import Any
 
 from flax import nnx
-from transformers import CLIPConfig
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.features.encoder_settings import VideoSettings
 from mer_jax.features.memory import Needed, itemsize, layer_bytes, weight_bytes

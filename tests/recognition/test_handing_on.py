@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,12 +24,24 @@ from mer_jax.runtime.inventory import take_inventory
 from tests.hub import Hub
 from tests.recognition.tiny_run import DIMS, LABELS, write_ensemble, write_run
 
+ROOT = Path(__file__).parents[2]
 METRICS = {
     "dataset": {"name": "talks", "labels": list(LABELS), "modalities": ["text"], "counts": {"train": 1234, "test": 5}},
     "cv": {"waf": 0.5, "challenge": {"waf": 0.6}, "flattered": False, "cautions": ["few clips"]},
     "test": None,
 }
-NOT_NEEDED = ("orbax", "grain", "tensorflow_datasets", "array_record", "sklearn", "matplotlib", "jinja2", "openai")
+NOT_NEEDED = (
+    "optax",
+    "orbax",
+    "grain",
+    "tensorflow_datasets",
+    "array_record",
+    "sklearn",
+    "matplotlib",
+    "jinja2",
+    "openai",
+)
+NOT_NEEDED += ("transformers", "ml_collections", "jaxtyping", "etils", "importlib_resources", "torch", "tensorstore")
 
 
 @pytest.fixture
@@ -104,7 +118,8 @@ def test_a_second_export_replaces_the_first_and_nothing_else(run, tmp_path):
 def test_it_predicts_elsewhere_without_what_trains(run, tmp_path):
     write_ensemble(run / "checkpoints", dims={"text": 256})
     hand_on_run(run, tmp_path / "out")
-    blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))\n"
+    # Flax imports Optax itself.
+    blocked = f"import sys; from flax import nnx; sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))\n"
     code = (
         blocked
         + "import mer_jax, json; print(json.dumps(mer_jax.Recognizer.load(sys.argv[1])(sys.argv[2], text='好')))"
@@ -116,6 +131,18 @@ def test_it_predicts_elsewhere_without_what_trains(run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == Recognizer.load(run)(clip, text="好")
+
+
+def test_what_predicting_takes_is_part_of_what_everything_takes(run, tmp_path):
+    hand_on_run(run, tmp_path / "out")
+    needed = (tmp_path / "out" / "requirements.txt").read_text("utf-8").splitlines()
+    assert {*needed} < {*(ROOT / "requirements.txt").read_text("utf-8").splitlines()}
+
+
+def test_two_modules_alone_import_what_predicting_does_without():
+    """Others take array types, and config classes, from them."""
+    pattern = re.compile(r"^(from|import) (jaxtyping|transformers)\b", re.MULTILINE)
+    assert not [path for path in (ROOT / "mer_jax").rglob("*.py") if pattern.search(path.read_text("utf-8"))]
 
 
 def test_the_hub_takes_it_and_gives_it_back(run, tmp_path, monkeypatch):
