@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -7,11 +9,12 @@ from tokenizers import normalizers
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import CLIPTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer, clip_tokenizer
 
+ASSETS = Path(__file__).parents[2] / "mer_jax" / "assets"
 TEXTS = ["今天我很高兴。", "", "I am so happy today!"]
 
 
@@ -110,6 +113,17 @@ def test_a_pipeline_is_read_as_it_stands(tmp_path, class_name, normaliser):
     (tmp_path / "remote.py").write_text("raise SystemExit('remote code was run')", "utf-8")
     assert Tokenizer(tmp_path).encode(texts) == expected
     assert clip_tokenizer(tmp_path)(texts)["input_ids"] == expected
+
+
+def test_a_clip_folder_of_vocabulary_and_merges_alone(tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(ASSETS / "clip" / name, tmp_path / name)
+    texts = ["A  photo of\n someone's ANGRY face!", "e\u0301 é 高兴 42", "a<|endoftext|>b", ""]
+    expected = CLIPTokenizer.from_pretrained(tmp_path)(texts)["input_ids"]
+    assert clip_tokenizer(tmp_path)(texts)["input_ids"] == expected
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(DataError, match=r"no vocab.json and merges.txt of a CLIP .*; download it again"):
+        clip_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("adds", [None, True])
