@@ -98,13 +98,9 @@ def differences(expected: Path, actual: Path) -> dict[str, float]:
     for store in sorted(expected.glob("features/*")):
         ours, theirs = FeatureStore(store), FeatureStore(actual / store.relative_to(expected))
         keys = sorted(ours.where)
-        pair = [
-            np.asarray(each.features(keys).embeddings) if keys and keys[0] in each else None for each in (ours, theirs)
-        ]
-        same = pair[1] is not None and {*theirs.where} == {*keys}
-        largest["features"] = max(
-            largest.get("features", 0.0), float(np.abs(pair[0] - pair[1]).max()) if same else np.inf
-        )
+        same = {*theirs.where} == {*keys}
+        pair = [np.asarray(each.features(keys).embeddings) for each in (ours, theirs)] if keys and same else [0, np.inf]
+        largest["features"] = max(largest.get("features", 0.0), float(np.abs(pair[0] - pair[1]).max()))
     digests = [results(folder) for folder in (expected, actual)]
     for name in sorted(digests[0].keys() | digests[1].keys()):
         if digests[0].get(name) != digests[1].get(name) and not name.startswith("features/"):
@@ -116,9 +112,10 @@ def of_numbers(*files: Path) -> float:
     """The largest difference of the numbers in two texts."""
     if not all(file.suffix in (".csv", ".json") and file.exists() for file in files):
         return np.inf
-    numbers = [NUMBER.findall(file.read_text("utf-8")) for file in files]
+    texts = [file.read_text("utf-8") for file in files]
     if files[0].name == "metrics.json":
-        numbers = [NUMBER.findall(json.dumps(json.loads(file.read_text("utf-8"))["cv"])) for file in files]
+        texts = [json.dumps(json.loads(text)["cv"]) for text in texts]
+    numbers = [NUMBER.findall(text) for text in texts]
     same = len(numbers[0]) == len(numbers[1])
     return max((abs(float(a) - float(b)) for a, b in zip(*numbers, strict=True)), default=0.0) if same else np.inf
 
@@ -128,8 +125,8 @@ def main(_: list[str]) -> None:
     scratch = Path(SCRATCH.value or tempfile.mkdtemp())
     os.environ["MER_JAX_CACHE"] = str(scratch / "cache")
     whole, rows, durations = scratch / "whole", [], dict[str, float]()
-    for number, case in enumerate(CASES.value):
-        command, _, stage = case.partition(":")
+    for number, case in enumerate(CASES.value or []):
+        command, _colon, stage = case.partition(":")
         place, logs = Place(whole / command, whole / "train", "", ""), scratch / f"{case}.log"
         for needed in ("train", command):  # sweeps go out from a finished run
             if needed not in durations and (needed == command or command == "sweep"):

@@ -1,5 +1,6 @@
 """The memory of a process, and of this one while something runs (Linux)."""
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,21 @@ def status(pid: int | str = "self") -> dict[str, float]:
     """Sizes of a process in MiB: VmRSS, and its parts RssAnon and RssFile. Nothing of one that has just ended."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0][:-1]: int(words[1]) / 1024 for words in lines if words[-1] == "kB"}
+
+
+def resident() -> float:
+    """MiB of this process and those that it has started."""
+    children = [pid for task in os.listdir("/proc/self/task") for pid in children_of(task)]
+    return sum(status(pid).get("VmRSS", 0.0) for pid in ("self", *children))
+
+
+def children_of(task: str) -> list[str]:
+    """Processes that a thread of this one has started."""
+    try:
+        with open(f"/proc/self/task/{task}/children") as file:
+            return file.read().split()
+    except OSError:
+        return []
 
 
 class Memory:

@@ -20,8 +20,8 @@ import transformers
 from absl import app
 
 from benchmarks.timing import show
-from benchmarks.work import CLIP_L14, HUBERT_LARGE
-from mer_jax.models import CLIP, Baichuan, Hubert
+from benchmarks.work import CLIP_L14, DINOV2_LARGE, DINOV2_SIDE, HUBERT_LARGE, MACBERT_LARGE, WAVLM_LARGE
+from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, Hubert, WavLM
 
 SECONDS = 2  # of sound
 TOKENS = 64
@@ -66,17 +66,47 @@ def last_four(out: Any) -> Any:
     return torch.stack([*out.hidden_states[-4:-1], out.last_hidden_state]).sum(0)
 
 
+def dinov2(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Two images."""
+    model = transformers.Dinov2Model(DINOV2_LARGE).eval()
+    model.save_pretrained(folder)
+    pixels = rng.standard_normal((2, DINOV2_SIDE, DINOV2_SIDE, 3), np.float32)
+    theirs = model(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output
+    del model
+    return [compare("DINOv2-large", Dinov2, folder, lambda model: model.encode_image(pixels), theirs)]
+
+
 def hubert(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """HuBERT-large, as `speech`."""
+    return speech("HuBERT-large", Hubert, transformers.HubertModel(HUBERT_LARGE), folder, rng)
+
+
+def wavlm(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """WavLM-large, as `speech`."""
+    return speech("WavLM-large", WavLM, transformers.WavLMModel(WAVLM_LARGE), folder, rng)
+
+
+def speech(name: str, port: Any, model: Any, folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Every frame's sum of the last four hidden states."""
-    model = transformers.HubertModel(HUBERT_LARGE).eval()
+    model = model.eval()
     model.save_pretrained(folder)
     waveform = rng.standard_normal((1, SECONDS * 16_000), np.float32)
     theirs = last_four(model(torch.tensor(waveform), output_hidden_states=True))
     del model
     lengths = jnp.array([waveform.size], jnp.int32)
-    return [
-        compare("HuBERT-large", Hubert, folder, lambda model: model(waveform, lengths).hidden_states.sum(0), theirs)
-    ]
+    return [compare(name, port, folder, lambda model: model(waveform, lengths).hidden_states.sum(0), theirs)]
+
+
+def bert(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Every token's sum of the last four hidden states."""
+    model = transformers.BertModel(MACBERT_LARGE).eval()
+    model.save_pretrained(folder)
+    tokens = rng.integers(1, MACBERT_LARGE.vocab_size, (1, TOKENS))
+    theirs = last_four(model(torch.tensor(tokens), output_hidden_states=True))
+    del model
+    lengths = jnp.array([TOKENS], jnp.int32)
+    ours = lambda model: model(jnp.asarray(tokens), lengths).hidden_states.sum(0)  # noqa: E731
+    return [compare("MacBERT-large", Bert, folder, ours, theirs)]
 
 
 def decoder(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -98,7 +128,7 @@ def main(_: list[str]) -> None:
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
     rows = []
-    for encoder in (clip, hubert, decoder):
+    for encoder in (clip, dinov2, hubert, wavlm, bert, decoder):
         with tempfile.TemporaryDirectory() as folder:
             rows += encoder(Path(folder), np.random.default_rng(0))
     show(rows)

@@ -7,7 +7,6 @@ encoders' rate": clips/s over those; on a CPU that also counts what the decoding
 before and after. The clips are those of a folder or table, again and again. "resident": this process and its workers.
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.memory import status
+from benchmarks.memory import resident
 from benchmarks.timing import show
 from mer_jax.recognition.contents import read_files
 from mer_jax.recognition.files import File, media
@@ -48,17 +47,7 @@ class Resident:
 
     def sample(self) -> None:
         while not self.done.wait(0.5):
-            children = [pid for task in os.listdir("/proc/self/task") for pid in children_of(task)]
-            self.samples.append(sum(status(pid).get("VmRSS", 0.0) for pid in ("self", *children)))
-
-
-def children_of(task: str) -> list[str]:
-    """Processes that a thread of this one has started."""
-    try:
-        with open(f"/proc/self/task/{task}/children") as file:
-            return file.read().split()
-    except OSError:
-        return []
+            self.samples.append(resident())
 
 
 def encoders_rate(recognizer: Recognizer, files: Sequence[File]) -> float:

@@ -8,7 +8,7 @@ later is charged for that token's queries alone.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import CLIPConfig, HubertConfig
+from transformers import BertConfig, CLIPConfig, Dinov2Config, HubertConfig, WavLMConfig
 
 from mer_jax.models.baichuan_config import BaichuanConfig
 
@@ -24,15 +24,13 @@ CLIP_L14: Any = CLIPConfig(
     text_config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
     projection_dim=768,
 )
-HUBERT_LARGE: Any = HubertConfig(
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=24,
-    num_attention_heads=16,
-    feat_extract_norm="layer",
-    conv_bias=True,
-    do_stable_layer_norm=True,
-)
+LARGE: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE_SPEECH = LARGE | {"intermediate_size": 4096, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
+HUBERT_LARGE: Any = HubertConfig(**LARGE_SPEECH, conv_bias=True)
+WAVLM_LARGE: Any = WavLMConfig(**LARGE_SPEECH)
+DINOV2_LARGE: Any = Dinov2Config(**LARGE, image_size=518, patch_size=14)
+DINOV2_SIDE = 224  # px of an image, by its preprocessing
+MACBERT_LARGE: Any = BertConfig(**LARGE, intermediate_size=4096, vocab_size=21_128)
 BAICHUAN_13B: Any = BaichuanConfig(vocab_size=64_000)
 
 DIMS: dict[str, int] = {  # the widths that fusion takes: mean and variance of features, but of whole frames the mean
@@ -101,6 +99,28 @@ def hubert_flops(config: Any, samples: int) -> float:
     flops += 2 * frames * channels * width
     flops += 2 * frames * config.num_conv_pos_embeddings * width**2 / config.num_conv_pos_embedding_groups
     return flops + config.num_hidden_layers * layer_flops(frames, width, config.intermediate_size)
+
+
+def wavlm_flops(config: Any, samples: int) -> float:
+    """A WavLMConfig's: HuBERT's, and the gates of each layer's bias."""
+    frames = samples
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+    return hubert_flops(config, samples) + config.num_hidden_layers * 2.0 * frames * config.hidden_size * 8
+
+
+def dinov2_flops(config: Any, side: int = DINOV2_SIDE) -> float:
+    """A Dinov2Config's encoder on one image; of the last layer only the class token is needed."""
+    width, patches = config.hidden_size, (side // config.patch_size) ** 2
+    inner = int(width * config.mlp_ratio)
+    layers = (config.num_hidden_layers - 1) * layer_flops(patches + 1, width, inner)
+    last = layer_flops(patches + 1, width, inner, queries=1)
+    return 2.0 * patches * 3 * config.patch_size**2 * width + layers + last
+
+
+def bert_flops(config: Any, tokens: int) -> float:
+    """A BertConfig's encoder on one text."""
+    return config.num_hidden_layers * layer_flops(tokens, config.hidden_size, config.intermediate_size)
 
 
 def decoder_flops(config: Any, tokens: int) -> float:

@@ -29,6 +29,8 @@ Arguments of every variant:
                         system without a network; the sample's
     language=zh         of base, the speech: zh (the default), en, or other; how rankings are put into words, too
     modalities=speech+image     some of speech, image, text and video; all by default
+    candidate_modalities=image+video    what counts for the unlabelled and test clips, whose sound and words may be
+                        someone else's: the default of mer2026; empty, or all, everything
     recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
 
 What mer_jax.prepare makes has the encoders that it was prepared with by default. The encoders of paper and base come
@@ -179,6 +181,8 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"unknown argument {unknown[0]!r} of variant {variant!r}; known: {', '.join(known)}")
     if "root" in known and not given.get("root"):
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
+    if variant == "mer2026":  # MER-Cross: whoever is seen listens
+        given.setdefault("candidate_modalities", "image+video")
     given.setdefault("recipe", "best" if variant == "folder" else "paper")
     encoders, language = default_encoders(variant, given)
     given.setdefault("encoders", encoders)

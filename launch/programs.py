@@ -12,18 +12,21 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from benchmarks import work
-from benchmarks.work import BAICHUAN_13B, CLIP_L14, HUBERT_LARGE
+from benchmarks.work import BAICHUAN_13B, CLIP_L14, DINOV2_LARGE, DINOV2_SIDE, HUBERT_LARGE, MACBERT_LARGE, WAVLM_LARGE
 from launch.shapes import batch, copies, weights
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
 from mer_jax.fusion.data import TrainingSet
 from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials
-from mer_jax.models import CLIP, Baichuan, EmoVCLIP, Hubert
+from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, EmoVCLIP, Hubert, WavLM
 from mer_jax.models.baichuan_weights import rules as baichuan_rules
+from mer_jax.models.bert_weights import RULES as BERT_RULES
 from mer_jax.models.clip_weights import RULES as CLIP_RULES
+from mer_jax.models.dinov2_weights import rules as dinov2_rules
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.models.wavlm_weights import rules as wavlm_rules
 from mer_jax.settings import Settings
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
@@ -57,7 +60,10 @@ def all_programs(config: Settings, devices: np.ndarray, memory: float) -> dict[s
     one = Mesh(devices.reshape(-1)[:1].reshape(1, 1), ("data", "model"))
     return {
         "CLIP L/14 extraction": partial(clip_extraction, config, data),
+        "DINOv2-large extraction": partial(dinov2_extraction, config, data),
         "HuBERT-large extraction": partial(hubert_extraction, config, data),
+        "WavLM-large extraction": partial(wavlm_extraction, config, data),
+        "MacBERT-large extraction": partial(macbert_extraction, config, data),
         "EmoVCLIP L/14 extraction": partial(emovclip_extraction, config, data),
         "EmoVCLIP L/14 training step": partial(emovclip_step, config, one),
         "Baichuan-13B": partial(baichuan_forward, config, devices, memory),
@@ -67,42 +73,86 @@ def all_programs(config: Settings, devices: np.ndarray, memory: float) -> dict[s
 
 def clip_extraction(config: Settings, mesh: Mesh) -> Program:
     """Aligned faces -> pooled CLIP L/14 features."""
-    settings, vision, side = config.encoders.image, CLIP_L14.vision_config, work.FACE_SIDE
+    model, vision = weights(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh), CLIP_L14.vision_config
+    flops, layers = work.vit_flops(CLIP_L14), vision.num_hidden_layers
+    return face_extraction(config, mesh, "CLIP L/14", model, vision.image_size, flops, layers)
+
+
+def dinov2_extraction(config: Settings, mesh: Mesh) -> Program:
+    """Aligned faces -> pooled DINOv2-large features."""
+    model = weights(lambda: Dinov2(DINOV2_LARGE, rngs=nnx.Rngs(0)), dinov2_rules(DINOV2_LARGE), mesh)
+    flops, layers = work.dinov2_flops(DINOV2_LARGE), DINOV2_LARGE.num_hidden_layers
+    return face_extraction(config, mesh, "DINOv2-large", model, DINOV2_SIDE, flops, layers)
+
+
+def face_extraction(
+    config: Settings, mesh: Mesh, name: str, model: Any, size: int, flops: float, layers: int
+) -> Program:
+    """Of an image encoder on images of so many pixels a side. flops: of one image."""
+    settings, side = config.encoders.image, work.FACE_SIDE
     frames = max(settings.buckets_frames)
     chunks = max(1, settings.batch_frames // frames)
-    total, size = chunks * mesh.shape["data"], vision.image_size
-    model = weights(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh)
+    total = chunks * mesh.shape["data"]
     resizing = batch(mesh, (total, size, side), jnp.float32)
     faces, lengths = batch(mesh, (total, frames, side, side, 3), jnp.uint8), batch(mesh, (total,), jnp.int32)
     return Program(
-        f"CLIP L/14 extraction, {chunks} x {frames} faces per device",
+        f"{name} extraction, {chunks} x {frames} faces per device",
         lambda model, faces, lengths, rows, columns: embed_images(model, clip_pixels(faces, rows, columns), lengths),
         (model, faces, lengths, resizing, resizing),
-        chunks * frames * (work.vit_flops(CLIP_L14) + work.resize_flops(side, size)),
+        chunks * frames * (flops + work.resize_flops(side, size)),
         total * frames / work.CLIP_FACES,
         "encoders.image.batch_frames",
-        vision.num_hidden_layers - 1,
+        layers - 1,
     )
 
 
 def hubert_extraction(config: Settings, mesh: Mesh) -> Program:
     """Sound -> pooled HuBERT-large features."""
+    model = weights(lambda: Hubert(HUBERT_LARGE, rngs=nnx.Rngs(0)), hubert_rules(HUBERT_LARGE), mesh)
+    return sound_extraction(config, mesh, "HuBERT-large", model, partial(work.hubert_flops, HUBERT_LARGE))
+
+
+def wavlm_extraction(config: Settings, mesh: Mesh) -> Program:
+    """Sound -> pooled WavLM-large features."""
+    model = weights(lambda: WavLM(WAVLM_LARGE, rngs=nnx.Rngs(0)), wavlm_rules(WAVLM_LARGE), mesh)
+    return sound_extraction(config, mesh, "WavLM-large", model, partial(work.wavlm_flops, WAVLM_LARGE))
+
+
+def macbert_extraction(config: Settings, mesh: Mesh) -> Program:
+    """Tokens -> pooled MacBERT-large features, without those of [CLS] and [SEP]."""
+    settings, length = config.encoders.text, work.CLIP_TOKENS
+    texts = max(1, settings.batch_tokens // length)
+    total = texts * mesh.shape["data"]
+    model = weights(lambda: Bert(MACBERT_LARGE, rngs=nnx.Rngs(0)), BERT_RULES, mesh)
+    tokens, lengths = batch(mesh, (total, length), jnp.int32), batch(mesh, (total,), jnp.int32)
+    return Program(
+        f"MacBERT-large extraction, {texts} x {length} tokens per device",
+        partial(embed_text, keep_layers=settings.keep_layers, prefix=1, suffix=1),
+        (model, tokens, lengths),
+        texts * work.bert_flops(MACBERT_LARGE, length),
+        total,
+        "encoders.text.batch_tokens",
+        MACBERT_LARGE.num_hidden_layers,
+    )
+
+
+def sound_extraction(config: Settings, mesh: Mesh, name: str, model: Any, flops: Callable[[int], float]) -> Program:
+    """Of a large speech encoder. flops: of a clip of so many samples."""
     settings = config.encoders.speech
     seconds = min(bucket for bucket in settings.buckets_seconds if bucket >= work.CLIP_SECONDS)
     samples = int(seconds * settings.sample_rate)
     clips = max(1, int(settings.batch_seconds / seconds))
     total = clips * mesh.shape["data"]
-    model = weights(lambda: Hubert(HUBERT_LARGE, rngs=nnx.Rngs(0)), hubert_rules(HUBERT_LARGE), mesh)
     per_clip = batch(mesh, (total,), jnp.float32)
     waveform, lengths = batch(mesh, (total, samples), jnp.int16), batch(mesh, (total,), jnp.int32)
     return Program(
-        f"HuBERT-large extraction, {clips} x {seconds:g} s per device",
+        f"{name} extraction, {clips} x {seconds:g} s per device",
         partial(embed_speech, keep_layers=settings.keep_layers),
         (model, waveform, lengths, per_clip, per_clip),
-        clips * work.hubert_flops(HUBERT_LARGE, samples),
+        clips * flops(samples),
         total,
         "encoders.speech.batch_seconds",
-        HUBERT_LARGE.num_hidden_layers,
+        work.LARGE["num_hidden_layers"],
     )
 
 

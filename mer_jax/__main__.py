@@ -20,6 +20,7 @@ COMMANDS = (
     "train",
     "sweep",
     "predict",
+    "serve",
     "export",
 )  # as they are used
 

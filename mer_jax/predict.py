@@ -24,7 +24,7 @@ INPUT = flags.DEFINE_multi_string(
     "input",
     None,
     "Media file, folder (with its subfolders) of such, or csv with the columns file (relative to it) and, optionally, "
-    "text, group, start and end (seconds: a part of the file).",
+    "text, group, start and end (seconds: a part of the file), and modalities (which of them count, as image+video).",
     required=True,
 )
 TEXT = flags.DEFINE_string("text", "", "Transcript of the input.")

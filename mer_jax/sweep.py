@@ -103,7 +103,10 @@ def main() -> None:
         with write_whole(folder / "best.py") as file:
             file.write(as_config(workdir, best.changes, f"the best of {len(rows)} in the sweep {plan.name}"))
     dump_json(folder / "results.json", {"plan": as_dict(plan), "rows": entries})
-    table = "".join(f"Flattered: {reason}.\n" for reason in settings.flattering) + markdown(entries)
+    said = [f"Flattered: {reason}.\n" for reason in settings.flattering]
+    if limited_to := data_of(settings.fusion.standardise).limited_to:
+        said.append(f"Cross-validated by {' and '.join(limited_to)} alone, as the candidates have them.\n")
+    table = "".join(said) + markdown(entries)
     with write_whole(folder / "results.md") as file:
         file.write(table)
     print(table)
@@ -118,7 +121,8 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
     chosen = settings.data.chosen_modalities
     features = {modality: without_outliers(inputs.features(modality), modality) for modality in chosen}
-    data_of = cache(lambda standardise: fusion_data(dataset, features, folds, inputs.copies[1], standardise)[0])
+    copy_of = inputs.copies[1]
+    data_of = cache(lambda standardise: fusion_data(dataset, features, folds, copy_of, standardise, settings.cv)[0])
     return data_of, len(dataset.labels)
 
 

@@ -207,7 +207,7 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
     standardise = settings.fusion.standardise
-    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise)
+    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise, settings.cv)
     for modality in features:
         if modality not in data.modalities:
             print(f"  no labelled clip has {modality}: the run goes on without", file=sys.stderr)
@@ -216,7 +216,7 @@ def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], f
     single_text = any(setting.name == "text" for setting in table.singles)
     if single_text and inputs.rankings.ranked and settings.ablations.without_ranking:
         bare_features = {**features, "text": inputs.features("text", with_rankings=False)}
-        bare, _ = fusion_data(dataset, bare_features, folds, copy_of, standardise)
+        bare, _ = fusion_data(dataset, bare_features, folds, copy_of, standardise, settings.cv)
 
     path = workdir / "fusion.json"
     made = digest_of(
@@ -311,7 +311,7 @@ def train_fusion(
     of_folds = results.temperatures_of_others(fusion, trained)
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures, of_folds)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
-    said = cautions(dataset, folds, data.constant, shape.in_groups, predicted)
+    said = cautions(dataset, folds, data.constant, shape.in_groups, predicted, data.shown)
     fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
     sections = {
         **fused,

@@ -137,3 +137,17 @@ def test_what_a_damaged_prepared_set_was_made_for_has_to_be_said(tmp_path):
 def test_errors_list_what_is_known(argument, message):
     with pytest.raises(UsageError, match=message):
         get_config(argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("mer2026,root=d", "image+video"),
+        ("mer2026,root=d,candidate_modalities=", ""),
+        ("mer2026,root=d,candidate_modalities=all", "all"),
+        ("mer2025,root=d", ""),
+        ("sample,candidate_modalities=image", "image"),
+    ],
+)
+def test_sound_and_words_of_mer2026_s_candidates_are_someone_else_s(argument, expected):
+    assert semi.get_config(argument).data.candidate_modalities == expected

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import *  # noqa: F403
 
 COMPLETE: dict[str, Mapping[str, Any]] = {}
-"""Digest of a config.json -> all fields of the config, of those that were read and those that exports say."""
+"""Digest of a config.json -> all fields of the config; what exported runs that were opened say."""
 
 
 def __getattr__(name: str) -> Any:
@@ -55,12 +55,6 @@ class StoredConfig:
 def digest(folder: Path) -> str:
     """Of a checkpoint's config.json."""
     return sha256((folder / "config.json").read_bytes()).hexdigest()
-
-
-def note(folder: Path, config: Any) -> None:
-    """Remembers the config that a class of transformers' has read."""
-    if not isinstance(config, StoredConfig):
-        COMPLETE[digest(folder)] = all_fields(config)
 
 
 def all_fields(config: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,13 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mer_jax.checkpoints.config_classes import note
 from mer_jax.checkpoints.hub import Source, commit_of, download
 from mer_jax.checkpoints.weight_files import Header, tensors_of, weight_files
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object, write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -166,10 +168,8 @@ def _content(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_config(folder: Path, classes: Mapping[str, Any]) -> Any:
+def read_config(folder: Path, classes: Mapping[str, type["PreTrainedConfig"]]) -> Any:
     """The configuration of a checkpoint, of the class that belongs to the `model_type` in its `config.json`.
-
-    classes: of transformers, by `mer_jax/checkpoints/config_classes.py`.
 
     Raises:
         DataError: `config.json` is broken, of another model or of quantised weights.
@@ -187,13 +187,11 @@ def read_config(folder: Path, classes: Mapping[str, Any]) -> Any:
         )
     try:
         check_sizes(file, fields)
-        config = classes[model_type].from_pretrained(folder)
-        note(folder, config)
+        return classes[model_type].from_pretrained(folder)
     except DataError:
         raise
     except Exception as error:  # whatever transformers makes of a field
         raise DataError(f"{file}: transformers cannot read it ({' '.join(str(error).split())}).") from error
-    return config
 
 
 SIZES = re.compile(

@@ -29,7 +29,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset
 from mer_jax.data.decoding import identity
 from mer_jax.data.detect import map_with_detector
-from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, check_files
+from mer_jax.data.prepared import DESCRIPTION, FILES, INDEX, INDEX_COLUMNS, VALID, check_files
 from mer_jax.data.records import RecordSettings, lost, prepare_clip
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import csv_text, write_whole
@@ -89,6 +89,7 @@ def clip_fingerprint(clip: Clip, settings: RecordSettings) -> str:
     """Of all that a clip's record depends on."""
     parts = [clip.name, clip.label, clip.transcript, identity(clip.media), identity(clip.faces), settings.content]
     parts += [clip.audio_track] * bool(clip.audio_track)
+    parts += [] if clip.modalities is None else ["+".join(clip.modalities)]
     return hashlib.blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
 
@@ -234,10 +235,15 @@ def run_beam(shards: Sequence[Shard], download_config: Any) -> None:
 
 def index_of(dataset: Dataset, prints: Mapping[str, str]) -> dict[str, str]:
     """What is known of the clips without opening their records, in the order of the records: file -> its content."""
-    rows = []
+    rows, limited = [], any(clip.modalities is not None for clip in dataset.clips)
     for clip in (dataset.clips[i] for split in SPLITS for i in dataset.split(split)):
         truth, group = dataset.truth.get(clip.name, ""), clip.group or ""
-        rows.append((clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]))
+        row = clip.name, clip.split, clip.label or "", truth, group, clip.transcript, prints[clip.name]
+        valid = "" if clip.modalities is None else "+".join(clip.modalities) or "none"
+        rows.append((*row, *[valid] * limited))
     problems = [asdict(problem) for problem in dataset.problems]
     description = {"name": dataset.name, "labels": dataset.labels, "warnings": dataset.warnings, "problems": problems}
-    return {INDEX: csv_text(INDEX_COLUMNS, rows), DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1)}
+    return {
+        INDEX: csv_text((*INDEX_COLUMNS, *[VALID] * limited), rows),
+        DESCRIPTION: json.dumps(description, ensure_ascii=False, indent=1),
+    }

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mer_jax.data.clips import INTENDED, Absent, Clip, Dataset, Problem
+from mer_jax.data.clips import INTENDED, NOT_VALID, Absent, Clip, Dataset, Problem
 from mer_jax.data.decoding import mapped_array, mapped_crops, media_of, time_limit
 from mer_jax.data.media import Probe, probe
 from mer_jax.data.workers import map_in_workers
@@ -40,13 +40,19 @@ def probe_media(
         if isinstance(content, Absent):
             yield Problem(clip.name, clip.split, None, str(content))
             continue
-        if content.sound is None and "speech" not in dict(content.notes):
-            yield Problem(clip.name, clip.split, "speech", "no sound track")
-        elif content.silent:
-            yield Problem(clip.name, clip.split, "speech", "silent")
-        if content.video is None:
-            yield Problem(clip.name, clip.split, "video", "no video stream")
-        yield from (Problem(clip.name, clip.split, modality, note) for modality, note in content.notes)
+        about = [(clip.split, modality, reason) for modality, reason in lacks(content) if not clip.hides(modality)]
+        yield from (Problem(clip.name, *each) for each in about)
+
+
+def lacks(content: Probe) -> Iterator[tuple[str, str]]:
+    """The modalities that a media file lacks, or has several of, and what is to be said of each."""
+    if content.sound is None and "speech" not in dict(content.notes):
+        yield "speech", "no sound track"
+    elif content.silent:
+        yield "speech", "silent"
+    if content.video is None:
+        yield "video", "no video stream"
+    yield from content.notes
 
 
 def overview(dataset: Dataset) -> list[str]:
@@ -57,6 +63,8 @@ def overview(dataset: Dataset) -> list[str]:
         if clips:
             counts = ", ".join(f"{label} {count}" for label, count in classes.items())
             lines.append(f"{split}: {len(clips)} clips ({counts if sum(classes.values()) else 'labels unknown'})")
+    for modality, splits in dataset.not_valid().items():
+        lines.append(f"{modality}: not valid for {', '.join(f'{n:,} {split} clips' for split, n in splits.items())}")
     lines += [f"warning: {text}" for text in warnings(dataset)]
     if dataset.problems:
         how = "`python -m mer_jax.prepare --check` with the same --config lists them and looks into the media"
@@ -88,7 +96,8 @@ def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
     lines += [f"warning: {text}" for text in warnings(dataset)]
 
     grouped = defaultdict(list)
-    silent = [Problem(c.name, c.split, "text", "empty transcript") for c in dataset.clips if not c.transcript]
+    untold = [clip for clip in dataset.clips if not (clip.transcript or clip.hides("text"))]
+    silent = [Problem(clip.name, clip.split, "text", "empty transcript") for clip in untold]
     if silent and len(silent) == len(dataset.clips):  # no text column, or an empty one: nothing about a clip
         silent = []
         lines.append("no clip has a transcript")
@@ -100,7 +109,9 @@ def report(dataset: Dataset, problems: Iterable[Problem]) -> list[str]:
         lines += [f"          {one.name}, {one.split}{one.reason.removeprefix(kind)}" for one in alike[:SHOWN]]
         if len(alike) > SHOWN:
             lines.append(f"          and {len(alike) - SHOWN} more")
-    return lines if grouped else [*lines, "no problems found"]
+    not_valid = dataset.not_valid()
+    lines += [f"{sum(splits.values()):7d} x {modality}: {NOT_VALID}" for modality, splits in not_valid.items()]
+    return lines if grouped or not_valid else [*lines, "no problems found"]
 
 
 def warnings(dataset: Dataset) -> list[str]:

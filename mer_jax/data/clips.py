@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "unlabeled", "test")
 NO_TRANSCRIPT = "no transcript"
+NOT_VALID = "not valid for this clip"  # a modality that is someone else's, or counts for nothing
 INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
@@ -22,6 +23,29 @@ def unknown_modalities(names: str) -> str:
     """What is wrong with "+"-joined modalities; empty if nothing is."""
     unknown = [name for name in names.split("+") if names and name not in MODALITIES]
     return f"unknown {unknown[0]!r}; known: {'+'.join(MODALITIES)}" if unknown else ""
+
+
+def valid_modalities(cell: str, known: Collection[str] = MODALITIES) -> tuple[str, ...] | None:
+    """The "+"-joined modalities that count for a clip; () of "none"; None, for all, of "" and "all".
+
+    Raises:
+        ValueError: one is not `known`; the message names them.
+    """
+    names = [name.strip() for name in cell.split("+")]
+    if names in ([""], ["all"], ["none"]):
+        return () if names == ["none"] else None
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown modality {unknown[0]!r}; known: {'+'.join(known)}, all, none")
+    return tuple(name for name in known if name in names)
+
+
+def wrong_modalities(cell: str) -> str:
+    """What `valid_modalities` has against a setting; empty if nothing."""
+    try:
+        valid_modalities(cell)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class Absent(Exception):
@@ -46,6 +70,29 @@ class Clip:
     prepared: "Record | None" = None  # stands for media and faces
     corruption: Any = None  # data.corruptions.Corruption of what is read; None for none
     audio_track: str = ""  # of media: number from 0 or language; "": the one that FFmpeg thinks best
+    modalities: tuple[str, ...] | None = None  # those that count, see `showing`; None: all
+
+    def hides(self, modality: str) -> bool:
+        """Whether a modality does not count, whatever the clip's files hold."""
+        return self.modalities is not None and modality not in self.modalities
+
+    def check(self, modality: str) -> None:
+        """Raises Absent for a modality that does not count."""
+        if self.hides(modality):
+            raise Absent(NOT_VALID)
+
+    def showing(self, modalities: tuple[str, ...] | None) -> "Clip":
+        """The clip with none but these modalities, of those that count, and without the files of all others."""
+        if modalities is None:
+            return self
+        clip = replace(self, modalities=tuple(name for name in modalities if not self.hides(name)))
+        features = {name: path for name, path in clip.features.items() if not clip.hides(name)}
+        clip = replace(clip, features=features)
+        if clip.hides("image"):
+            clip = replace(clip, faces=None, no_faces=NOT_VALID)
+        if clip.hides("text"):
+            clip = replace(clip, transcript="", no_transcript=NOT_VALID)
+        return clip
 
 
 @dataclass(frozen=True, order=True)
@@ -78,6 +125,19 @@ class Dataset:
     def split(self, name: str) -> list[int]:
         """Positions in `clips` of one split."""
         return [i for i, clip in enumerate(self.clips) if clip.split == name]
+
+    @property
+    def candidate_modalities(self) -> tuple[str, ...] | None:
+        """Those that count for any clip of the splits that are predicted; None where all count for one of them."""
+        own = [clip.modalities for clip in self.clips if clip.split != "train"]
+        if not own or None in own:
+            return None
+        return tuple(dict.fromkeys(name for modalities in own for name in modalities or ()))
+
+    def not_valid(self, modalities: Collection[str] = MODALITIES) -> dict[str, dict[str, int]]:
+        """Modality -> split -> number of clips for which it does not count, where there are any."""
+        counters = {name: Counter(clip.split for clip in self.clips if clip.hides(name)) for name in modalities}
+        return {name: dict(counter) for name, counter in counters.items() if counter}
 
     def counts(self) -> dict[str, int]:
         """Number of clips in each split."""

@@ -34,7 +34,7 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
 
     thorough: compares the content of the crops with what it was, where else their sizes do (see `check_crops`).
     """
-    without = [clip for clip in clips if clip.media and not clip.faces]  # a prepared clip brings its crops
+    without = [clip for clip in clips if needs_crops(clip)]
     if not without:
         return list(clips)
     paths = {clip.name: folder / clip.name / f"{clip.name}.npy" for clip in without}
@@ -51,12 +51,17 @@ def find_faces(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings
     return [with_faces(clip, paths[clip.name]) if clip.name in paths else clip for clip in clips]
 
 
+def needs_crops(clip: Clip) -> bool:
+    """Whether crops are to be cut of its media; a prepared clip brings its own."""
+    return bool(clip.media and not clip.faces and not clip.hides("image"))
+
+
 def check_room_for_crops(clips: Sequence[Clip], folder: Path, settings: ExtractionSettings) -> None:
     """Raises DataError where the disk of `folder` has no room for the crops that `find_faces` would write to it.
 
     By the frames of a few clips, in each of which there may be a face.
     """
-    without = [clip for clip in clips if clip.media and not clip.faces and not (folder / clip.name).exists()]
+    without = [clip for clip in clips if needs_crops(clip) and not (folder / clip.name).exists()]
     few = without[:: -(-len(without) // FEW) or 1]
     counts = map_in_workers(number_of_frames, few, lambda clip: time_limit(clip, settings.time_limit))
     frames = [min(count, settings.most_face_frames) for count in counts if not isinstance(count, Absent)]

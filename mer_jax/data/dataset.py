@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_jax.data.challenges import MER_FILES, read_mer
-from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities
+from mer_jax.data.clips import INTENDED, Dataset, unknown_modalities, valid_modalities, wrong_modalities
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.data.prepared import read_prepared
 from mer_jax.data.sample.generate import SampleSpec, is_written, write_sample
@@ -29,6 +29,8 @@ class DataSettings:
     labels: tuple[str, ...] = setting(LABELS, wrong=partial(few, least=2))  # of the challenges; a folder brings its own
     audio_track: str = setting("")  # of the media: number from 0 or language ("eng"); empty: FFmpeg's best
     modalities: str = setting("", wrong=unknown_modalities)  # "+"-joined; empty: all that the data set can give
+    # Those that count for unlabelled and test clips, whatever their files hold; empty, or "all": all.
+    candidate_modalities: str = setting("", wrong=wrong_modalities)
 
     @staticmethod
     def among(settings: Mapping[str, Any]) -> type["DataSettings"]:
@@ -83,6 +85,7 @@ class FolderData(FeaturedData):
     group_column: str = setting("group")
     text_column: str = setting("text")
     file_column: str = setting("file")
+    modalities_column: str = setting("modalities")  # which of a clip's modalities count, "+"-joined; empty: all
 
 
 VARIANTS: dict[str, type[DataSettings]] = {
@@ -102,7 +105,7 @@ def open_dataset(variant: str, settings: DataSettings) -> Dataset:
     Raises:
         DataError: it is not there, or not in its layout.
     """
-    dataset = read_dataset(variant, settings)
+    dataset = valid_dataset(read_dataset(variant, settings), valid_modalities(settings.candidate_modalities))
     if not settings.audio_track:
         return dataset
     if any(clip.prepared for clip in dataset.clips):
@@ -122,6 +125,12 @@ def read_dataset(variant: str, settings: DataSettings) -> Dataset:
     if variant in MER_FILES:
         return read_mer(root, variant, settings.labels, settings.ready_made)
     return read_prepared(root)
+
+
+def valid_dataset(dataset: Dataset, candidates: tuple[str, ...] | None) -> Dataset:
+    """Every clip with what counts for it alone. candidates: what counts for unlabelled and test clips; None: all."""
+    clips = [clip.showing(clip.modalities) for clip in dataset.clips]
+    return replace(dataset, clips=tuple(clip if clip.split == "train" else clip.showing(candidates) for clip in clips))
 
 
 def known_dataset(variant: str, settings: DataSettings) -> Dataset | None:

@@ -72,6 +72,7 @@ def media_of(clip: Clip) -> Path:
 
 def clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
     """Mono int16 [S] at `sample_rate` Hz."""
+    clip.check("speech")
     if clip.prepared:
         waveform = clip.prepared.sound(sample_rate)
     else:
@@ -81,12 +82,14 @@ def clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
 
 def clip_frames(clip: Clip, choose: Callable[[int], np.ndarray]) -> np.ndarray:
     """Chosen whole frames, uint8 RGB [T, H, W, 3]. choose: see media.choose_frames."""
+    clip.check("video")
     frames = clip.prepared.frames(choose) if clip.prepared else read_frames(media_of(clip), choose)
     return clip.corruption.frames(frames, "video") if clip.corruption else frames
 
 
 def clip_faces(clip: Clip) -> np.ndarray:
     """Aligned crops of the main face, uint8 RGB [T, H, W, 3], T > 0."""
+    clip.check("image")
     if clip.prepared:
         crops = clip.prepared.faces()
     elif clip.faces is None:

@@ -1,16 +1,18 @@
 """Anyone's folder as a data set: `clips.csv`, media, and perhaps face crops and ready-made features."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mer_jax.data.clip_files import ClipFiles, check_names, located, media_files, media_of_name, no_media
-from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem
+from mer_jax.data.clips import SPLITS, Clip, Dataset, Problem, valid_modalities
 from mer_jax.data.labels import UNSAID, is_missing, rarer_spellings
 from mer_jax.data.tables import named_rows, read_table
+from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.errors import DataError
 
-COLUMNS = ("label", "split", "group", "text", "file")  # of clips.csv, beside its name column
+COLUMNS = ("label", "split", "group", "text", "file", "modalities")  # of clips.csv, beside its name column
 VALIDATION = ("val", "dev", "valid", "validation")  # what others call a part that folds of the train split stand for
 
 
@@ -25,7 +27,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     Args:
         columns: the csv's own names for COLUMNS. A column that the csv lacks is as if empty, but for the label's and
             those with a name of their own. The file column says where a row's media lie, relative to `root`, when that
-            is not `media/{name}.*`.
+            is not `media/{name}.*`; the modalities' one which of them count (see `valid_modalities`).
         features: modality -> folder name under `features/` with ready-made `{name}.npy`.
 
     Raises:
@@ -34,7 +36,7 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected a folder data set with clips.csv")
     table, files, problems = root / "clips.csv", ClipFiles(root, features), list[Problem]()
-    renamed = [name for column, name in columns.items() if name != column and column != "label"]
+    renamed = [name for column, name in columns.items() if name not in (column, "") and column != "label"]
     rows = read_table(table, ("name", columns["label"], *renamed), columns.values())
     usable_rows = named_rows(table, rows, problems)
     cells = Cells(table, columns, Counter(row[columns["label"]] for row in rows), problems)
@@ -57,7 +59,9 @@ def read_folder(root: Path, columns: Mapping[str, str], features: Mapping[str, s
             lost[name] = Problem(name, split, None, f"row without a clip (no file {path})")
             path = None
         known, group = label if split == "train" else None, said["group"] or None
-        clips.append(files.complete(Clip(name, split, path, transcript=said["text"], label=known, group=group)))
+        clip = files.complete(Clip(name, split, path, transcript=said["text"], label=known, group=group))
+        valid = cells.modalities(said["modalities"], number, (*MODALITIES, *features))
+        clips.append(clip if valid is None else replace(clip, modalities=valid))
     warnings = [*check_names(root / "media", clips, media, table.name), *cells.warnings()]
     if beside := no_media(root / "media"):
         problems.append(Problem("media", "none", None, f"files beside the media ({beside})"))
@@ -105,6 +109,14 @@ class Cells:
             self.note(name, "in the train split without a label: taken as unlabeled", split="unlabeled")
             split = "unlabeled"
         return cells | {"split": split}
+
+    def modalities(self, cell: str, number: int, known: Sequence[str]) -> tuple[str, ...] | None:
+        """See `valid_modalities`. Raises DataError where it refuses."""
+        try:
+            return valid_modalities(cell, dict.fromkeys(known))
+        except ValueError as error:
+            other = f"{self.columns['modalities']} holds something else? modalities_column= reads no such column"
+            raise DataError(f"{self.table}, row {number}: {error} ({other})") from error
 
     def note(self, name: str, reason: str, split: str = "none") -> None:
         self.problems.append(Problem(name, split, None, reason))

@@ -4,14 +4,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem
+from mer_jax.data.clips import SPLITS, Absent, Clip, Dataset, Problem, valid_modalities
 from mer_jax.data.decoding import rgb_images
 from mer_jax.data.tables import is_usable, read_table
 from mer_jax.runtime.errors import DataError, UsageError
@@ -23,6 +23,7 @@ INDEX, DESCRIPTION = "clips.csv", "dataset.json"
 RECORDS = ".array_record"  # in their files' names
 ENCODERS = "encoders.json"  # modality -> the checkpoint that the data set was prepared for
 FILES = "files.json"  # size and digest of these and of all records
+VALID = "modalities"  # a further column, where not all modalities of all clips count
 INDEX_COLUMNS = ("name", "split", "label", "truth", "group", "transcript", "fingerprint")
 
 
@@ -142,7 +143,10 @@ def read_prepared(root: Path) -> Dataset:
         positions[split] += 1
         label, group = row["label"] or None, row["group"] or None
         clip = Clip(row["name"], split, transcript=row["transcript"], label=label, group=group, prepared=record)
-        clips.append(clip)
+        try:
+            clips.append(replace(clip, modalities=valid_modalities(row.get(VALID, ""))))
+        except ValueError as error:
+            raise damaged(root, f"its {INDEX} has an {error}") from error
         if row["truth"]:
             truth[row["name"]] = row["truth"]
     return Dataset(name, labels, tuple(clips), truth, problems, warnings)

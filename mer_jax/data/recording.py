@@ -50,6 +50,11 @@ class Wanted(NamedTuple):
         names = ("speech", "video", "image")
         return [name for name, value in zip(names, self, strict=True) if value is not None]
 
+    def without(self, modalities: Sequence[str]) -> "Wanted":
+        """All but these."""
+        fields = dict(zip(("speech", "video", "image"), self._fields, strict=True))
+        return self._replace(**{fields[name]: None for name in modalities if name in fields})
+
     def one_by_one(self) -> list["Wanted"]:
         """One modality each."""
         nothing = Wanted(None, None, None)
@@ -62,6 +67,7 @@ class Recording(NamedTuple):
     path: Path
     track: str = ""  # see `read_sound`
     windows: Sequence[Window] = (WHOLE,)
+    hidden: Sequence[str] = ()  # modalities that are not read of it
 
 
 Contents = dict[str, np.ndarray | Absent]  # by modality: int16 [S], uint8 RGB crops and frames [T, H, W, 3]
@@ -92,7 +98,7 @@ class Reading:
     """The state of a pass."""
 
     def __init__(self, recording: Recording, wanted: Wanted):
-        self.wanted = wanted
+        wanted = wanted.without(recording.hidden)
         self.sounds = sounds(recording, wanted.sample_rate) if wanted.sample_rate else None
         self.pictures = Pictures(recording, wanted) if wanted.num_frames or wanted.most_faces else None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.clips import NOT_VALID, Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings, clip_faces, media_of
 from mer_jax.data.faces import FACE_SIZE, Faces, crop_main_face, to_jpeg
 from mer_jax.data.media import Block, at_most, frame_blocks, frame_times, read_sound, segment_centres
@@ -57,9 +57,12 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
     record, absent = empty_record(), dict[str, str]()
     jpeg = partial(to_jpeg, quality=settings.prepare.jpeg_quality)
     with noting(absent, "speech"):
+        clip.check("speech")
         record["waveform"] = read_sound(media_of(clip), SAMPLE_RATE, clip.audio_track)
     crops = np.zeros((0, 1, 1, 3), np.uint8)
     with noting(absent, "video"):
+        if clip.hides("image"):
+            clip.check("video")  # else its frames show the faces
         media = media_of(clip)
         total = len(frame_times(media)[0])
         sampled = segment_centres(settings.prepare.frames, total)
@@ -73,11 +76,14 @@ def prepare_clip(clip: Clip, settings: RecordSettings) -> Generator[np.ndarray, 
             for _ in blocks:
                 pass
     with noting(absent, "image"):
+        clip.check("image")
         if clip.faces is not None:
             crops = clip_faces(clip)
         elif not len(crops):
             raise Absent(absent.get("video", "no face"))
         record["faces"] = [jpeg(crop) for crop in crops]
+    if clip.hides("video"):
+        record["frames"], absent["video"] = [], NOT_VALID
     return record | {"absent": json.dumps(absent, ensure_ascii=False), "provenance": provenance(clip.media)}
 
 

@@ -81,6 +81,27 @@ def media_seconds(path: Path) -> float | None:
         return container.duration / av.time_base if container.duration else None
 
 
+def recording_seconds(path: Path) -> float:
+    """How long a file says that it is, or by its packets where it says nothing (browsers' recordings); 0.0: unknown."""
+    return media_seconds(path) or last_packet(path)
+
+
+def most_seconds(path: Path) -> float:
+    """How long a file says that it is, or by its packets if that is more: it may say what it likes."""
+    return max(media_seconds(path) or 0.0, last_packet(path))
+
+
+def last_packet(path: Path) -> float:
+    """Seconds from a file's beginning to the end of its last packet; 0.0 where packets have no times."""
+    with opened(path) as container:
+        ends = [
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in until_broken(container.demux())
+            if packet.pts is not None and packet.time_base
+        ]
+        return max(ends, default=0.0) - (container.start_time or 0) / av.time_base if ends else 0.0
+
+
 def streams_of(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> list[Any]:
     """The streams of a kind for which there is a decoder, without pictures attached to the file."""
     streams: Sequence[Any] = container.streams.video if kind == "video" else container.streams.audio

@@ -3,42 +3,48 @@
 Raises DataError, in one line, where a checkpoint is not one that we can follow.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
-from mer_jax.checkpoints.config_classes import CLIPConfig
-from mer_jax.checkpoints.huggingface import fetch, read_config
-from mer_jax.models.baichuan_config import CONFIG_CLASSES
-from mer_jax.models.hubert import SPEECH_CONFIGS
+from mer_jax.features.networks import checkpoint_of
+from mer_jax.models.bert import Bert, most_tokens
+from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.preprocess import Preprocessing
-from mer_jax.models.preprocess_config import image_preprocessing, normalises_sound
+from mer_jax.models.preprocess_config import crop_side, image_preprocessing, normalises_sound
 from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer
 
 
-def clip_images(source: str) -> tuple[int, Preprocessing]:
-    """Side in pixels of the images that a CLIP checkpoint takes, and what frames go through to be such."""
-    folder = fetch(source, weights=False)
-    side = read_config(folder, {"clip": CLIPConfig}).vision_config.image_size
+def frames_as_trained(source: str, modality: str) -> tuple[int, Preprocessing]:
+    """Side in pixels of the images that a checkpoint takes, and what frames go through to be such."""
+    folder, config, network = checkpoint_of(source, modality)
+    if network is Dinov2:  # of images of any size
+        side = crop_side(folder, config.patch_size)
+        return side, image_preprocessing(folder, side, "dinov2")
+    side = config.vision_config.image_size
     return side, image_preprocessing(folder, side)
 
 
 def speech_normalised(source: str, sample_rate: int, keep_layers: int) -> bool:
     """Whether a speech checkpoint wants clips of zero mean and unit variance."""
-    _check_layers(source, SPEECH_CONFIGS, keep_layers, "speech")
-    return normalises_sound(fetch(source, weights=False), sample_rate)
+    return normalises_sound(_with_layers(source, keep_layers, "speech"), sample_rate)
 
 
-def text_tokenizer(source: str, keep_layers: int) -> Tokenizer:
-    """The tokenizer of a language model."""
-    _check_layers(source, CONFIG_CLASSES, keep_layers, "text")
-    return Tokenizer(fetch(source, weights=False))
+def text_tokenizer(source: str, keep_layers: int, longest: int) -> Tokenizer:
+    """The tokenizer of a language model. longest: tokens of a text that it has to have positions for."""
+    _, config, network = checkpoint_of(source, "text")
+    if network is Bert and longest > (most := most_tokens(config)):
+        raise DataError(
+            f"{source}: takes {most} tokens, fewer than the {longest} of encoders.text.buckets_tokens: lower those."
+        )
+    return Tokenizer(_with_layers(source, keep_layers, "text"))
 
 
-def _check_layers(source: str, classes: Mapping[str, Any], keep_layers: int, modality: str) -> None:
-    layers = read_config(fetch(source, weights=False), classes).num_hidden_layers
-    if keep_layers > layers:
+def _with_layers(source: str, keep_layers: int, modality: str) -> Path:
+    """The folder of a checkpoint that has enough layers."""
+    folder, config, _ = checkpoint_of(source, modality)
+    if keep_layers > (layers := config.num_hidden_layers):
         raise DataError(
             f"{source}: has {layers} layers, fewer than encoders.{modality}.keep_layers={keep_layers}: lower that, or "
             "use another checkpoint."
         )
+    return folder

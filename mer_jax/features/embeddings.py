@@ -1,11 +1,14 @@
 """Embeddings that stay on disk until they are asked for: a hundred thousand clips never lie in memory at once."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from mer_jax.data.clips import NOT_VALID, Clip
+from mer_jax.runtime.kept import digest_of
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,43 @@ class Features:
     digest: str = ""  # of all that these are
     usual_size: float = 0.0  # the largest value of the clip in the middle; 0: unknown
 
+    @classmethod
+    def none(cls, count: int, reason: str) -> "Features":
+        """Of `count` clips that all lack the modality."""
+        return cls(np.zeros((count, 0), np.float32), np.zeros(count, bool), dict.fromkeys(range(count), reason))
+
+    def among(self, count: int, positions: Sequence[int], reason: str) -> "Features":
+        """As of `count` clips, of which these stand at `positions`; the others lack the modality for a reason."""
+        at = np.full(count, -1)
+        at[positions] = np.arange(len(positions))
+        embeddings, folds = self.embeddings, self.embeddings.shape[:-2]
+
+        def read(rows: np.ndarray) -> np.ndarray:
+            here = np.flatnonzero(at[rows] >= 0)
+            values = np.zeros((*folds, len(rows), embeddings.shape[-1]), np.float32)
+            values[..., here, :] = np.asarray(embeddings.take(at[rows[here]], axis=-2))
+            return values
+
+        reasons = dict.fromkeys(np.flatnonzero(at < 0).tolist(), reason)
+        return replace(
+            self,
+            embeddings=Rows(read, np.arange(count), folds, embeddings.shape[-1]),
+            present=np.append(self.present, False)[at],
+            reasons=reasons | {positions[i]: own for i, own in self.reasons.items()},
+            digest=digest_of(self.digest, count, list(positions)),
+        )
+
     def absences(self, most: int = 5) -> list[str]:
         """Lines that say why clips, or copies, lack the modality: the `most` usual reasons, and how many have each."""
         counts = Counter(self.reasons.values()).most_common()
         others = sum(count for _, count in counts[most:])
         lines = [f"{count:,} without: {reason}" for reason, count in counts[:most]]
         return [*lines, f"{others:,} without for other reasons"] if others else lines
+
+
+def of_valid(clips: Sequence[Clip], modality: str, compute: Callable[[Sequence[Clip]], Features]) -> Features:
+    """Features of all clips, computed of those alone for which the modality counts."""
+    valid = [i for i, clip in enumerate(clips) if not clip.hides(modality)]
+    if len(valid) == len(clips):
+        return compute(clips)
+    return compute([clips[i] for i in valid]).among(len(clips), valid, NOT_VALID)

@@ -1,4 +1,4 @@
-"""The four frozen encoders as the extraction loop sees them: a reader for the host, a program for the device."""
+"""The frozen encoders as the extraction loop sees them: a reader for the host, a program for the device."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.data.clips import Clip
-from mer_jax.features.checkpoint_folders import clip_images, speech_normalised, text_tokenizer
+from mer_jax.features.checkpoint_folders import frames_as_trained, speech_normalised, text_tokenizer
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -23,10 +23,13 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
+from mer_jax.models.bert import Bert
 from mer_jax.models.clip import CLIP
+from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
@@ -90,11 +93,11 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
     if "speech" in modalities:
         speech_normalised(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
     if "text" in modalities:
-        text_tokenizer(settings.text.source, settings.text.keep_layers)
+        text_tokenizer(settings.text.source, settings.text.keep_layers, max(settings.text.buckets_tokens))
     if "image" in modalities:
-        clip_images(settings.image.source)
+        frames_as_trained(settings.image.source, "image")
     if "video" in modalities:
-        clip_images(settings.video.source)
+        frames_as_trained(settings.video.source, "video")
 
 
 def embed_speech(
@@ -110,8 +113,8 @@ def embed_speech(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
-def embed_images(model: CLIP, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """CLIP's image features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
+def embed_images(model: CLIP | Dinov2, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """An image encoder's features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
     return mean_variance(encode_frames(model.encode_image, pixels), lengths), lengths
 
 
@@ -143,14 +146,14 @@ def encode_frames(encode: Callable[[jax.Array], jax.Array], pixels: jax.Array) -
 
 
 def embed_text(
-    model: Baichuan, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int, prefix: int = 0
+    model: Baichuan | Bert, tokens: jax.Array, lengths: jax.Array, *, keep_layers: int, prefix: int = 0, suffix: int = 0
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the last layers' hidden states, mean and variance over tokens (spec: Text). tokens [B, L] int32.
 
-    prefix: tokens that come before every text, which are seen and not pooled.
+    prefix, suffix: tokens that come before and behind every text, which are seen and not pooled.
     """
     out = model(tokens, lengths, keep_layers=keep_layers)
-    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix, 0)
+    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix - suffix, 0)
     return mean_variance(x, lengths), lengths
 
 
@@ -160,8 +163,14 @@ def resized(program: Callable[..., Any], preprocessing: Preprocessing) -> Embed:
     return lambda frames, lengths, *side: program(resize(frames, *side), lengths)
 
 
+def pretrained(modality: str, settings: SpeechSettings | ImageSettings | TextSettings, model_parallel: int = 1) -> Any:
+    """The network that a source's config names, with its weights on the local devices."""
+    network, mesh = checkpoint_of(settings.source, modality).network, local_mesh(model_parallel)
+    return network.from_pretrained(settings.source, settings.dtype, mesh, attention_impl=settings.attention)
+
+
 def speech_encoder(settings: SpeechSettings) -> Encoder:
-    """HuBERT on the sound."""
+    """A speech encoder on the sound."""
     rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
     normalised = speech_normalised(settings.source, rate, layers)
     changes = {} if normalised else {"normalised": False}
@@ -172,54 +181,41 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
         fingerprint=identify(
             settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
         ),
-        load=lambda: frozen_program(
-            Hubert.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
-            embed,
-        ),
+        load=lambda: frozen_program(pretrained("speech", settings), embed),
         buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
 
 
 def image_encoder(settings: ImageSettings) -> Encoder:
-    """CLIP on every aligned face."""
-    side, preprocessing = clip_images(settings.source)
+    """An image encoder on every aligned face."""
+    side, preprocessing = frames_as_trained(settings.source, "image")
     changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
         reader=FaceReader(side, max(settings.buckets_frames), preprocessing, settings.most_frames),
         fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
-        load=lambda: resized(
-            frozen_program(
-                CLIP.from_pretrained(settings.source, settings.dtype, local_mesh(), attention_impl=settings.attention),
-                embed_images,
-            ),
-            preprocessing,
-        ),
+        load=lambda: resized(frozen_program(pretrained("image", settings), embed_images), preprocessing),
         buckets=tuple(settings.buckets_frames),
         budget=settings.batch_frames,
     )
 
 
 def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], template: str) -> Encoder:
-    """Baichuan on ranking and transcript."""
+    """A language model on ranking and transcript."""
     longest, layers = max(settings.buckets_tokens), settings.keep_layers
-    tokenizer = text_tokenizer(settings.source, layers)
-    prefix = tuple(tokenizer.prefix)
-    changes = {"pipeline": "tokenizer.json"} if tokenizer.has_pipeline else {}
-    embed = partial(embed_text, keep_layers=layers, prefix=len(prefix))
+    tokenizer = text_tokenizer(settings.source, layers, longest)
+    prefix, suffix = tuple(tokenizer.prefix), tuple(tokenizer.suffix)
+    changes: dict[str, Any] = {"pipeline": "tokenizer.json"} if tokenizer.has_pipeline else {}
+    changes |= {"suffix": suffix} if suffix else {}
+    embed = partial(embed_text, keep_layers=layers, prefix=len(prefix), suffix=len(suffix))
     return Encoder(
         modality="text",
-        reader=TextReader(tokenizer.encode, rankings, template, longest, prefix),
+        reader=TextReader(tokenizer.encode, rankings, template, longest, prefix, suffix),
         fingerprint=identify(
             settings.source, dtype=settings.dtype, tokens=longest, layers=layers, prefix=prefix, **changes
         ),
-        load=lambda: frozen_program(
-            Baichuan.from_pretrained(
-                settings.source, settings.dtype, local_mesh(settings.model_parallel), attention_impl=settings.attention
-            ),
-            embed,
-        ),
+        load=lambda: frozen_program(pretrained("text", settings, settings.model_parallel), embed),
         buckets=tuple(settings.buckets_tokens),
         budget=settings.batch_tokens,
         model_parallel=settings.model_parallel,
@@ -228,7 +224,7 @@ def text_encoder(settings: TextSettings, rankings: Mapping[str, Sequence[str]], 
 
 def video_encoder(settings: VideoSettings, model: EmoVCLIP, prompts: Any) -> Encoder:
     """EmoVCLIP with R sets of prompts on one backbone: a clip's embedding is [R, P]. Arguments as of `embed_video`."""
-    side, preprocessing = clip_images(settings.source)
+    side, preprocessing = frames_as_trained(settings.source, "video")
 
     def load() -> Embed:
         graphdef, state = nnx.split(model)

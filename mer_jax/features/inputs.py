@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mer_jax.data.clips import Clip, Dataset, Problem
+from mer_jax.data.clips import NOT_VALID, Clip, Dataset, Problem
 from mer_jax.data.corruptions import corrupt, corrupted_copies
 from mer_jax.data.crops import find_faces
 from mer_jax.data.dataset import check_content, check_unchanged, open_dataset
-from mer_jax.features.embeddings import Features
+from mer_jax.features.embeddings import Features, of_valid
 from mer_jax.features.encoders import Encoder, image_encoder, speech_encoder, text_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
@@ -93,22 +93,24 @@ class Inputs:
 
         modality: one of those that the settings choose. with_rankings: False reads the bare transcripts.
         """
+        workdir, extraction = self.workdir, self.settings.extraction
         if modality not in self.settings.encoded:
-            return load_ready_made(self.everything, modality, self.workdir, self.settings.extraction)
+            return of_valid(
+                self.everything, modality, lambda clips: load_ready_made(clips, modality, workdir, extraction)
+            )
         if modality not in self.encoded:  # no checkpoint is fetched and loaded for nothing
-            count, reason = len(self.everything), "no transcript" if modality == "text" else "row without a clip"
-            nothing = np.zeros((count, 0), np.float32)
-            return Features(nothing, np.zeros(count, bool), dict.fromkeys(range(count), reason))
+            reason = "no transcript" if modality == "text" else "row without a clip"
+            return of_valid(self.everything, modality, lambda clips: Features.none(len(clips), reason))
         encoder = self.encoder(modality, with_rankings)
         try:
-            return encode(self.everything, encoder, self.workdir, self.settings.extraction)
+            return of_valid(self.everything, modality, lambda clips: encode(clips, encoder, workdir, extraction))
         except Damaged as reason:  # crops, which are compared with what they were when they are read
             if jax.process_count() > 1:
                 raise DataError(f"{reason}; remove it, and start the same command again") from reason
             make_again(reason)
-        self.clips = find_faces(self.transcripts.clips, self.workdir / "faces", self.settings.extraction, thorough=True)
+        self.clips = find_faces(self.transcripts.clips, workdir / "faces", extraction, thorough=True)
         self.__dict__.pop("copies", None)  # of those before
-        return encode(self.everything, encoder, self.workdir, self.settings.extraction)
+        return of_valid(self.everything, modality, lambda clips: encode(clips, encoder, workdir, extraction))
 
     def encoder(self, modality: str, with_rankings: bool = True) -> Encoder:
         """The encoder of a modality that is encoded."""
@@ -125,12 +127,15 @@ class Inputs:
         return self.tuned_encoder()
 
     def problems(self, features: Mapping[str, Features]) -> list[Problem]:
-        """All that was skipped or degraded, by clip: the data set's problems, and every absence of a modality."""
+        """All that was skipped or degraded, by clip: the data set's problems, and every absence of a modality.
+
+        But for modalities that do not count: see `Dataset.not_valid`.
+        """
         absences = [
             Problem(self.clips[position].name, self.clips[position].split, modality, reason)
             for modality, absent in features.items()
             for position, reason in absent.reasons.items()
-            if position < len(self.clips)  # behind them are the copies
+            if position < len(self.clips) and reason != NOT_VALID  # behind them are the copies
         ]
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
 
@@ -142,6 +147,8 @@ def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...
 
 def may_have(clip: Clip, modality: str, settings: InputSettings) -> bool:
     """Whether there is something that a modality can be encoded from, unread."""
+    if clip.hides(modality):
+        return False
     if modality == "text" and not (settings.transcribes and (clip.media or clip.prepared)):
         return clip.transcript != ""
     return bool(clip.media or clip.prepared or (modality == "image" and clip.faces))

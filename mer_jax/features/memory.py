@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from mer_jax.checkpoints.config_classes import CLIPConfig
-from mer_jax.checkpoints.huggingface import fetch, read_config
+from mer_jax.features.checkpoint_folders import frames_as_trained
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -20,10 +19,8 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
-from mer_jax.models.baichuan import Baichuan, head_dim
-from mer_jax.models.baichuan_config import CONFIG_CLASSES
-from mer_jax.models.clip import CLIP
-from mer_jax.models.hubert import SPEECH_CONFIGS, Hubert
+from mer_jax.features.networks import Checkpoint, checkpoint_of
+from mer_jax.models.baichuan import head_dim
 from mer_jax.runtime.disk import size_text
 from mer_jax.runtime.errors import DataError
 
@@ -43,12 +40,11 @@ def encoder_memory(settings: EncoderSettings, modality: str, platform: str) -> N
     """
     own = getattr(settings, modality)
     formulas: dict[str, Callable[..., Needed]] = {"speech": speech, "image": images, "text": text, "video": video}
-    return formulas[modality](own, fetch(own.source, weights=False), platform)
+    return formulas[modality](own, checkpoint_of(own.source, modality), platform)
 
 
-def speech(settings: SpeechSettings, folder: Any, platform: str) -> Needed:
-    config = read_config(folder, SPEECH_CONFIGS)
-    weights = weight_bytes(lambda: Hubert(config, rngs=nnx.Rngs(0)), settings.dtype, platform)
+def speech(settings: SpeechSettings, checkpoint: Checkpoint, platform: str) -> Needed:
+    config, weights = checkpoint.config, weight_bytes(checkpoint, settings.dtype, platform)
     samples = int(settings.sample_rate * settings.chunk_seconds)
     rows = max(1, int(settings.batch_seconds / settings.chunk_seconds))
     each, waves = itemsize(settings.dtype), rows * samples
@@ -58,9 +54,8 @@ def speech(settings: SpeechSettings, folder: Any, platform: str) -> Needed:
     return Needed(weights, 10 * waves + max(9 * first, layer))
 
 
-def text(settings: TextSettings, folder: Any, platform: str) -> Needed:
-    config = read_config(folder, CONFIG_CLASSES)
-    weights = weight_bytes(lambda: Baichuan(config, rngs=nnx.Rngs(0)), settings.dtype, platform)
+def text(settings: TextSettings, checkpoint: Checkpoint, platform: str) -> Needed:
+    config, weights = checkpoint.config, weight_bytes(checkpoint, settings.dtype, platform)
     each = itemsize(settings.dtype)
     most = 0
     for tokens in settings.buckets_tokens:
@@ -71,23 +66,25 @@ def text(settings: TextSettings, folder: Any, platform: str) -> Needed:
     return Needed(weights // shared, most // shared)
 
 
-def images(settings: ImageSettings, folder: Any, platform: str) -> Needed:
+def images(settings: ImageSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     frames = max(settings.buckets_frames)
-    return frames_of(folder, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
+    side, _ = frames_as_trained(settings.source, "image")
+    return frames_of(checkpoint, side, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
 
 
-def video(settings: VideoSettings, folder: Any, platform: str) -> Needed:
+def video(settings: VideoSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     rows = max(1, settings.batch_frames // settings.num_frames)
-    return frames_of(folder, rows, settings.num_frames, settings.dtype, platform)
+    return frames_of(
+        checkpoint, checkpoint.config.vision_config.image_size, rows, settings.num_frames, settings.dtype, platform
+    )
 
 
-def frames_of(folder: Any, rows: int, frames: int, dtype: str, platform: str) -> Needed:
-    """CLIP on so many rows of frames, one frame of each row at a time."""
-    config = read_config(folder, {"clip": CLIPConfig})
-    tower: Any = config.vision_config
-    pixels = rows * frames * tower.image_size**2 * 3 * 4
-    tokens = (tower.image_size // tower.patch_size) ** 2 + 1
-    weights = weight_bytes(lambda: CLIP(config, rngs=nnx.Rngs(0)), dtype, platform)
+def frames_of(checkpoint: Checkpoint, side: int, rows: int, frames: int, dtype: str, platform: str) -> Needed:
+    """An image encoder on so many rows of frames of so many pixels a side, one frame of each row at a time."""
+    tower = getattr(checkpoint.config, "vision_config", checkpoint.config)
+    pixels = rows * frames * side**2 * 3 * 4
+    tokens = (side // tower.patch_size) ** 2 + 1
+    weights = weight_bytes(checkpoint, dtype, platform)
     return Needed(weights, 3 * pixels + layer_bytes(tower, rows, tokens, itemsize(dtype)))
 
 
@@ -96,14 +93,15 @@ def itemsize(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
 
 
-def weight_bytes(factory: Callable[[], nnx.Module], dtype: str, platform: str) -> int:
-    """Of a module's variables. A CPU, which computes in 32 bits, holds a copy of layers of shorter ones beside them.
+def weight_bytes(checkpoint: Checkpoint, dtype: str, platform: str) -> int:
+    """Of a network's variables. A CPU, which computes in 32 bits, holds a copy of layers of shorter ones beside them.
 
     Raises:
-        DataError: as the module does, of whose construction nothing but shapes is computed.
+        DataError: as the network does, of whose construction nothing but shapes is computed.
     """
     each, total = itemsize(dtype), 0
-    for path, variable in nnx.to_flat_state(nnx.state(nnx.eval_shape(factory))):
+    network = nnx.eval_shape(lambda: checkpoint.network(checkpoint.config, rngs=nnx.Rngs(0)))
+    for path, variable in nnx.to_flat_state(nnx.state(network)):
         copied = platform == "cpu" and each == 2 and "layers" in path and path[0] != "text"
         total += math.prod(variable.shape) * (each + 4 * copied)
     return total
@@ -115,8 +113,9 @@ def layer_bytes(tower: Any, rows: int, tokens: int, each: int, matrices: int = 2
     matrices: of the feed-forward network. Softmax is in float32, and so is what a norm makes of its input.
     """
     heads, size = tower.num_attention_heads, head_dim(tower)
+    inner = getattr(tower, "intermediate_size", 4 * tower.hidden_size)  # DINOv2's config has none
     attending = rows * heads * tokens * (tokens * (8 + each) + 4 * size * each)
-    feeding = rows * tokens * tower.intermediate_size * (matrices * each + 8)
+    feeding = rows * tokens * inner * (matrices * each + 8)
     return rows * tokens * tower.hidden_size * (2 * each + 4) + max(attending, feeding)
 
 

@@ -148,13 +148,14 @@ def next_side(side: int) -> int:
 
 @dataclass(frozen=True)
 class TextReader:
-    """Ranking and transcript joined, as one chunk of token ids int32 [L] (spec: Text), behind the checkpoint's own."""
+    """Ranking and transcript joined, as one chunk of token ids int32 [L] (spec: Text), between the checkpoint's own."""
 
     tokenize: Callable[[Sequence[str]], list[list[int]]]
     rankings: Mapping[str, Sequence[str]]  # transcript -> labels, most likely first; may lack some
     template: str
     max_tokens: int
     prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
 
     def decodes(self, clip: Clip) -> bool:
         return False
@@ -168,7 +169,8 @@ class TextReader:
         if clip.corruption:
             clip.corruption.check("text")
         (tokens,) = self.tokenize([self.identity(clip)])
-        return np.array([*self.prefix, *tokens][: self.max_tokens], np.int32)
+        text = [*self.prefix, *tokens][: self.max_tokens - len(self.suffix)]
+        return np.array([*text, *self.suffix], np.int32)
 
     def chunks(self, tokens: np.ndarray) -> list[Chunk]:
         return [Chunk(tokens)]

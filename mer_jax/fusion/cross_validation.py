@@ -125,10 +125,11 @@ class CrossValidation:
             extra.append([np.arange(end - len(labels), end) for end, labels in zip(ends, each, strict=True)])
             count = ends[-1]
         key = named_key(self.seed, "fusion", number)
-        trials = make_trials(data.fold_of, key, settings, self.room, extra, data.copy_of, self.networks.seeds)
+        seeds = self.networks.seeds
+        trials = make_trials(data.fold_of, key, settings, self.room, extra, data.copy_of, seeds, data.shown)
         fitted = jax.block_until_ready(self.networks.trainer.train(training_set, trials))
 
-        size = data.num_folds * self.networks.seeds
+        size = data.num_folds * seeds
         best = jnp.repeat(jnp.array([setting.best_epoch for setting in settings]), size)
         blind = Members(fitted.final.params, trials.fold, trials.sees)
         params = jax.tree.map(
@@ -248,7 +249,10 @@ class CrossValidation:
         return logits.reshape(settings, folds, seeds, *logits.shape[1:]).mean(axis=2, dtype=np.float64)
 
     def held_out_logits(self, fitted: Fitted) -> np.ndarray:
-        """Logits [L, C] of the labelled clips, each clip's from the networks of the fold that held it out."""
+        """Logits [L, C] of the labelled clips, each clip's from the networks of the fold that held it out.
+
+        By what is shown of them, see `FusionData.shown`.
+        """
         logits = np.asarray(fitted.final.validation_logits, np.float64)  # [F * seeds, V, C]
         by_fold = logits.reshape(self.data.num_folds, -1, *logits.shape[1:]).mean(axis=1)
         held_out = np.zeros((len(self.data.labels), logits.shape[-1]))
@@ -276,12 +280,15 @@ class CrossValidation:
     def temperatures(self, trained: TrainedSetting, clips: np.ndarray | None = None) -> np.ndarray:
         """Temperatures [M] for 1, 2, ... present modalities, fitted on held-out clips.
 
-        Each clip is shown with every subset of its modalities, so that also counts that no clip has are fitted.
+        Each clip is shown with every subset of its modalities, so that also counts that no clip has are fitted: of
+        those that held-out clips show, and larger ones.
         clips: [L] bool, those to fit on; by default all.
         """
         data = self.data
         clips = np.ones(len(data.labels), bool) if clips is None else clips
-        subsets = subsets_of(trained.setting.modalities)
+        shown = trained.setting.shown(data.shown)
+        larger = [subset for subset in subsets_of(trained.setting.modalities) if len(subset) > len(shown)]
+        subsets = subsets_of(shown) + larger
         logits = np.concatenate([self.held_out_given(trained, subset)[clips] for subset in subsets])
         counts = np.concatenate([data.labelled.only(subset).present_count[clips] for subset in subsets])
         return fit_temperatures(logits, np.tile(data.labels[clips], len(subsets)), counts, len(data.modalities))

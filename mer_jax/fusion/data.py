@@ -12,7 +12,7 @@ from mer_jax.data.clips import SPLITS, Dataset
 from mer_jax.defaults import MODALITIES
 from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.standardise import Standardiser, within_groups
-from mer_jax.fusion.folds import Folds
+from mer_jax.fusion.folds import Folds, FoldSettings, shown_modalities
 from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
@@ -67,6 +67,7 @@ class FusionData:
     digest: str = ""  # of all of this
     constant: Mapping[str, float] = field(default_factory=dict)  # share of a modality's features that never change
     usual_sizes: Mapping[str, float] = field(default_factory=dict)  # modality -> see `without_outliers`
+    limited_to: tuple[str, ...] = ()  # see `shown`; () for all
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -76,6 +77,11 @@ class FusionData:
     def dims(self) -> dict[str, int]:
         """Modality -> width of its embeddings."""
         return {modality: x.shape[-1] for modality, x in self.labelled.features.items()}
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The modalities of held-out clips by which everything is chosen and scored: see `shown_modalities`."""
+        return self.limited_to or self.modalities
 
     @property
     def num_folds(self) -> int:
@@ -98,7 +104,12 @@ class FusionData:
 
 
 def fusion_data(
-    dataset: Dataset, features: Mapping[str, Features], folds: Folds, copy_of: np.ndarray, standardise: str
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    folds: Folds,
+    copy_of: np.ndarray,
+    standardise: str,
+    cv: FoldSettings | None = None,
 ) -> tuple[FusionData, Standardiser]:
     """Standardises and splits the features.
 
@@ -109,6 +120,7 @@ def fusion_data(
         copy_of: [K] int, the copies' originals among the labelled clips.
         standardise: "none" leaves features as they are; "all" goes by what labelled and unlabelled clips are like (test
             clips and copies have no say); "group" goes on with what all clips of a clip's group are like (no copies).
+        cv: says what held-out clips show; by default what counts for the clips that are predicted.
 
     Raises:
         DataError: no labelled clip, or none of a fold, has any modality.
@@ -130,6 +142,8 @@ def fusion_data(
     truth = np.array(
         [dataset.labels.index(dataset.truth[c.name]) if c.name in dataset.truth else -1 for c in dataset.clips]
     )
+    shown = shown_modalities(dataset, cv or FoldSettings(), tuple(usable_features))
+    limited_to = () if len(shown) == len(usable_features) else shown
     groups = np.array([f"group {clip.group}" if clip.group else f"clip {clip.name}" for clip in dataset.clips])
     data = FusionData(
         labelled=everything.take(labelled[usable]),
@@ -147,7 +161,9 @@ def fusion_data(
             dataset.digest,
             *(array.tolist() for array in (truth, folds.fold_of, copy_of)),
             standardise,
+            *[limited_to] * bool(limited_to),
         ),
+        limited_to=limited_to,
         constant=constant,
         usual_sizes={modality: x.usual_size for modality, x in usable_features.items()},
     )

@@ -1,12 +1,12 @@
 """Cross-validation folds: seeded, stratified by label, never splitting a group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mer_jax.data.clips import Dataset
+from mer_jax.data.clips import Dataset, valid_modalities, wrong_modalities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import write_csv
 from mer_jax.runtime.settings import setting
@@ -18,6 +18,9 @@ class FoldSettings:
 
     folds: int = setting(5, least=2)
     settings_from: str = setting("")  # what chose the run's settings by their score on its own clips, if anything did
+    # "+"-joined modalities that held-out clips show where their score chooses; empty: what counts for the clips that
+    # are predicted (`Dataset.candidate_modalities`); "all": all.
+    shown: str = setting("", wrong=wrong_modalities)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,24 @@ def labelled_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Folds
             "that are of no common group"
         )
     return Folds(np.array(positions), labels, make_folds(labels, min(settings.folds, units), seed, groups))
+
+
+def shown_modalities(dataset: Dataset, settings: FoldSettings, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Those of `modalities` that held-out clips show wherever their score chooses: what the candidates have.
+
+    Raises:
+        DataError: none of them.
+    """
+    asked = valid_modalities(settings.shown) if settings.shown else dataset.candidate_modalities
+    if asked is None:
+        return tuple(modalities)
+    shown = tuple(name for name in modalities if name in asked)
+    if not shown:
+        raise DataError(
+            f"{dataset.name}: of what counts for the clips that are predicted ({'+'.join(asked) or 'nothing'}) no "
+            f"labelled clip has any; these have {'+'.join(modalities)}"
+        )
+    return shown
 
 
 def check_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Iterator[str]:

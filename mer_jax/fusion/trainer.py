@@ -163,23 +163,25 @@ class Training:
 
     def loss(self, params: Any, index: Int[Array, " B"], real: Bool[Array, " B"], key: jax.Array) -> Float[Array, ""]:
         """Mean cross-entropy of the batch's real clips, each times its weight."""
-        logits = self.logits(params, index, deterministic=False, rngs=nnx.Rngs(key))
+        logits = self.logits(params, index, self.trial.sees, deterministic=False, rngs=nnx.Rngs(key))
         targets = jax.nn.one_hot(self.training_set.labels[index], self.num_classes)
         targets = optax.smooth_labels(targets, self.trial.hyperparameters.label_smoothing)
         weighted = optax.softmax_cross_entropy(logits, targets) * self.training_set.weights[index]
         return jnp.sum(weighted * real) / jnp.maximum(jnp.sum(real), 1)
 
-    def logits(self, params: Any, index: Int[Array, " B"], **options: Any) -> Float[Array, "B C"]:
-        """Of the clips at `index`."""
-        embeddings, present = gather(self.training_set, index, self.trial.fold, self.trial.sees)
+    def logits(
+        self, params: Any, index: Int[Array, " B"], sees: Bool[Array, " 4"], **options: Any
+    ) -> Float[Array, "B C"]:
+        """Of the clips at `index`, of which it `sees` some modalities."""
+        embeddings, present = gather(self.training_set, index, self.trial.fold, sees)
         return nnx.merge(self.graph, params, *self.rates)(embeddings, present, **options).logits
 
     def validate(self, params: Any) -> tuple[Float[Array, "V C"], Float[Array, ""]]:
-        """Logits of the held-out clips, 0 where that is padding, and their WAF."""
+        """Logits of the held-out clips, 0 where that is padding, and their WAF, by what they show."""
         validation = self.trial.validation
         size = min(VALIDATION_BATCH, len(validation))
         batches = _pad(validation, size).reshape(-1, size)
-        logits = jax.lax.map(lambda index: self.logits(params, index), batches)
+        logits = jax.lax.map(lambda index: self.logits(params, index, self.trial.shown), batches)
         logits = logits.reshape(-1, self.num_classes)[: len(validation)]
         real = validation >= 0
         waf = weighted_f1(self.training_set.labels[validation], logits.argmax(-1), self.num_classes, real)

@@ -33,6 +33,10 @@ class Setting:
         hyperparameters = settings.hyperparameters._replace(**changes)
         return cls(name, tuple(modalities), hyperparameters, seed, settings.network == "best")
 
+    def shown(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """What its held-out clips show of `modalities`: those that it sees, or all that it sees if these are none."""
+        return tuple(name for name in self.modalities if name in modalities) or self.modalities
+
     @property
     def twin(self) -> "Setting":
         """The same, but that held-out clips have no say in what their fold trains on: what can be scored honestly."""
@@ -86,6 +90,7 @@ class Trials(NamedTuple):
     train: jax.Array  # [R, T] int32
     validation: jax.Array  # [R, V] int32
     sees: jax.Array  # [R, 4] bool, in the order of MODALITIES: False hides a modality from the trial
+    shown: jax.Array  # [R, 4] bool, what its held-out clips show of these
     hyperparameters: Hyperparameters  # leaves [R] float32
 
 
@@ -97,6 +102,7 @@ def make_trials(
     extra: Sequence[Sequence[np.ndarray]] | None = None,
     copy_of: Sequence[int] | np.ndarray = (),
     seeds: int = 1,
+    shown: Sequence[str] = MODALITIES,
 ) -> Trials:
     """Cross-validates every setting: trials are settings x folds x seeds, seeds fastest.
 
@@ -109,6 +115,7 @@ def make_trials(
         extra: for each setting, positions in the training set of pseudo-labelled clips: of each fold, or of all.
         copy_of: [K] int, the originals of the copies behind the labelled clips; () to train without them.
         seeds: networks of each setting and fold.
+        shown: the modalities of held-out clips.
     """
     extra = [[np.zeros(0, int)]] * len(settings) if extra is None else extra
     folds = np.unique(fold_of)
@@ -128,6 +135,7 @@ def make_trials(
         train=_pad_rows(train, max(map(len, others.values())) + room),
         validation=_pad_rows(validation, max(map(len, validation))),
         sees=jnp.array([[name in setting.modalities for name in MODALITIES] for setting, *_ in grid]),
+        shown=jnp.array([[name in setting.shown(shown) for name in MODALITIES] for setting, *_ in grid]),
         hyperparameters=Hyperparameters(*np.array([setting.hyperparameters for setting, *_ in grid], np.float32).T),
     )
 

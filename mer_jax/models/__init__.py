@@ -7,12 +7,15 @@ from flax import nnx
 
 if TYPE_CHECKING:
     from mer_jax.models.baichuan import Baichuan
+    from mer_jax.models.bert import Bert
     from mer_jax.models.clip import CLIP
+    from mer_jax.models.dinov2 import Dinov2
     from mer_jax.models.emovclip import EmoVCLIP
     from mer_jax.models.fusion import AttentionFusion
     from mer_jax.models.hubert import Hubert
+    from mer_jax.models.wavlm import WavLM
 
-__all__ = ["CLIP", "AttentionFusion", "Baichuan", "EmoVCLIP", "Hubert"]
+__all__ = ["CLIP", "AttentionFusion", "Baichuan", "Bert", "Dinov2", "EmoVCLIP", "Hubert", "WavLM"]
 
 nnx.set_graph_mode(False)  # before any module is made
 

@@ -6,8 +6,10 @@ Sources: `modeling_baichuan.py` of the baichuan-inc repositories on the Hugging 
 
 import json
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from mer_jax.checkpoints.config_classes import PreTrainedConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
@@ -38,12 +39,12 @@ def alibi_slopes(num_heads: int) -> Float64[np.ndarray, "{num_heads}"]:
     return np.concatenate([slopes, between[: num_heads - power]])
 
 
-def head_dim(config: PreTrainedConfig) -> int:
+def head_dim(config: Any) -> int:
     """H, which not every config names."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"] | None:
+def rotary_frequencies(config: Any) -> Float64[np.ndarray, "pairs"] | None:
     """Radians per position of each rotated pair of channels of a head; None for an ALiBi model.
 
     Raises:
@@ -83,7 +84,7 @@ def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H//2"]) -> Float[
 class SelfAttention(nnx.Module):
     """Causal attention; grouped key-value heads, biases and query-key norms where the config has them."""
 
-    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, impl: str = "auto", *, rngs: nnx.Rngs):
         self.head_dim, self.impl = head_dim(config), impl
         width, num_heads = config.hidden_size, config.num_attention_heads
         query_width = num_heads * self.head_dim
@@ -112,7 +113,7 @@ class SelfAttention(nnx.Module):
 class FeedForward(nnx.Module):
     """SwiGLU."""
 
-    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, *, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
         self.activation = known_activation(config.hidden_act)
         linear = partial(nnx.Linear, use_bias=getattr(config, "mlp_bias", False), rngs=rngs)
@@ -124,7 +125,7 @@ class FeedForward(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, impl: str = "auto", *, rngs: nnx.Rngs):
         self.attention_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         self.attention = SelfAttention(config, impl, rngs=rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
@@ -150,9 +151,9 @@ class Baichuan(nnx.Module):
             scaling.
     """
 
-    def __init__(
-        self, config: PreTrainedConfig, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs
-    ):
+    configs: ClassVar[Mapping[str, Any]] = CONFIG_CLASSES
+
+    def __init__(self, config: Any, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs):
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise DataError("config.json asks for sliding-window attention, which is not supported")
         if not getattr(config, "is_causal", True):
@@ -184,7 +185,7 @@ class Baichuan(nnx.Module):
     ) -> "Baichuan":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
-        config = read_config(folder, CONFIG_CLASSES)
+        config = read_config(folder, cls.configs)
         make = partial(cls, config, lm_head=lm_head, attention_impl=attention_impl)
         prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
         return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
@@ -192,7 +193,7 @@ class Baichuan(nnx.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""
         fields = json.loads(self.config_json)
-        config = CONFIG_CLASSES[fields["model_type"]].from_dict(fields)
+        config = self.configs[fields["model_type"]].from_dict(fields)
         save_pretrained(self, rules(config), config, folder)
 
     def __call__(

@@ -4,9 +4,10 @@ Nothing is computed that the pooled token does not depend on: in the last layer 
 """
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -66,14 +67,14 @@ class SelfAttention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    def __init__(self, config: TowerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, inner: int, *, rngs: nnx.Rngs):
         if config.hidden_act not in CLIP_ACTIVATIONS:
             raise DataError(f"hidden_act={config.hidden_act!r}; expected one of {', '.join(CLIP_ACTIVATIONS)}")
         width = config.hidden_size
         self.activation = config.hidden_act
-        self.fc_1 = linear(width, config.intermediate_size, (2 * width) ** -0.5, rngs=rngs)
+        self.fc_1 = linear(width, inner, (2 * width) ** -0.5, rngs=rngs)
         std = (2 * width * config.num_hidden_layers) ** -0.5
-        self.fc_2 = linear(config.intermediate_size, width, std, rngs=rngs)
+        self.fc_2 = linear(inner, width, std, rngs=rngs)
 
     @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -87,7 +88,11 @@ class Layer(nnx.Module):
         self.ln_1 = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.attention = SelfAttention(config, impl, rngs=rngs)
         self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.mlp = Mlp(config, rngs=rngs)
+        self.mlp = self.feed_forward(config, rngs=rngs)
+
+    @staticmethod
+    def feed_forward(config: TowerConfig, *, rngs: nnx.Rngs) -> Any:
+        return Mlp(config, config.intermediate_size, rngs=rngs)
 
     def __call__(
         self,
@@ -104,10 +109,10 @@ class Layer(nnx.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def stacked_layers(config: TowerConfig, impl: str, *, rngs: nnx.Rngs) -> Layer:
-    """All layers of a tower as one `Layer` whose variables have the layer on the leading axis."""
+def stacked_layers(config: TowerConfig, impl: str, layer: type[Layer] = Layer, *, rngs: nnx.Rngs) -> Layer:
+    """All layers of a tower as one whose variables have the layer on the leading axis."""
     keys = jax.random.split(rngs.params(), config.num_hidden_layers)
-    return jax.vmap(lambda key: Layer(config, impl, rngs=nnx.Rngs(key)))(keys)
+    return jax.vmap(lambda key: layer(config, impl, rngs=nnx.Rngs(key)))(keys)
 
 
 def num_layers(layers: Layer) -> int:
@@ -130,6 +135,18 @@ def run_layers(layers: Layer, x: Float[Array, "B T D"], causal: bool = False) ->
     return jax.lax.scan(step, x, jnp.arange(num_layers(layers) - 1))[0]
 
 
+def patch_vectors(
+    pixels: Float[Array, "B S S 3"], kernel: Float[Array, "patch patch 3 D"]
+) -> Float[Array, "B patches D"]:
+    """Square images' patches, row by row, each times the kernel; what is left at the right and below is dropped."""
+    patch, _, channels, width = kernel.shape
+    rows = pixels.shape[1] // patch
+    x = pixels[:, : rows * patch, : rows * patch].astype(kernel.dtype)
+    x = x.reshape(-1, rows, patch, rows, patch, channels).swapaxes(2, 3)  # [B, rows, columns, patch, patch, 3]
+    # One matrix product: as a convolution it takes 1.7 times as long on a CPU.
+    return x.reshape(len(x), rows**2, -1) @ kernel.reshape(-1, width)
+
+
 class VisionTower(nnx.Module):
     """Images -> projected class token."""
 
@@ -150,12 +167,7 @@ class VisionTower(nnx.Module):
         """The class token and the patches, as the first layer sees them."""
         if pixels.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(f"pixels {pixels.shape}: expected [B, {self.image_size}, {self.image_size}, 3]")
-        patch, _, channels, width = self.patch_embedding.shape
-        rows = self.image_size // patch
-        x = pixels[:, : rows * patch, : rows * patch].astype(self.class_embedding.dtype)
-        x = x.reshape(-1, rows, patch, rows, patch, channels).swapaxes(2, 3)  # [B, rows, columns, patch, patch, 3]
-        # One matrix product: as a convolution it takes 1.7 times as long on a CPU.
-        x = x.reshape(len(x), rows**2, -1) @ self.patch_embedding.reshape(-1, width)  # [B, patches, D]
+        x = patch_vectors(pixels, self.patch_embedding[...])  # [B, patches, D]
         first = jnp.broadcast_to(self.class_embedding[...], (x.shape[0], 1, x.shape[-1]))
         return self.ln_pre(jnp.concatenate([first, x], axis=1) + self.position_embedding[...])
 
@@ -217,17 +229,19 @@ class CLIP(nnx.Module):
     `logit_scale` is NaN where a checkpoint lacks it, which embeddings do without.
 
     Args:
-        config: image size and patch size are single numbers, as in all published checkpoints.
+        config: `CLIPConfig`; image size and patch size are single numbers, as in all published checkpoints.
         attention_impl: see `mer_jax.models.attention`.
         rngs: random float32 weights, scaled as transformers does.
     """
 
-    def __init__(self, config: CLIPConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
-        vision: Any = config.vision_config
+    configs: ClassVar[Mapping[str, Any]] = {"clip": CLIPConfig}
+
+    def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
+        vision = config.vision_config
         if (channels := vision.num_channels) != 3:
             raise DataError(f"config.json asks for num_channels={channels}; frames have 3 (RGB)")
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
-        width: Any = config.projection_dim
+        width = config.projection_dim
         self.vision = VisionTower(vision, width, attention_impl, rngs=rngs)
         self.text = TextTower(config.text_config, width, attention_impl, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.float32(config.logit_scale_init_value))
@@ -247,7 +261,7 @@ class CLIP(nnx.Module):
         weights are replicated over `mesh`. For the errors see `load_pretrained`.
         """
         folder = fetch(source)
-        config = read_config(folder, {"clip": CLIPConfig})
+        config = read_config(folder, cls.configs)
         make = partial(cls, config, attention_impl=attention_impl)
         return load_pretrained(make, RULES, folder, dtype, mesh, ("model.", "clip."))
 

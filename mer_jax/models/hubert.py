@@ -1,8 +1,10 @@
 """HuBERT and wav2vec 2.0 speech encoders, base and large (Hsu et al. 2021; transformers `HubertModel`)."""
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_a
 from mer_jax.runtime.array_types import Array, Bool, Float, Int, Shaped
 from mer_jax.runtime.errors import DataError
 
-SPEECH_CONFIGS = {"hubert": HubertConfig, "wav2vec2": HubertConfig}
+SpeechConfig = Any  # HubertConfig, or one with its fields; typed too loosely for a type checker
 CONV_NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
 
 
@@ -50,7 +52,7 @@ class TimeNorm(nnx.Module):
 class ConvLayer(nnx.Module):
     """One strided convolution of the feature encoder: conv, norm (if any), activation."""
 
-    def __init__(self, config: HubertConfig, index: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: SpeechConfig, index: int, *, rngs: nnx.Rngs):
         inputs, channels = [1, *config.conv_dim][index : index + 2]
         self.kernel_size, self.stride = config.conv_kernel[index], config.conv_stride[index]
         self.activation = known_activation(config.feat_extract_activation)
@@ -78,7 +80,7 @@ class ConvLayer(nnx.Module):
 class FeatureEncoder(nnx.Module):
     """The convolutions that turn samples into frames, one each 20 ms with the usual strides."""
 
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SpeechConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([ConvLayer(config, index, rngs=rngs) for index in range(len(config.conv_dim))])
 
     def frame_count(self, lengths: Int[Array, "*B"]) -> Int[Array, "*B"]:
@@ -100,9 +102,10 @@ class FeatureEncoder(nnx.Module):
 
 
 class FeatureProjection(nnx.Module):
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SpeechConfig, *, rngs: nnx.Rngs):
         channels = config.conv_dim[-1]
-        self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if config.feat_proj_layer_norm else None
+        normalised = getattr(config, "feat_proj_layer_norm", True)  # not every config says so
+        self.layer_norm = LayerNorm(channels, config.layer_norm_eps) if normalised else None
         self.projection = nnx.Linear(channels, config.hidden_size, rngs=rngs)
 
     def __call__(self, features: Float[Array, "B T channels"]) -> Float[Array, "B T D"]:
@@ -114,7 +117,7 @@ class FeatureProjection(nnx.Module):
 class PositionalConv(nnx.Module):
     """Relative positions from one wide grouped convolution, weight-normalised per kernel tap."""
 
-    def __init__(self, config: HubertConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SpeechConfig, *, rngs: nnx.Rngs):
         width, taps = config.hidden_size, config.num_conv_pos_embeddings
         self.groups = config.num_conv_pos_embedding_groups
         self.activation = known_activation(config.feat_extract_activation)
@@ -133,24 +136,28 @@ class PositionalConv(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    def __init__(self, config: SpeechConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         width = config.hidden_size
         self.num_heads, self.impl = config.num_attention_heads, impl
         self.query, self.key, self.value, self.out = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
 
-    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], bias: Float[Array, "#B N T S"] | None = None
+    ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], self.num_heads, -1)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
-        return self.out(attention(q, k, v, lengths=lengths, impl=self.impl).reshape(x.shape))
+        return self.out(attention(q, k, v, lengths=lengths, bias=bias, impl=self.impl).reshape(x.shape))
 
 
 class EncoderLayer(nnx.Module):
     """One transformer layer. `do_stable_layer_norm` puts the norms before attention and MLP, else after."""
 
-    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
-        self.norm_first = config.do_stable_layer_norm
+    attention_class: ClassVar[type[SelfAttention]] = SelfAttention
+
+    def __init__(self, config: SpeechConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+        self.norm_first = getattr(config, "do_stable_layer_norm", False)
         self.activation = known_activation(config.hidden_act)
-        self.attention = SelfAttention(config, impl, rngs=rngs)
+        self.attention = self.attention_class(config, impl, rngs=rngs)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.intermediate = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.output = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
@@ -160,23 +167,31 @@ class EncoderLayer(nnx.Module):
     def feed_forward(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 
-    def __call__(self, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], bias: Float[Array, "#B N T S"] | None = None
+    ) -> Float[Array, "B T D"]:
         if self.norm_first:
-            x = x + self.attention(self.layer_norm(x), lengths)
+            x = x + self.attention(self.layer_norm(x), lengths, bias)
             return x + self.feed_forward(self.final_layer_norm(x))
-        x = self.layer_norm(x + self.attention(x, lengths))
+        x = self.layer_norm(x + self.attention(x, lengths, bias))
         return self.final_layer_norm(x + self.feed_forward(x))
 
 
 class Encoder(nnx.Module):
     """Positional convolution and the transformer layers."""
 
-    def __init__(self, config: HubertConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    layer_class: ClassVar[type[EncoderLayer]] = EncoderLayer
+
+    def __init__(self, config: SpeechConfig, impl: str = "auto", *, rngs: nnx.Rngs):
         self.norm_first = config.do_stable_layer_norm
         self.positions = PositionalConv(config, rngs=rngs)
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
-        self.layers = jax.vmap(lambda key: EncoderLayer(config, impl, rngs=nnx.Rngs(key)))(keys)
+        self.layers = jax.vmap(lambda key: self.layer_class(config, impl, rngs=nnx.Rngs(key)))(keys)
+
+    def bias(self, frames: int) -> Float[Array, "1 N {frames} {frames}"] | None:
+        """What every layer's attention is given of the distances between frames; here nothing."""
+        return None
 
     def __call__(
         self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], keep_layers: int
@@ -186,7 +201,8 @@ class Encoder(nnx.Module):
         x = x + self.positions(x)
         if not self.norm_first:
             x = self.layer_norm(x)
-        hidden_states = scan_layers(lambda layer, x: layer(x, lengths), self.layers, x, keep_layers)
+        bias = self.bias(x.shape[1])
+        hidden_states = scan_layers(lambda layer, x: layer(x, lengths, bias), self.layers, x, keep_layers)
         if self.norm_first:
             hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
         return hidden_states
@@ -204,8 +220,12 @@ class Hubert(nnx.Module):
             weight norm.
     """
 
-    def __init__(self, config: HubertConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
-        if config.conv_pos_batch_norm:
+    configs: ClassVar[Mapping[str, Any]] = {"hubert": HubertConfig, "wav2vec2": HubertConfig}
+    rules = staticmethod(rules)
+    encoder_class: ClassVar[type[Encoder]] = Encoder
+
+    def __init__(self, config: SpeechConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
+        if getattr(config, "conv_pos_batch_norm", False):
             raise DataError(
                 "this HuBERT has a batch-normalised positional convolution (conv_pos_batch_norm=true in "
                 "config.json); only the weight-normalised one is supported: use another checkpoint"
@@ -218,7 +238,7 @@ class Hubert(nnx.Module):
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
         self.feature_encoder = FeatureEncoder(config, rngs=rngs)
         self.feature_projection = FeatureProjection(config, rngs=rngs)
-        self.encoder = Encoder(config, attention_impl, rngs=rngs)
+        self.encoder = self.encoder_class(config, attention_impl, rngs=rngs)
 
     @classmethod
     def from_pretrained(
@@ -231,15 +251,16 @@ class Hubert(nnx.Module):
     ) -> "Hubert":
         """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
         folder = fetch(source)
-        config = read_config(folder, SPEECH_CONFIGS)
+        config = read_config(folder, cls.configs)
         prefixes = ("model.", f"{config.model_type}.")  # of the encoder's tensors in a task model
         make = partial(cls, config, attention_impl=attention_impl)
-        return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
+        return load_pretrained(make, cls.rules(config), folder, dtype, mesh, prefixes)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder that transformers' `HubertModel` reads."""
-        config = HubertConfig.from_dict(json.loads(self.config_json))
-        save_pretrained(self, rules(config), config, folder)
+        """Writes a folder that transformers reads."""
+        fields = json.loads(self.config_json)
+        config = self.configs[fields["model_type"]].from_dict(fields)
+        save_pretrained(self, self.rules(config), config, folder)
 
     def __call__(
         self,

@@ -1,6 +1,7 @@
 """transformers' `HubertModel` / `Wav2Vec2Model` tensors -> `Hubert`."""
 
-from mer_jax.checkpoints.config_classes import HubertConfig
+from typing import Any
+
 from mer_jax.checkpoints.huggingface import CONV, Rule, linear, norm
 
 # Training heads, and the embedding that stood for masked frames in pretraining.
@@ -10,7 +11,7 @@ IGNORED = (
 )
 
 
-def rules(config: HubertConfig) -> list[Rule]:
+def rules(config: Any) -> list[Rule]:
     """The table for so many convolutions; names are those without the task models' `hubert.` or `wav2vec2.`."""
     convs: list[Rule] = []
     for index in range(len(config.conv_dim)):

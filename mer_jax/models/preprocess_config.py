@@ -1,4 +1,4 @@
-"""A checkpoint's own preprocessing, as its folder says it to transformers' `CLIPImageProcessor` and
+"""A checkpoint's own preprocessing, as its folder says it to transformers' image processors and
 `Wav2Vec2FeatureExtractor`: read, or refused by the name of the field that we cannot follow."""
 
 import math
@@ -10,7 +10,10 @@ from mer_jax.models.preprocess import FILTERS, OPENAI, Preprocessing
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object
 
-IMAGE_CLASSES = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
+IMAGE_CLASSES = {  # by the network's `model_type`, the first is the usual one
+    "clip": ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"),
+    "dinov2": ("BitImageProcessor", "BitImageProcessorFast", "BitImageProcessorPil"),
+}
 IMAGE_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")  # frames are RGB
 
 
@@ -35,18 +38,39 @@ class Fields:
         raise DataError(f"{self.file}: {name} is {value!r}; expected {expected}: {advice}.")
 
 
-def image_preprocessing(folder: Path, side: int) -> Preprocessing:
-    """What a CLIP's frames go through, OpenAI's where its folder says nothing. side: of the images it takes, px.
+def crop_side(folder: Path, patch: int) -> int:
+    """Side of the images, px, of a network that takes any: what its folder crops to.
+
+    Raises:
+        DataError: it does not say, or not a square of at least a patch.
+    """
+    fields = Fields(folder, "image_processor")
+    if fields.values is None:
+        raise DataError(f"{folder}: no preprocessor_config.json, which says the images' size; download it again.")
+    size = _size(fields, "crop_size", {"height": 224, "width": 224})
+    height, width = size if isinstance(size, tuple) else (size, size)
+    if height != width or height < patch:
+        fields.refuse("crop_size", f"a square of at least {patch} px")
+    return height
+
+
+def image_preprocessing(folder: Path, side: int, kind: str = "clip") -> Preprocessing:
+    """What a network's frames go through; OpenAI's, where its folder says nothing.
+
+    Args:
+        folder: of the checkpoint.
+        side: of the images it takes, px.
+        kind: of IMAGE_CLASSES.
 
     Raises:
         DataError: a field asks for what we cannot do, or for images of another size.
     """
-    fields = Fields(folder, "image_processor")
+    fields, classes = Fields(folder, "image_processor"), IMAGE_CLASSES[kind]
     if fields.values is None:
         return OPENAI
     for name in ("image_processor_type", "feature_extractor_type"):
-        if fields.get(name) not in (None, *IMAGE_CLASSES):
-            fields.refuse(name, "CLIPImageProcessor")
+        if fields.get(name) not in (None, *classes):
+            fields.refuse(name, classes[0])
     for name, value in fields.values.items():
         if name.startswith(("do_", "use_square_size")) and name not in IMAGE_STEPS and value:
             fields.refuse(name, "false")

@@ -27,7 +27,7 @@ def read_files(
     files: Sequence[File], track: str, wanted: Wanted, settings: ExtractionSettings, find: Find
 ) -> Iterator[Contents | Unreadable]:
     """The contents of each file, in order; Unreadable for one that is no media."""
-    recordings = [Recording(file.path, track, (file.window,)) for file in files]
+    recordings = [Recording(file.path, track, (file.window,), file.hidden) for file in files]
 
     def read(some: Sequence[Recording], wanted: Wanted) -> Iterator[Any]:
         job = partial(read_window, wanted=wanted)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mer_jax.data.clip_files import MEDIA_SUFFIXES, is_media, located
+from mer_jax.data.clips import valid_modalities
 from mer_jax.data.decoding import identity
 from mer_jax.data.labels import UNSAID, is_missing
 from mer_jax.data.recording import WHOLE, Window
 from mer_jax.data.tables import read_table
+from mer_jax.defaults import MODALITIES
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import printable
 
@@ -26,6 +28,7 @@ class File(NamedTuple):
     text: str = ""  # what is said in it
     group: str | None = None  # speaker or dialogue
     window: Window = WHOLE
+    hidden: tuple[str, ...] = ()  # modalities that do not count, whatever is in it
 
     @property
     def named(self) -> dict[str, Any]:
@@ -37,6 +40,7 @@ class File(NamedTuple):
     def described(self) -> list[Any]:
         """All that is known of it, and what its content is named by."""
         known = [printable(self.path), identity(self.path), self.text, self.group]
+        known += [f"without {'+'.join(self.hidden)}"] * bool(self.hidden)
         return known if self.window == WHOLE else [*known, list(self.window)]
 
 
@@ -55,11 +59,12 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
         if entry.is_dir():
             yield from map(File, media_under(entry))
         elif entry.suffix.lower() == ".csv":
-            optional = ("text", "group", "start", "end")
+            optional = ("text", "group", "start", "end", "modalities")
             for number, row in enumerate(read_table(entry, ("file",), optional), start=2):
-                text, group = row.get("text", ""), row.get("group", "")
-                spoken, known = "" if text in UNSAID else text, None if is_missing(group) else group
-                yield File(located(entry.parent, row["file"]), spoken, known, window_of(row, f"{entry}, row {number}"))
+                text, group, place = row.get("text", ""), row.get("group", ""), f"{entry}, row {number}"
+                hidden = hidden_in(row, place)
+                spoken, known = "" if text in UNSAID or "text" in hidden else text, None if is_missing(group) else group
+                yield File(located(entry.parent, row["file"]), spoken, known, window_of(row, place), hidden)
         elif entry.exists():
             yield File(entry)
         else:
@@ -82,6 +87,15 @@ def media_under(folder: Path) -> list[Path]:
         suffixes_known = f".mp4, .wav and {len(MEDIA_SUFFIXES) - 2} other suffixes"
         raise DataError(f"{folder}: no media file in it (looked for {suffixes_known})")
     return taken
+
+
+def hidden_in(row: dict[str, str], place: str) -> tuple[str, ...]:
+    """The modalities that do not count by a table's row. Raises DataError for one that is unknown."""
+    try:
+        valid = valid_modalities(row.get("modalities", ""))
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from error
+    return () if valid is None else tuple(name for name in MODALITIES if name not in valid)
 
 
 def window_of(row: dict[str, str], place: str) -> Window:

@@ -5,19 +5,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jax
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer_jax import __version__
-from mer_jax.checkpoints.config_classes import COMPLETE
+from mer_jax.checkpoints.config_classes import all_fields, digest
 from mer_jax.checkpoints.huggingface import checkpoint_facts
 from mer_jax.checkpoints.pytrees import hand_on
 from mer_jax.data.dataset import RootData
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.fusion.stablehlo import PLATFORMS, exported
 from mer_jax.recognition.distance import FAMILIAR
-from mer_jax.recognition.runs import ENCODERS, finished_settings, parts_of
+from mer_jax.recognition.runs import CONFIGS, finished_settings
 from mer_jax.report.formats import percent
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import load_json
@@ -26,6 +28,7 @@ from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
+from mer_jax.tuning.prompts import PromptTuning
 
 LICENCES = {  # of the encoders that presets name, as their model pages have them
     "bundled": "apache-2.0",
@@ -36,6 +39,7 @@ LICENCES = {  # of the encoders that presets name, as their model pages have the
     "Qwen": "apache-2.0",
     "utter-project": "cc-by-nc-sa-4.0",
 }
+ENCODERS = "encoders.json"
 NEEDED = "requirements.txt"  # what predicting takes of packages
 COPIED = ("ensemble.json", "standardiser.safetensors", FAMILIAR)
 
@@ -78,22 +82,30 @@ def write_parts(
         if (workdir / "checkpoints" / name).exists():  # older runs lack some
             shutil.copyfile(workdir / "checkpoints" / name, folder / "checkpoints" / name)
     hand_on(ensemble.members.params, folder / "checkpoints" / "ensemble.safetensors")
-    COMPLETE.clear()
-    parts = parts_of(workdir, settings, ensemble.shape, asks=False)
-    configs = dict(COMPLETE)  # that were read for these parts
-    if "video" in parts.encoders:
-        trained = parts.prompts.trained_prompts(parts.prompts.build(named_key(settings.seed)))
+    if "video" in ensemble.shape.dims and "video" in settings.encoded:
+        prompts = PromptTuning(settings.tune, settings, ensemble.shape.labels, ensemble.shape.num_folds, workdir)
+        trained = prompts.trained_prompts(prompts.build(named_key(settings.seed)))
         hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
     (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
     encoders = {}
     for name in settings.encoded:
         source = getattr(settings.encoders, name).source
         encoders[name] = checkpoint_facts(source) | {"licence": LICENCES.get(source.partition("/")[0], "")}
-    keep(folder / ENCODERS, {"encoders": encoders, "configs": configs})
+    keep(folder / ENCODERS, {"encoders": encoders})
+    keep(folder / CONFIGS, complete_configs(settings))
     shutil.copyfile(Path(__file__).with_name(NEEDED), folder / NEEDED)
     (folder / "README.md").write_text(model_card(workdir, settings.variant, encoders), "utf-8")
     take_inventory(folder, (path.name for path in folder.iterdir()))
     return encoders
+
+
+def complete_configs(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Digest of a config.json -> all fields of the config, of each checkpoint that predicting reads."""
+    sources = [(getattr(settings.encoders, name).source, name) for name in settings.encoded]
+    if settings.ranking.annotator == "local":
+        sources.append((settings.ranking.local.source, "text"))
+    checkpoints = [checkpoint_of(*source) for source in sources]
+    return {digest(each.folder): all_fields(each.config) for each in checkpoints}
 
 
 def without_places(settings: Settings) -> Settings:

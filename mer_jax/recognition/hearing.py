@@ -16,7 +16,8 @@ def hearing(settings: InputSettings) -> Callable[[Sequence[File]], Sequence[File
     track = settings.data.audio_track
 
     def hear(files: Sequence[File]) -> Sequence[File]:
-        paths = [file.path if file.window == WHOLE else None for file in files]
+        heard_whole = [file.window == WHOLE and not {"speech", "text"} & {*file.hidden} for file in files]
+        paths = [file.path if whole else None for file, whole in zip(files, heard_whole, strict=True)]
         clips = [
             Clip(str(i), "test", path, transcript=file.text, audio_track=track)
             for i, (file, path) in enumerate(zip(files, paths, strict=True))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.clips import NOT_VALID, Absent, Clip
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.detect import FaceDetector
 from mer_jax.data.recording import Contents, Wanted
@@ -134,8 +134,10 @@ class Recognizer:
             (most_faces or self.extraction.most_face_frames) if "image" in self.encoders else None,
         )
 
-    def lines(self, files: Sequence[File], contents: Iterator[Contents | Absent]) -> list[dict[str, Any]]:
-        """The lines of a shard's files, whose contents come one by one."""
+    def lines(
+        self, files: Sequence[File], contents: Iterator[Contents | Absent], small: bool = False
+    ) -> list[dict[str, Any]]:
+        """The lines of a shard's files, whose contents come one by one. small: as of `Dispatch`, also of many files."""
         ranked: Mapping[str, Sequence[str]] = {}
         if self.hear and "text" in self.encoders:
             with self.ranking:
@@ -144,7 +146,7 @@ class Recognizer:
             with self.ranking:
                 ranked = self.rank(texts)
         shards = {
-            modality: Dispatch(encoder, self.programs[modality], small=len(files) <= FEW)
+            modality: Dispatch(encoder, self.programs[modality], small=small or len(files) <= FEW)
             for modality, encoder in self.encoders.items()
         }
         errors: dict[int, str] = {}
@@ -203,6 +205,8 @@ class Recognizer:
     ) -> list[Chunk] | Absent:
         """A file's chunks for one encoder, or why there are none. content: see `read_files`."""
         reader = self.encoders[modality].reader
+        if modality in file.hidden and not isinstance(content, Unreadable):
+            return Absent(NOT_VALID)
         try:
             if isinstance(reader, TextReader) and not isinstance(content, Unreadable):
                 reader = replace(reader, rankings=ranked)

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mer_jax.checkpoints.config_classes import COMPLETE
 from mer_jax.data.clips import Dataset
 from mer_jax.features.encoder_settings import EncoderSettings
-from mer_jax.features.encoders import Encoder
 from mer_jax.features.inputs import Inputs
-from mer_jax.fusion.ensemble import Shape, TrainedEnsemble
+from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.recognition.hearing import hearing
 from mer_jax.recognition.recognizer import Recognizer
@@ -21,11 +20,10 @@ from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.kept import read_kept
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
-from mer_jax.text.answers import Annotator
 from mer_jax.text.rankings import make_annotator, rank_all
 from mer_jax.tuning.prompts import PromptTuning
 
-ENCODERS = "encoders.json"  # of a run that is handed on
+CONFIGS = "configs.json"  # of a run that is handed on: the complete configs of its checkpoints
 
 
 def finished_settings(workdir: Path) -> Settings:
@@ -51,30 +49,17 @@ def pinned(encoders: EncoderSettings, metrics: Mapping[str, Any]) -> EncoderSett
     return encoders
 
 
-class Parts(NamedTuple):
-    """What predicts beside the ensemble; the video encoder's weights alone are read."""
-
-    encoders: Mapping[str, Encoder]
-    annotator: Annotator | None
-    prompts: PromptTuning
-
-
-def parts_of(workdir: Path, settings: Settings, shape: Shape, asks: bool = True) -> Parts:
-    """Those of a run, or of what is handed on of one. asks: whether the annotator will be asked."""
-    if (workdir / ENCODERS).exists():
-        COMPLETE.update(read_kept(workdir / ENCODERS).get("configs", {}))  # older exports say none
-    prompts = PromptTuning(settings.tune, settings, shape.labels, shape.num_folds, workdir)
-    inputs = Inputs(Dataset("input", shape.labels, (), {}), settings, workdir, prompts.trained_encoder)
-    encoders = {m: inputs.encoder(m) for m in shape.dims if m in settings.encoded}
-    return Parts(encoders, make_annotator(settings.ranking, asks) if "text" in encoders else None, prompts)
-
-
 def load_recognizer(workdir: Path) -> Recognizer:
     """See `Recognizer.load`."""
     settings = finished_settings(workdir)
+    if (workdir / CONFIGS).exists():
+        COMPLETE.update(read_kept(workdir / CONFIGS))
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
-    encoders, annotator, _ = parts_of(workdir, settings, ensemble.shape)
+    prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)
+    inputs = Inputs(Dataset("input", labels, (), {}), settings, workdir, prompts.trained_encoder)
+    encoders = {m: inputs.encoder(m) for m in ensemble.shape.dims if m in settings.encoded}
+    annotator = make_annotator(settings.ranking) if "text" in encoders else None
     answers = Path(settings.ranking.cache).expanduser() if settings.ranking.cache else cache_folder() / "rankings"
 
     def rank(transcripts: Sequence[str]) -> Mapping[str, Sequence[str]]:

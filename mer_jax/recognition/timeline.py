@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import av
 import numpy as np
 
 from mer_jax.data.clip_files import SOUND_SUFFIXES
 from mer_jax.data.clips import Absent
 from mer_jax.data.faces import to_jpeg
 from mer_jax.data.recording import Contents, Recording, Window
-from mer_jax.data.streams import opened
+from mer_jax.data.streams import recording_seconds
+from mer_jax.data.workers import map_in_workers
 from mer_jax.recognition.contents import read_recording
 from mer_jax.recognition.files import File
 from mer_jax.recognition.lines import header, row
@@ -29,6 +29,7 @@ from mer_jax.runtime.files import printable, write_csv, write_whole
 
 SHARD = 32  # windows whose lines appear together
 FACES_PER_SECOND = 8  # frames that are searched: a film's 25 would tell little more
+LOOKING = 60.0  # seconds that it may take to see how long a recording is
 FACE = 64  # px of a thumbnail
 # Told apart also by the colour-blind (Okabe and Ito 2008, Tol 2021), on white and on black.
 COLOURS = ("#8a93a1", "#d1495b", "#e8a33d", "#3f7fbf", "#8a63b8", "#2f9e77", "#c76fa3", "#5bb5d6", "#a5793c", "#7f9c2e")
@@ -53,28 +54,26 @@ def windows_of(file: File, length: float, step: float) -> list[Window]:
 
 
 def seconds_of(path: Path) -> float:
-    """How long a recording says it is. Raises DataError where it does not, or is no media."""
-    try:
-        with opened(path) as container:
-            seconds = (container.duration or 0) / av.time_base
-    except Absent as reason:
-        raise DataError(f"{path}: {reason}") from reason
+    """How long a recording is, by its packets where it says nothing (as browsers record). Raises DataError."""
+    (seconds,) = map_in_workers(recording_seconds, [path], lambda path: LOOKING, count=1)
+    if isinstance(seconds, Absent):
+        raise DataError(f"{path}: {seconds}")
     if not 0 < seconds < 7 * 86400:
         raise DataError(f"{path}: does not say how long it is; write it anew, with ffmpeg -i IN -c copy OUT.mkv")
     return seconds
 
 
 def recognised(
-    recognizer: Recognizer, file: File, windows: Sequence[Window], subtitles: Subtitles
+    recognizer: Recognizer, file: File, windows: Sequence[Window], subtitles: Subtitles, shard: int = SHARD
 ) -> Iterator[list[Moment]]:
-    """What the windows of a recording say, some at a time; it is read in one pass.
+    """What the windows of a recording say, `shard` at a time; it is read in one pass.
 
     Raises:
         DataError: it cannot be decoded.
     """
     faces = deque[bytes]()  # of windows that are read, and not recognised yet
     most_faces = max(1, round(FACES_PER_SECOND * (windows[0].end - windows[0].start)))
-    recording = Recording(file.path, recognizer.audio_track, windows)
+    recording = Recording(file.path, recognizer.audio_track, windows, file.hidden)
     wanted, extraction, find = recognizer.wanted(most_faces), recognizer.extraction, recognizer.detector.find
 
     def contents() -> Iterator[Contents | Absent]:
@@ -86,8 +85,11 @@ def recognised(
         except Absent as reason:
             raise DataError(f"{file.path}: {reason}") from reason
 
-    files = [file._replace(window=window, text=subtitles.said_in(window) or file.text) for window in windows]
-    for lines in recognizer.shards(files, contents(), SHARD):
+    def said(window: Window) -> str:
+        return "" if "text" in file.hidden else subtitles.said_in(window) or file.text
+
+    files = [file._replace(window=window, text=said(window)) for window in windows]
+    for lines in recognizer.shards(files, contents(), shard):
         yield [Moment(line, faces.popleft()) for line in lines]
 
 

@@ -9,7 +9,12 @@ from mer_jax.fusion.folds import Folds
 
 
 def cautions(
-    dataset: Dataset, folds: Folds, constant: Mapping[str, float], in_groups: bool, predicted: np.ndarray
+    dataset: Dataset,
+    folds: Folds,
+    constant: Mapping[str, float],
+    in_groups: bool,
+    predicted: np.ndarray,
+    shown: Sequence[str] = (),
 ) -> list[str]:
     """A line for each reason for caution.
 
@@ -17,10 +22,16 @@ def cautions(
         constant: share of each modality's features that never change.
         in_groups: whether features were standardised within groups.
         predicted: [L] int, the classes that held-out clips are taken for.
+        shown: the modalities that these show.
     """
     lines = []
     if len(classes := np.unique(predicted)) == 1:
         lines.append(f"every held-out clip is taken for {dataset.labels[classes[0]]}: nothing has been learned")
+    valid = dataset.candidate_modalities
+    if valid is not None and (more := [name for name in shown if name not in valid]):
+        lines.append(
+            f"all is chosen and cross-validated by clips that show {', '.join(more)} as well, which no candidate has"
+        )
     for modality, share in constant.items():
         if share > 0.5:
             lines.append(f"{share:.0%} of the numbers of {modality} are the same for every clip")

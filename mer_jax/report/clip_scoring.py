@@ -49,7 +49,7 @@ def clip_scores(
         known = {name: each.present_count > 0 for name, each in subsets.items()}
         scores[split] = {
             "positions": positions.tolist(),
-            "probs": _rounded(probs["+".join(data.modalities)]),
+            "probs": _rounded(probs["+".join(data.shown if split == "train" else data.modalities)]),
             "subsets": {name: _best(probs[name], known[name]) for name in subsets},
             "attention": _rounded(_attention(fusion, run, clips, fold_of)),
         }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mer_jax.report.schema import Metrics
+from mer_jax.report.schema import CrossValidation, Metrics
 from mer_jax.runtime.terminal import harmless
 
 MISSING = "–"
@@ -58,6 +58,11 @@ def listing(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
 
 
+def by_shown(cv: CrossValidation) -> str:
+    """The rest of the name of a cross-validated score: by which modalities, where these are not all."""
+    return f", by {listing(cv['shown'])} alone" if "shown" in cv else ""
+
+
 def headline(metrics: Metrics, report: str | Path) -> str:
     """A few aligned lines: the scores in percent, what fusion and self-training gave, where the report is."""
     cv, test, rounds = metrics["cv"], metrics.get("test"), metrics.get("rounds")
@@ -65,7 +70,7 @@ def headline(metrics: Metrics, report: str | Path) -> str:
     if test:
         of_test = f"{percent(test['waf'])} %   final ensemble; 95 % interval {interval(test.get('interval'))}"
         lines.append(("test WAF", of_test))
-    name = "cross-validated WAF" + ", flattered" * cv.get("flattered", False)
+    name = "cross-validated WAF" + by_shown(cv) + ", flattered" * cv.get("flattered", False)
     if "challenge" not in cv:  # a run of before
         name = "WAF as the challenge counts"
     of_folds = f"{spread(cv['waf'], cv['std'])} %   mean and spread over folds"
@@ -73,6 +78,10 @@ def headline(metrics: Metrics, report: str | Path) -> str:
     if challenge := cv.get("challenge"):
         as_counted = f"{spread(challenge['waf'], challenge['std'])} %   the epoch is the best by the held-out clips"
         lines.append(("  as the challenge counts", as_counted))
+    if everything := cv.get("all_modalities"):
+        lines.append(
+            ("  by all modalities", f"{spread(everything['waf'], everything['std'])} %   which the candidates lack")
+        )
     lines += [("  note", caution) for caution in cv.get("cautions", [])]
     for entry in metrics.get("single_modality") or []:
         scores = f"{percent(entry['cv_waf'])} % cross-validated"

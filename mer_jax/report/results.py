@@ -39,6 +39,7 @@ def fusion_sections(
             "modalities": list(modalities),
             "counts": dataset.counts(),
             "classes": dataset.classes(),
+            "not_valid": dataset.not_valid(modalities),
         },
         "cv": cv_section(fusion, run, labels, fold_temperatures),
         "folds": fold_sections(fusion, run, pseudo),
@@ -82,9 +83,9 @@ def temperatures_of_others(fusion: CrossValidation, run: TrainedSetting) -> np.n
 def cv_section(
     fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str], fold_temperatures: np.ndarray
 ) -> Section:
-    """The honest scores of the labelled clips, and what the challenge counts."""
+    """The honest scores of the labelled clips, by what is shown of them, and what the challenge counts."""
     data, logits = fusion.data, fusion.held_out_logits(run.honest.fitted)
-    counts, probs = data.labelled.present_count, np.zeros(logits.shape)
+    counts, probs = data.labelled.only(data.shown).present_count, np.zeros(logits.shape)
     for clips, temperatures in zip(data.held_out, fold_temperatures, strict=True):
         probs[clips] = calibrated(logits[clips], counts[clips], temperatures)
     return {
@@ -94,7 +95,17 @@ def cv_section(
         "interval": waf_interval(data.labels, logits, data.groups.labelled, data.fold_of),
         "ece_calibrated": expected_calibration_error(data.labels, probs),
         "challenge": {"waf": float(run.challenge_waf.mean()), "std": float(run.challenge_waf.std())},
+        **shown_section(fusion, run),
     }
+
+
+def shown_section(fusion: CrossValidation, run: TrainedSetting) -> Section:
+    """What held-out clips show, and their score where they show everything; nothing where they always do."""
+    if not fusion.data.limited_to:
+        return {}
+    everything = fusion.fold_wafs(fusion.held_out_given(run, fusion.data.modalities))
+    scores = {"waf": float(everything.mean()), "std": float(everything.std())}
+    return {"shown": list(fusion.data.shown), "all_modalities": scores}
 
 
 def waf_section(

@@ -5,7 +5,7 @@ standard deviations over folds; times are seconds. Every top-level key but `data
 or None, and an optional part says so in the report. A split without known labels has no scores, never zeros.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class Dataset(TypedDict):
@@ -14,6 +14,7 @@ class Dataset(TypedDict):
     modalities: list[str]  # those the run fused, in the order of the shared vocabulary
     counts: dict[str, int]  # split -> clips
     classes: dict[str, dict[str, int]]  # split -> label -> clips; only splits whose labels are known
+    not_valid: NotRequired[dict[str, dict[str, int]]]  # modality -> split -> clips for which it does not count
 
 
 class ClassScores(TypedDict):
@@ -43,8 +44,17 @@ class Challenge(TypedDict):
     std: float
 
 
+class Spread(TypedDict):
+    waf: float
+    std: float
+
+
 class CrossValidation(Scores):
-    """Every labelled clip, scored once, by a fold that held it out and on which neither it nor its group had a say."""
+    """Every labelled clip, scored once, by a fold that held it out and on which neither it nor its group had a say.
+
+    Where the clips that are predicted have but some modalities, it is scored by these alone, and so is every
+    cross-validated score that others are chosen by.
+    """
 
     std: float  # of the folds' WAF; `waf` is their mean
     interval: tuple[float, float] | None  # 95 %, of `waf`, by a bootstrap over groups
@@ -52,6 +62,8 @@ class CrossValidation(Scores):
     challenge: Challenge
     cautions: list[str]  # what a reader should know before trusting the score
     flattered: bool  # whether one of these is that held-out labels had a say after all
+    shown: NotRequired[list[str]]  # the modalities by which clips are scored, where these are not all
+    all_modalities: NotRequired[Spread]  # the same networks' score by all of them
 
 
 class Ensemble(Scores):

@@ -3,8 +3,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const player = document.getElementById("player"), chart = document.getElementById("chart");
 const scroll = document.getElementById("scroll"), now = document.getElementById("now");
 const { labels, colours, times, probabilities } = data;
-const total = times[times.length - 1][1], height = 128, foot = 20;
-const centres = times.map(([start, end]) => (start + end) / 2);
+const height = 128, foot = 20;
+const centre = ([start, end]) => (start + end) / 2;
 const svg = (name, attributes) => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const key in attributes) node.setAttribute(key, attributes[key]);
@@ -14,10 +14,11 @@ const clock = (s) => {
   const two = (n) => String(n).padStart(2, "0"), [h, m] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
   return h ? `${h}:${two(m)}:${two(Math.floor(s % 60))}` : `${m}:${two(Math.floor(s % 60))}`;
 };
-let playhead, width;
+let playhead, width, total;
 
 function draw() {
   width = chart.clientWidth;
+  total = times.length ? times[times.length - 1][1] : 1;
   chart.replaceChildren();
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const x = (second) => (second / total) * width, y = (p) => (height - foot) * (1 - p);
@@ -27,7 +28,7 @@ function draw() {
     let last = first;
     while (last + 1 < times.length && probabilities[last + 1]) last++;
     const below = new Array(last - first + 1).fill(0);
-    const at = (i) => x(i === first ? times[i][0] : i === last ? times[i][1] : centres[i]).toFixed(1);
+    const at = (i) => x(i === first ? times[i][0] : i === last ? times[i][1] : centre(times[i])).toFixed(1);
     const points = [...below.keys()].map((i) => i + first);
     labels.forEach((_, k) => {
       const floor = points.map((i) => `${at(i)},${y(below[i - first]).toFixed(1)}`).reverse();
@@ -54,11 +55,13 @@ function draw() {
 
 function nearest(second) {
   let best = 0;
-  centres.forEach((centre, i) => { if (Math.abs(centre - second) < Math.abs(centres[best] - second)) best = i; });
+  const away = (i) => Math.abs(centre(times[i]) - second);
+  times.forEach((_, i) => { if (away(i) < away(best)) best = i; });
   return best;
 }
 
 function say(second) {
+  if (!times.length) return now.replaceChildren();
   const p = probabilities[nearest(second)];
   const ranked = p ? labels.map((label, k) => [label, p[k]]).sort((a, b) => b[1] - a[1]).slice(0, 3) : [];
   now.textContent = `${clock(second)}  ` + (ranked.map(([label, q]) => `${label} ${Math.round(100 * q)} %`).join(", ") || "nothing to go by");

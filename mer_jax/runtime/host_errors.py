@@ -14,9 +14,7 @@ EARLIER = re.compile(rb"E\d{4} .* coordination_service")  # what it says of the 
 GLOO = b"[Gloo] Rank "  # how many hosts are connected
 STACK = b"*** Check failure stack trace"
 SILENT = re.compile(rb"stopped sending heartbeats\):\s*([\d, \n]*\d)")
-LINE = (
-    "error: %s of --distributed is gone, or never came; the same command on all hosts goes on where they have ended\n"
-)
+GONE = "%s of --distributed is gone, or never came; the same command on all hosts goes on where they have ended"
 
 
 def copy(source: Iterable[bytes], target: BinaryIO) -> None:
@@ -27,7 +25,7 @@ def copy(source: Iterable[bytes], target: BinaryIO) -> None:
             rest: list[bytes] = list(takewhile(lambda rest: STACK not in rest, source))
             numbers = SILENT.search(b"".join([earlier, line, *rest]))
             hosts = " ".join(numbers[1].decode().split()) if numbers else ""
-            target.write((LINE % (f"host {hosts}" if hosts else "another host")).encode())
+            target.write(f"error: {GONE % (f'host {hosts}' if hosts else 'another host')}\n".encode())
             target.flush()
             break
         if line.startswith(GLOO):

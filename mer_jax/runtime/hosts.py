@@ -17,6 +17,7 @@ from jax._src.distributed import global_state  # as Orbax does: nothing public g
 from jax.experimental import multihost_utils
 
 from mer_jax.runtime.errors import DataError, LostHost
+from mer_jax.runtime.host_errors import GONE
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -34,6 +35,19 @@ def own_part(items: Sequence[Item]) -> Sequence[Item]:
     return items[jax.process_index() :: jax.process_count()]
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Around what needs every host.
+
+    Raises:
+        LostHost: another host is gone; the line ends with what JAX says of it.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise LostHost(f"{GONE % 'another host'} ({str(error).splitlines()[0]})") from error
+
+
 def meet(what: str, found: str = "") -> None:
     """Waits until every host is here, and so its files are.
 
@@ -48,13 +62,11 @@ def meet(what: str, found: str = "") -> None:
     client: Any = global_state.client
     here = f"meet/{next(MEETINGS)} {what}/"
     pause = 0.001
-    try:
+    with together():
         client.key_value_set(f"{here}{jax.process_index()}", found or "-")
         while len(answers := client.key_value_dir_get(here)) < jax.process_count():
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-    except jax.errors.JaxRuntimeError as error:
-        raise LostHost(f"another host of --distributed is gone ({str(error).splitlines()[0]})") from error
     if len({said for _, said in answers}) > 1:
         raise DataError(f"the hosts of --distributed see different files ({what}): give them one --workdir to share")
 
@@ -101,6 +113,8 @@ def over_hosts(function: Callable[..., Any]) -> Callable[..., Any]:
         own = np.minimum(np.arange(each) + each * jax.process_index(), size - 1)
         outputs = jax.device_get(function(jax.tree.map(lambda x: x[own], trials), *shared))
         meet("trials")
-        return jax.tree.map(lambda x: jnp.asarray(x[:size]), multihost_utils.process_allgather(outputs, tiled=True))
+        with together():
+            everyones = multihost_utils.process_allgather(outputs, tiled=True)
+        return jax.tree.map(lambda x: jnp.asarray(x[:size]), everyones)
 
     return spread

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import tokenizers
-from tokenizers import Regex, normalizers, pre_tokenizers
 
 from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
-from mer_jax.runtime.errors import DataError
+from mer_jax.models.bert import BERT_CONFIGS
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import MOST_BYTES, load_object, open_regular
 
 
@@ -20,32 +21,36 @@ class Tokenizer:
 
     A checkpoint's `tokenizer.json` is read by the `tokenizers` library as it stands, whatever class its config names
     (transformers rebuilds the pipeline of some). Where there is only a `tokenizer.model` (Baichuan), SentencePiece
-    reads that.
+    reads that, and where there is only a `vocab.txt` (BERT) its word pieces.
 
     prefix: the ids that the checkpoint was trained to see before every text: its BOS, or nothing (Baichuan, Qwen).
+    suffix: those behind it; of BERT and RoBERTa alone.
     vocab_size: one more than the highest id.
     has_pipeline: whether there is a `tokenizer.json`.
 
     Raises:
-        DataError: there is neither file, it is broken, or has more entries than the checkpoint's embedding has rows.
+        DataError: there is no such file, it is broken, or has more entries than the checkpoint's embedding has rows.
     """
 
     prefix: list[int]
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
+        self.suffix = list[int]()
         self.has_pipeline = (folder / "tokenizer.json").exists()
-        if self.has_pipeline:
-            pipeline = read_pipeline(folder)
+        has_model = (folder / "tokenizer.model").exists()
+        if self.has_pipeline or ((folder / "vocab.txt").exists() and not has_model):
+            pipeline = read_pipeline(folder) if self.has_pipeline else word_pieces(folder)
             pipeline.encode_special_tokens = True
             self._encode = lambda texts: [
                 row.ids for row in pipeline.encode_batch_fast(texts, add_special_tokens=False)
             ]
-            self.prefix = _prefix(folder, pipeline)
+            if _model_type(folder) in BERT_CONFIGS:
+                self.prefix, self.suffix = _around(pipeline)
+            else:
+                self.prefix = _prefix(folder, pipeline)
             self.vocab_size = 1 + max(pipeline.get_vocab().values(), default=-1)
-        elif (folder / "tokenizer.model").exists():
-            import sentencepiece  # which not every checkpoint needs
-
+        elif has_model:
             try:
                 open_regular(folder / "tokenizer.model", MOST_BYTES).close()
                 processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -57,7 +62,7 @@ class Tokenizer:
             self.prefix = [processor.bos_id()] if adds_bos else []
             self.vocab_size = processor.vocab_size()
         else:
-            raise DataError(f"{folder}: no tokenizer.json or tokenizer.model; download the whole checkpoint.")
+            raise DataError(f"{folder}: no tokenizer.json, tokenizer.model or vocab.txt; use the whole checkpoint.")
         check_vocabulary(folder, self.vocab_size)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -67,37 +72,18 @@ class Tokenizer:
 
 def clip_tokenizer(folder: Path) -> Callable[[list[str]], Mapping[str, Any]]:
     """A CLIP folder's: texts -> `{"input_ids": unpadded lists of ids}`, each with its start and end token."""
-    pipeline = read_pipeline(folder) if (folder / "tokenizer.json").exists() else older_clip_pipeline(folder)
+    if not (folder / "tokenizer.json").exists():  # older folders, of the vocabulary and its merges alone
+        if not (folder / "vocab.json").exists():
+            raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
+        try:
+            from transformers import CLIPTokenizer
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{folder}: no tokenizer.json: pip install transformers, which does without") from error
+        _settings(folder)  # transformers has no word for a broken one
+        return CLIPTokenizer.from_pretrained(folder)
+    pipeline = read_pipeline(folder)
     check_vocabulary(folder, 1 + max(pipeline.get_vocab().values(), default=-1))
     return lambda texts: {"input_ids": [row.ids for row in pipeline.encode_batch_fast(texts)]}
-
-
-def older_clip_pipeline(folder: Path) -> tokenizers.Tokenizer:
-    """What transformers' `CLIPTokenizer` makes of a folder of the vocabulary and its merges alone."""
-    if not (folder / "vocab.json").exists():
-        raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
-    settings = _settings(folder)
-    start, end, unknown = (
-        _content(settings.get(f"{name}_token", default))
-        for name, default in (("bos", "<|startoftext|>"), ("eos", "<|endoftext|>"), ("unk", "<|endoftext|>"))
-    )
-    try:
-        vocabulary, merges = tokenizers.models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-        model = tokenizers.models.BPE(vocabulary, merges, unk_token=unknown, end_of_word_suffix="</w>")
-        ends = ((end, vocabulary[end]), (start, vocabulary[start]))
-    except Exception as error:  # the library raises no other kind
-        raise DataError(f"{folder}: no vocab.json and merges.txt of a CLIP ({error}); download it again.") from error
-    pipeline = tokenizers.Tokenizer(model)
-    pipeline.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    words = Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
-    pipeline.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    pipeline.post_processor = tokenizers.processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
-    pipeline.add_special_tokens([start, end, unknown])
-    return pipeline
 
 
 def read_pipeline(folder: Path) -> tokenizers.Tokenizer:
@@ -113,10 +99,32 @@ def read_pipeline(folder: Path) -> tokenizers.Tokenizer:
     return pipeline
 
 
+def word_pieces(folder: Path) -> tokenizers.Tokenizer:
+    """A BERT folder's `vocab.txt`, as transformers' `BertTokenizer` reads it."""
+    file, settings = folder / "vocab.txt", _settings(folder)
+    try:
+        open_regular(file, MOST_BYTES).close()
+        vocabulary = tokenizers.models.WordPiece.read_file(str(file))
+        pipeline = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+        begin, end = (("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"]))
+    except KeyError as error:
+        raise DataError(f"{file}: has no {error.args[0]}; download the whole checkpoint.") from error
+    except Exception as error:  # the library raises no other kind
+        raise DataError(f"{file}: the tokenizers library cannot read it ({error}); download it again.") from error
+    pipeline.normalizer = tokenizers.normalizers.BertNormalizer(
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    pipeline.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    pipeline.post_processor = tokenizers.processors.BertProcessing(end, begin)
+    return pipeline
+
+
 def check_vocabulary(folder: Path, entries: int) -> None:
     """Raises DataError if a tokenizer has ids beyond the embedding of the model beside it, if there is one."""
     if (folder / "config.json").exists():
-        config = read_config(folder, CONFIG_CLASSES | {"clip": CLIPConfig})
+        config = read_config(folder, {**CONFIG_CLASSES, **BERT_CONFIGS, "clip": CLIPConfig})
         rows = config.get_text_config().vocab_size
         if entries > rows:
             raise DataError(
@@ -131,15 +139,23 @@ def _settings(folder: Path) -> dict[str, Any]:
     return dict(ChainMap(*(load_object(file) for file in reversed(files) if file.exists())))
 
 
-def _content(token: Any) -> Any:
-    """The text of a special token, which a folder may describe instead."""
-    return token.get("content") if isinstance(token, dict) else token
+def _model_type(folder: Path) -> Any:
+    """What `config.json` says, if there is one."""
+    file = folder / "config.json"
+    return load_object(file).get("model_type") if file.exists() else None
+
+
+def _around(pipeline: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """What a pipeline puts before and behind every text."""
+    ids = pipeline.encode("").ids  # of the special tokens alone
+    return ids[:1], ids[1:]
 
 
 def _prefix(folder: Path, pipeline: tokenizers.Tokenizer) -> list[int]:
     """The BOS that a folder names, if its pipeline or its config puts it before a text; once, if both do."""
     settings = _settings(folder)
-    bos = _content(settings.get("bos_token"))
+    bos = settings.get("bos_token")
+    bos = bos.get("content") if isinstance(bos, dict) else bos
     number = pipeline.token_to_id(bos) if isinstance(bos, str) else None
     adds_bos = settings.get("add_bos_token") or pipeline.encode("a").ids[:1] == [number]
     return [number] if adds_bos and number is not None else []

@@ -112,7 +112,7 @@ def transcribe_clips(
 
     dry_run: only say what would be done.
     """
-    sounding = [i for i, clip in enumerate(clips) if not clip.transcript and (clip.media or clip.prepared)]
+    sounding = [i for i, clip in enumerate(clips) if to_be_heard(clip)]
     if settings.transcriber == "none" or not sounding:
         return Transcripts("none", tuple(clips))
     transcriber = make_transcriber(settings, extraction, asks=not dry_run)
@@ -145,6 +145,12 @@ def transcribe_clips(
     without = {i: replace(clips[i], no_transcript=f"{NO_TRANSCRIPT} ({reason})") for i, reason in failures.items()}
     changed = given | without
     return Transcripts(who, tuple(changed.get(i, clip) for i, clip in enumerate(clips)), frozenset(given), failures)
+
+
+def to_be_heard(clip: Clip) -> bool:
+    """Whether a clip has sound and no transcript, and both count."""
+    asked = not (clip.transcript or clip.hides("speech") or clip.hides("text"))
+    return asked and bool(clip.media or clip.prepared)
 
 
 def make_transcriber(settings: TranscriptSettings, extraction: ExtractionSettings, asks: bool = True) -> Transcriber:

@@ -16,6 +16,7 @@ from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
+from mer_jax.features.embeddings import of_valid
 from mer_jax.features.encoders import Encoder, video_encoder
 from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
@@ -107,7 +108,7 @@ class PromptTuning:
         from mer_jax.tuning.trainer import tune  # brings Optax
 
         seed, encoder = self.inputs.seed, self.plain_encoder()
-        features = encode(clips, encoder, self.workdir, self.inputs.extraction)
+        features = of_valid(clips, "video", lambda valid: encode(valid, encoder, self.workdir, self.inputs.extraction))
         with_frames = np.flatnonzero(features.present)
         if not with_frames.size:
             print("  no labelled clip has frames: no prompts are tuned", file=sys.stderr)

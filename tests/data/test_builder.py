@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from mer_jax.data.builder import Mer, clip_fingerprint
-from mer_jax.data.clips import Absent, Clip
+from mer_jax.data.clips import NOT_VALID, Absent, Clip
+from mer_jax.data.dataset import valid_dataset
 from mer_jax.data.decoding import ExtractionSettings, clip_faces, clip_frames, clip_sound
 from mer_jax.data.folder import COLUMNS, read_folder
-from mer_jax.data.prepared import read_prepared
+from mer_jax.data.prepared import INDEX, read_prepared
 from mer_jax.data.records import PrepareSettings, RecordSettings
 from mer_jax.features.readers import SpeechReader, VideoReader, read_all
 from mer_jax.runtime.errors import DataError
@@ -215,3 +216,15 @@ def test_a_damaged_set_is_refused_and_made_anew(folder, built, tmp_path, capsys,
     if (way, name) != ("removed", "files.json"):
         assert build(folder, tmp_path / "tfds") == (root, 5) and "made anew" in capsys.readouterr().err
         assert shards(root) == shards(built)
+
+
+def test_nothing_is_kept_of_modalities_that_do_not_count(folder, built, tmp_path):
+    dataset = valid_dataset(read_folder(folder, OWN_COLUMNS, {}), ("image", "text"))
+    limited = read_prepared(Mer("tiny", dataset, SETTINGS, tmp_path).build(folder))
+    u = next(clip for clip in limited.clips if clip.name == "u")
+    assert u.modalities == ("image", "text") == limited.candidate_modalities and u.transcript == "hi"
+    with pytest.raises(Absent, match=NOT_VALID):
+        u.prepared.sound(16_000)
+    assert all(clip.modalities is None for clip in limited.clips if clip.split == "train")
+    assert "modalities" in (limited.clips[0].prepared.root / INDEX).read_text("utf-8").split("\n")[0]
+    assert "modalities" not in (built / INDEX).read_text("utf-8").split("\n")[0]

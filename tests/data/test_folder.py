@@ -1,11 +1,14 @@
 """Anyone's folder -> clips: splits, hidden labels, columns by other names, rows that cannot be taken as they are."""
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mer_jax.data.clips import Problem
+from mer_jax.data.check import report
+from mer_jax.data.clips import NOT_VALID, Problem
+from mer_jax.data.dataset import FolderData, open_dataset
 from mer_jax.data.folder import COLUMNS, read_folder
 from mer_jax.runtime.errors import DataError
 
@@ -187,3 +190,39 @@ def test_what_is_no_media_is_said_in_one_line(tmp_path):
 def test_a_file_may_be_written_as_other_systems_do(tmp_path, cell):
     dataset = folder(tmp_path, f"name,label,file\na,x,{cell}\nb,y,\n", "in/a b.mp4")
     assert dataset.clips[0].media == tmp_path / "in" / "a b.mp4"
+
+
+def test_a_column_says_which_modalities_of_a_clip_count(tmp_path):
+    (tmp_path / "features" / "au").mkdir(parents=True)
+    for name in "abc":
+        np.save(tmp_path / "features" / "au" / f"{name}.npy", np.ones(3))
+    rows = "name,label,split,text,heard\na,x,,hi,image + text\nb,y,,hi,all\nc,,test,hi,video\nd,,test,hi,\n"
+    (tmp_path / "clips.csv").write_text(rows)
+    settings = FolderData(root=str(tmp_path), image_feature="au", modalities_column="heard")
+    dataset = open_dataset("folder", settings)
+    a, b, c, d = dataset.clips
+    assert a.modalities == ("image", "text") and a.hides("speech") and a.transcript == "hi" and "image" in a.features
+    assert b.modalities is None and d.modalities is None
+    assert (c.transcript, c.no_transcript, c.features, c.no_faces) == ("", NOT_VALID, {}, NOT_VALID)
+    assert dataset.candidate_modalities is None  # all count for d
+    assert dataset.not_valid() == {
+        "speech": {"train": 1, "test": 1},
+        "image": {"test": 1},
+        "text": {"test": 1},
+        "video": {"train": 1},
+    }
+    listed = report(dataset, [])
+    assert f"      2 x speech: {NOT_VALID}" in listed and not any("empty transcript" in line for line in listed)
+    limited = open_dataset("folder", replace(settings, candidate_modalities="image+video"))
+    assert [clip.modalities for clip in limited.clips] == [a.modalities, None, ("video",), ("image", "video")]
+    assert limited.candidate_modalities == ("video", "image")
+
+
+def test_an_unknown_modality_is_refused_by_its_row(tmp_path):
+    (tmp_path / "clips.csv").write_text("name,label,modalities\na,x,image\nb,y,image+face\n")
+    with pytest.raises(
+        DataError, match=r"clips.csv, row 3: unknown modality 'face'; known: speech\+image\+text\+video"
+    ):
+        read_folder(tmp_path, OWN_COLUMNS, {})
+    columns = {**OWN_COLUMNS, "modalities": ""}
+    assert all(clip.modalities is None for clip in read_folder(tmp_path, columns, {}).clips)

@@ -29,7 +29,7 @@ def meld(tmp_path):
 
 
 def test_meld(meld):
-    columns = dict(zip(COLUMNS, ("Emotion", "split", "Speaker", "Utterance", "path"), strict=True))
+    columns = dict(zip(COLUMNS, ("Emotion", "split", "Speaker", "Utterance", "path", "modalities"), strict=True))
     dataset = read_folder(meld, columns, {})
     assert dataset.labels == MELD
     assert dataset.counts() == dict.fromkeys(FILES, 7)
@@ -50,7 +50,7 @@ def test_meld(meld):
 
 def test_a_row_whose_file_is_gone(meld):
     (meld / "train_splits" / "dia0_utt0.mp4").unlink()
-    columns = dict(zip(COLUMNS, ("Emotion", "split", "Speaker", "Utterance", "path"), strict=True))
+    columns = dict(zip(COLUMNS, ("Emotion", "split", "Speaker", "Utterance", "path", "modalities"), strict=True))
     dataset = read_folder(meld, columns, {})
     assert [(problem.name, problem.reason) for problem in dataset.problems] == [
         ("train_0", f"row without a clip (no file {meld / 'train_splits/dia0_utt0.mp4'})")

@@ -6,24 +6,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from transformers import CLIPConfig
 
 from configs.semi import get_config
-from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text
 from mer_jax.features.memory import Needed, check_memory, encoder_memory
-from mer_jax.models import CLIP, Baichuan, Hubert
-from mer_jax.models.baichuan_config import CONFIG_CLASSES
-from mer_jax.models.hubert import SPEECH_CONFIGS
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 
 SETTINGS = read_settings(Settings, get_config()).encoders
-PORTS = {
-    "speech": (Hubert, SPEECH_CONFIGS, partial(embed_speech, keep_layers=4)),
-    "image": (CLIP, {"clip": CLIPConfig}, embed_images),
-    "text": (Baichuan, CONFIG_CLASSES, partial(embed_text, keep_layers=4)),
+EMBED = {
+    "speech": partial(embed_speech, keep_layers=4),
+    "image": embed_images,
+    "text": partial(embed_text, keep_layers=4),
 }
 
 
@@ -47,10 +43,9 @@ def largest_batch(modality):
 @pytest.mark.parametrize("modality", ["speech", "image", "text"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_formulas_are_what_compiling_says_or_somewhat_more(modality, dtype):
-    port, classes, embed = PORTS[modality]
-    own = getattr(SETTINGS, modality)
-    config = read_config(fetch(own.source), classes)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: port(config, rngs=nnx.Rngs(0))))
+    own, embed = getattr(SETTINGS, modality), EMBED[modality]
+    _, config, network = checkpoint_of(own.source, modality)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0))))
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), state)
     program = jax.jit(lambda state, *arrays: embed(nnx.merge(graphdef, state), *arrays))
     memory = program.lower(state, *largest_batch(modality)).compile().memory_analysis()

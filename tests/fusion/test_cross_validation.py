@@ -383,3 +383,23 @@ def test_rounds_of_other_data_settings_or_seeds_are_not_gone_on_with(tmp_path, c
     for again in (lambda: rounds(own, l2=0.1), lambda: rounds(replace(own, digest="other")), lambda: rounds(own)):
         again()
         assert "round-01.json: made by other settings or inputs than these: made again" in capsys.readouterr().err
+
+
+def test_held_out_clips_show_what_the_candidates_have_wherever_they_choose(told_apart):
+    """Text, which tells the classes apart, is hidden from them, and trained on all the same."""
+    whole, trained = told_apart
+    fusion = CrossValidation(replace(whole.data, limited_to=("speech",)), whole.networks, 0, [], whole.self_training)
+    table = [each.setting for each in trained.values()]
+    limited = fusion.train(table)
+    full = CrossValidation(whole.data, whole.networks, 0, [], whole.self_training).train(table)
+    both = limited["speech+text"]
+    for a, b in zip(
+        *(jax.tree.leaves(each["speech+text"].fitted.final.params) for each in (limited, full)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(fusion.held_out_logits(both.fitted), fusion.held_out_given(both, ("speech",)), atol=1e-5)
+    assert both.cv_waf.mean() < 0.85 and (full["speech+text"].cv_waf == 1).all()
+    np.testing.assert_array_equal(both.challenge_waf, np.asarray(both.fitted.validation_waf).max(axis=1))
+    assert (limited["text"].cv_waf == 1).all()  # it sees nothing of what they show, and is shown what it sees
+    logits = fusion.held_out_given(both, ("speech",))
+    np.testing.assert_allclose(fusion.temperatures(both)[0], fit_temperature(logits, fusion.data.labels))

@@ -9,7 +9,7 @@ import pytest
 from mer_jax.data.clips import Clip, Dataset
 from mer_jax.features.embeddings import Features
 from mer_jax.fusion.data import Embeddings, fill_slots, fusion_data, gather, make_training_set
-from mer_jax.fusion.folds import Folds, make_folds
+from mer_jax.fusion.folds import Folds, FoldSettings, make_folds
 from mer_jax.runtime.errors import DataError
 
 LABELLED = 12
@@ -154,3 +154,34 @@ def test_slots_behind_the_clips_and_what_a_trial_gathers():
     np.testing.assert_array_equal(embeddings["video"], [[8, 8], video[1, 0]])
     np.testing.assert_array_equal(embeddings["speech"], [[7, 7], speech[0]])
     assert seen["video"].tolist() == [True, True] and seen["speech"].tolist() == [False, False]
+
+
+def limited(candidates, own=None):
+    clips = [replace(clip, modalities=own if clip.split == "train" else candidates) for clip in CLIPS]
+    return replace(DATASET, clips=tuple(clips))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "asked", "expected"),
+    [
+        (None, "", ()),
+        (("text",), "", ("text",)),
+        (("text",), "all", ()),
+        (None, "speech", ("speech",)),
+        (("speech", "text"), "", ()),
+    ],
+)
+def test_held_out_clips_show_what_counts_for_the_candidates_unless_the_settings_say_otherwise(
+    candidates, asked, expected
+):
+    rows = features()["speech"]
+    two = {"speech": rows, "text": rows}
+    own, _ = fusion_data(limited(candidates), two, FOLDS, COPY_OF, "all", FoldSettings(shown=asked))
+    assert own.limited_to == expected and own.shown == (expected or ("speech", "text"))
+    same, _ = fusion_data(DATASET, two, FOLDS, COPY_OF, "all")
+    assert (own.digest == same.digest) == (not expected)
+
+
+def test_candidates_of_which_nothing_can_be_learned_are_refused():
+    with pytest.raises(DataError, match=r"predicted \(video\) no labelled clip has any; these have speech"):
+        fusion_data(limited(("video",)), features(), FOLDS, COPY_OF, "all")

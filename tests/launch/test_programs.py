@@ -25,7 +25,11 @@ class Expected(NamedTuple):
 
 EXPECTED = {
     "CLIP L/14 extraction": Expected((10, 1536), 23),
+    # The interpolated positions, which are the same for all images, are not counted.
+    "DINOv2-large extraction": Expected((10, 2048), 23, 2e-3),
     "HuBERT-large extraction": Expected((16, 2048), 24),
+    "WavLM-large extraction": Expected((16, 2048), 24),
+    "MacBERT-large extraction": Expected((64, 2048), 24),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
     "EmoVCLIP L/14 extraction": Expected((10, 5, 768), 5 * 23, 8e-3),
     # A set of prompts per text layer. Two halves of a clip go through each layer. Backward computes more than needed.

@@ -99,3 +99,15 @@ def test_a_part_that_is_none_is_refused_by_its_row(tmp_path, start, end):
     table.write_text(f"file,start,end\na.mp4,1,2\nb.mp4,{start},{end}\n")
     with pytest.raises(DataError, match=r"clips.csv, row 3: start .* are no part: expected seconds, start < end"):
         list(media([str(table)]))
+
+
+def test_a_table_says_which_modalities_of_a_file_count(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    table = tmp_path / "t.csv"
+    table.write_text("file,text,modalities\na.mp4,hi,image+video\na.mp4,hi,\n")
+    some, everything = media([str(table)])
+    assert some.hidden == ("speech", "text") and some.text == "" and everything.hidden == () and everything.text == "hi"
+    assert some.described != everything._replace(text="").described
+    table.write_text("file,modalities\na.mp4,face\n")
+    with pytest.raises(DataError, match=r"t\.csv, row 2: unknown modality 'face'; known: speech"):
+        list(media([str(table)]))

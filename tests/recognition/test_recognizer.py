@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_jax.data.clips import Absent
+from mer_jax.data.clips import NOT_VALID, Absent
 from mer_jax.data.decoding import ExtractionSettings
 from mer_jax.data.streams import Unreadable
 from mer_jax.features.encoders import Encoder
@@ -194,3 +194,11 @@ def test_small_inputs_go_in_small_batches(made):
     recognizer(["0", "1"])
     recognizer(["0", "1"] * 6)
     assert sizes == [1, 4, 4, 4, 4]
+
+
+def test_modalities_that_do_not_count_are_absent_whatever_is_in_the_file(made):
+    whole, sound, neither = (File(Path("0"), "hi", hidden=hidden) for hidden in ((), ("text",), ("speech", "text")))
+    alone = made().batch([whole, sound, neither, File(Path("0"))])
+    assert alone[0]["used"] == ["speech", "text"] and alone[1]["absent"] == {"text": NOT_VALID}
+    assert alone[1]["probabilities"] == alone[3]["probabilities"] != alone[0]["probabilities"]
+    assert alone[2]["absent"] == {"speech": NOT_VALID, "text": NOT_VALID} and "label" not in alone[2]

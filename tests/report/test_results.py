@@ -56,6 +56,8 @@ class Fusion:
 
     data = SimpleNamespace(
         modalities=("speech", "text"),
+        shown=("speech", "text"),
+        limited_to=(),
         num_folds=2,
         labels=np.array([0, 1, 0, 1, 1]),
         fold_of=np.array([0, 0, 1, 1, 1]),
@@ -337,3 +339,15 @@ def test_intervals_are_over_groups_within_folds(monkeypatch):
     fusion_sections(DATASET, Fusion(), RUN, SAVED, TEMPERATURES, np.tile(TEMPERATURES, (2, 1)))
     groups, folds = seen[0]
     assert groups.tolist() == list("ppqrr") and folds.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_where_candidates_lack_modalities_the_score_without_these_comes_first_and_the_full_one_beside(monkeypatch):
+    limited = SimpleNamespace(**{**vars(Fusion.data), "shown": ("text",), "limited_to": ("text",)})
+    fusion = Fusion()
+    monkeypatch.setattr(fusion, "data", limited, raising=False)
+    fusion.held_out_given = lambda run, modalities: list(modalities)
+    fusion.fold_wafs = lambda shown: np.array([0.25, 0.75]) if shown == ["speech", "text"] else None
+    found = results.cv_section(fusion, RUN, LABELS, np.array([[1.0, 2.0]] * 2))
+    assert found["waf"] == 0.75 and found["shown"] == ["text"]
+    assert found["all_modalities"] == {"waf": 0.5, "std": 0.25}
+    assert "shown" not in results.cv_section(Fusion(), RUN, LABELS, np.array([[1.0, 2.0]] * 2))

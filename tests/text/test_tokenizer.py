@@ -1,6 +1,4 @@
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -9,12 +7,11 @@ from tokenizers import normalizers
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers import BertTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer, clip_tokenizer
 
-ASSETS = Path(__file__).parents[2] / "mer_jax" / "assets"
 TEXTS = ["今天我很高兴。", "", "I am so happy today!"]
 
 
@@ -115,17 +112,6 @@ def test_a_pipeline_is_read_as_it_stands(tmp_path, class_name, normaliser):
     assert clip_tokenizer(tmp_path)(texts)["input_ids"] == expected
 
 
-def test_a_clip_folder_of_vocabulary_and_merges_alone(tmp_path):
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copyfile(ASSETS / "clip" / name, tmp_path / name)
-    texts = ["A  photo of\n someone's ANGRY face!", "e\u0301 é 高兴 42", "a<|endoftext|>b", ""]
-    expected = CLIPTokenizer.from_pretrained(tmp_path)(texts)["input_ids"]
-    assert clip_tokenizer(tmp_path)(texts)["input_ids"] == expected
-    (tmp_path / "merges.txt").unlink()
-    with pytest.raises(DataError, match=r"no vocab.json and merges.txt of a CLIP .*; download it again"):
-        clip_tokenizer(tmp_path)
-
-
 @pytest.mark.parametrize("adds", [None, True])
 def test_a_bos_that_pipeline_and_config_ask_for_comes_once(tmp_path, adds):
     byte_level(tmp_path, bos_token="<|begin|>")
@@ -158,3 +144,21 @@ def test_a_broken_tokenizer_is_one_line(tmp_path, name):
     with pytest.raises(DataError, match="download it again") as error:
         Tokenizer(tmp_path)
     assert "\n" not in str(error.value)
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今", "天", "face", "##s", "a", "!", "[", "]", "mask", "é", "e"]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_word_pieces_of_a_bert_that_has_a_vocabulary_alone(tmp_path, lower):
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n", "utf-8")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer_config.json").write_text(f'{{"do_lower_case": {str(lower).lower()}}}')
+    ours, texts = Tokenizer(tmp_path), ["今天Faces!", "É a", ""]
+    theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)(texts)["input_ids"]
+    assert [[*ours.prefix, *ids, *ours.suffix] for ids in ours.encode(texts)] == theirs
+    assert (ours.prefix, ours.suffix, ours.vocab_size) == ([2], [3], len(PIECES))
+    assert ours.encode(["[MASK]"]) == [[11, 13 if lower else 1, 12]]  # what looks like a special token is text
+    (tmp_path / "vocab.txt").write_text("[UNK]\na\n", "utf-8")
+    with pytest.raises(DataError, match=r"vocab.txt: has no \[CLS\]"):
+        Tokenizer(tmp_path)

@@ -43,7 +43,7 @@ SETTINGS = TuneSettings(
 @pytest.fixture(scope="module", autouse=True)
 def small_images():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "clip_images", lambda source: (16, OPENAI))
+        patch.setattr(encoders, "frames_as_trained", lambda source, modality: (16, OPENAI))
         yield
 
 
