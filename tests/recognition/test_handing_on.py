@@ -29,7 +29,7 @@ from tests.hub import Hub
 from tests.models.test_bert import SMALL as SMALL_BERT
 from tests.models.test_hubert import SMALL
 from tests.models.test_wavlm import POSITIONS
-from tests.recognition.tiny_run import DIMS, LABELS, write_ensemble, write_run
+from tests.recognition.tiny_run import DIMS, LABELS, write_run
 
 ROOT = Path(__file__).parents[2]
 METRICS = {
@@ -125,13 +125,12 @@ def test_it_predicts_elsewhere_without_what_trains(tmp_path):
     Bert(bert, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "bert")
     WavLM(WavLMConfig(**SMALL, **POSITIONS), rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "wavlm")
     (tmp_path / "bert" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n好", "utf-8")
-    run = write_run(tmp_path / "run")
+    run = write_run(tmp_path / "run", {"speech": 64, "text": 64})
     config = json.loads((run / "config.json").read_text("utf-8"))
     for modality, name in {"speech": "wavlm", "text": "bert"}.items():
         config["settings"]["encoders"][modality] |= {"source": str(tmp_path / name), "keep_layers": 3}
     dump_json(run / "config.json", config)
     dump_json(run / "metrics.json", METRICS)
-    write_ensemble(run / "checkpoints", dims={"speech": 64, "text": 64})
     hand_on_run(run, tmp_path / "out")
     write_sound(tmp_path / "clip.wav", [np.arange(16_000, dtype=np.int16)[None]], "pcm_s16le", "mono")
     # Flax imports Optax itself.
