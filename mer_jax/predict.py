@@ -52,6 +52,7 @@ from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.recognition.runs import finished_settings
 from mer_jax.recognition.subtitles import Subtitles, beside, read_subtitles
 from mer_jax.recognition.timeline import recognised, windows_of, write_timeline
+from mer_jax.report.templates import environment
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.growing import growing
 from mer_jax.runtime.kept import digest_of, digests_under
@@ -70,6 +71,7 @@ def main() -> None:
     if SUBTITLES.value and (len(files) > 1 or not TIMELINE.value):
         raise UsageError("--subtitles are those of one recording: give it, and --timeline, with them")
     if TIMELINE.value:
+        environment()  # or the end would tell that it lacks something
         timelines(Recognizer.load(workdir), files)
         return
     by_suffix = "csv" if Path(OUTPUT.value or "").suffix.lower() == ".csv" else "json"

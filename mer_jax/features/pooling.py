@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+
+from mer_jax.runtime.array_types import Array, Float, Float32, Int
 
 
 def mean_variance(

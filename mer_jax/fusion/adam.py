@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+
+from mer_jax.runtime.array_types import PyTree
 
 
 class Moments(NamedTuple):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.data.clips import SPLITS, Dataset
 from mer_jax.defaults import in_order
@@ -16,6 +15,7 @@ from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.folds import Folds, FoldSettings, shown_modalities
 from mer_jax.fusion.modalities import by_modality
+from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 

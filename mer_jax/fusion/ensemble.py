@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
 
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.defaults import HIDDEN, in_order
@@ -20,6 +19,7 @@ from mer_jax.fusion.calibration import calibrated
 from mer_jax.fusion.data import clip_axis, pad_clips
 from mer_jax.fusion.modalities import by_modality
 from mer_jax.models.fusion import AttentionFusion, FusionOutput
+from mer_jax.runtime.array_types import PyTree
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.profiling import step

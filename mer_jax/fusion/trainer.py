@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
 
 from mer_jax.fusion.adam import Moments, adam
 from mer_jax.fusion.data import TrainingSet, gather
@@ -21,6 +20,7 @@ from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trials import Trials
 from mer_jax.metrics import weighted_f1
 from mer_jax.models.fusion import AttentionFusion
+from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.devices import map_trials, map_trials_on_cores
 from mer_jax.runtime.hosts import over_hosts
 from mer_jax.runtime.profiling import named, on_devices

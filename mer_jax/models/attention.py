@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32
 
 from mer_jax.defaults import ATTENTION
+from mer_jax.runtime.array_types import Array, Bool, Float, Int, Int32
 from mer_jax.runtime.devices import device_of
 
 # Of compute capability 9.0 and more: H100, H200, GH200, B200, GB200, ...

@@ -17,15 +17,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Float64, Int
-from transformers import PreTrainedConfig
 
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
-from mer_jax.models.baichuan_config import CONFIG_CLASSES, BaichuanConfig
+from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.baichuan_weights import rules
 from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers
+from mer_jax.runtime.array_types import Array, Float, Float64, Int
 from mer_jax.runtime.errors import DataError
 
 
@@ -40,18 +39,18 @@ def alibi_slopes(num_heads: int) -> Float64[np.ndarray, "{num_heads}"]:
     return np.concatenate([slopes, between[: num_heads - power]])
 
 
-def head_dim(config: PreTrainedConfig) -> int:
+def head_dim(config: Any) -> int:
     """H, which not every config names."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def rotary_frequencies(config: PreTrainedConfig) -> Float64[np.ndarray, "pairs"] | None:
+def rotary_frequencies(config: Any) -> Float64[np.ndarray, "pairs"] | None:
     """Radians per position of each rotated pair of channels of a head; None for an ALiBi model.
 
     Raises:
         DataError: the config asks for a scaling other than LLaMA 3's, or turns a part of each head alone.
     """
-    is_baichuan = isinstance(config, BaichuanConfig)
+    is_baichuan = config.model_type == "baichuan"
     if is_baichuan and config.max_position_embeddings is None:
         return None
     rope = {"rope_theta": 10_000.0} | (getattr(config, "rope_parameters", None) or {})
@@ -85,7 +84,7 @@ def rotate(x: Float[Array, "B T N H"], angles: Float[Array, "T H//2"]) -> Float[
 class SelfAttention(nnx.Module):
     """Causal attention; grouped key-value heads, biases and query-key norms where the config has them."""
 
-    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, impl: str = "auto", *, rngs: nnx.Rngs):
         self.head_dim, self.impl = head_dim(config), impl
         width, num_heads = config.hidden_size, config.num_attention_heads
         query_width = num_heads * self.head_dim
@@ -114,7 +113,7 @@ class SelfAttention(nnx.Module):
 class FeedForward(nnx.Module):
     """SwiGLU."""
 
-    def __init__(self, config: PreTrainedConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, *, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
         self.activation = known_activation(config.hidden_act)
         linear = partial(nnx.Linear, use_bias=getattr(config, "mlp_bias", False), rngs=rngs)
@@ -126,7 +125,7 @@ class FeedForward(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    def __init__(self, config: PreTrainedConfig, impl: str = "auto", *, rngs: nnx.Rngs):
+    def __init__(self, config: Any, impl: str = "auto", *, rngs: nnx.Rngs):
         self.attention_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         self.attention = SelfAttention(config, impl, rngs=rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
@@ -154,9 +153,7 @@ class Baichuan(nnx.Module):
 
     configs: ClassVar[Mapping[str, Any]] = CONFIG_CLASSES
 
-    def __init__(
-        self, config: PreTrainedConfig, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs
-    ):
+    def __init__(self, config: Any, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs):
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise DataError("config.json asks for sliding-window attention, which is not supported")
         if not getattr(config, "is_causal", True):

@@ -1,8 +1,8 @@
 """The decoder family's configs."""
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
-from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from mer_jax.checkpoints.config_classes import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 BAICHUAN_2_VOCABULARY = 125_696
 
@@ -31,4 +31,9 @@ class BaichuanConfig(PreTrainedConfig):
         return self.z_loss_weight is not None or self.vocab_size == BAICHUAN_2_VOCABULARY
 
 
-CONFIG_CLASSES = {cls.model_type: cls for cls in (BaichuanConfig, LlamaConfig, Qwen2Config, Qwen3Config)}
+CONFIG_CLASSES: dict[str, Any] = {
+    "baichuan": BaichuanConfig,
+    "llama": LlamaConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+}

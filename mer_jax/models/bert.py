@@ -12,17 +12,17 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int
-from transformers import BertConfig, RobertaConfig, XLMRobertaConfig
 
+from mer_jax.checkpoints.config_classes import BertConfig, RobertaConfig, XLMRobertaConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.bert_weights import RULES
 from mer_jax.models.hubert import EncoderLayer
 from mer_jax.models.layers import EncoderOutput, LayerNorm, scan_layers
+from mer_jax.runtime.array_types import Array, Int
 from mer_jax.runtime.errors import DataError
 
-BERT_CONFIGS: Mapping[str, Any] = {cls.model_type: cls for cls in (BertConfig, RobertaConfig, XLMRobertaConfig)}
+BERT_CONFIGS: Mapping[str, Any] = {"bert": BertConfig, "roberta": RobertaConfig, "xlm-roberta": XLMRobertaConfig}
 
 
 def first_position(config: Any) -> int:

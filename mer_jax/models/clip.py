@@ -15,13 +15,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
-from transformers import CLIPConfig
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.attention import attention
 from mer_jax.models.clip_weights import RULES
 from mer_jax.models.layers import ACTIVATIONS, LayerNorm, materialise
+from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
 
 CLIP_ACTIVATIONS = ACTIVATIONS | {"quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x)}
@@ -229,19 +229,19 @@ class CLIP(nnx.Module):
     `logit_scale` is NaN where a checkpoint lacks it, which embeddings do without.
 
     Args:
-        config: image size and patch size are single numbers, as in all published checkpoints.
+        config: `CLIPConfig`; image size and patch size are single numbers, as in all published checkpoints.
         attention_impl: see `mer_jax.models.attention`.
         rngs: random float32 weights, scaled as transformers does.
     """
 
     configs: ClassVar[Mapping[str, Any]] = {"clip": CLIPConfig}
 
-    def __init__(self, config: CLIPConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
-        vision: Any = config.vision_config
+    def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
+        vision = config.vision_config
         if (channels := vision.num_channels) != 3:
             raise DataError(f"config.json asks for num_channels={channels}; frames have 3 (RGB)")
         self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
-        width: Any = config.projection_dim
+        width = config.projection_dim
         self.vision = VisionTower(vision, width, attention_impl, rngs=rngs)
         self.text = TextTower(config.text_config, width, attention_impl, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.float32(config.logit_scale_init_value))

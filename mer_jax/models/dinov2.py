@@ -15,13 +15,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
-from transformers import Dinov2Config
 
+from mer_jax.checkpoints.config_classes import Dinov2Config
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.clip import Layer, Mlp, layer_at, linear, patch_vectors, run_layers, stacked_layers
 from mer_jax.models.dinov2_weights import rules
 from mer_jax.models.layers import LayerNorm, materialise
+from mer_jax.runtime.array_types import Array, Bool, Float
 from mer_jax.runtime.errors import DataError
 
 

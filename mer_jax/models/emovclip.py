@@ -4,18 +4,18 @@ The prompts follow ViFi-CLIP (muzairkhattak/ViFi-CLIP, clip/model.py, trainers/v
 their own for each of the first layers, in the image and the text tower, independent of each other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mer_jax.defaults import DEPTH, NUM_PROMPTS
 from mer_jax.models import prompted_clip
 from mer_jax.models.clip import CLIP
+from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
 from mer_jax.runtime.errors import UsageError
 
 
@@ -146,6 +146,12 @@ def _pad(ids: list[list[int]], num_prompts: int, most: int) -> Int[Array, "C T"]
             f"EmoVCLIP: a class text and its prompts have {tokens} tokens, but CLIP takes {most}; shorten it."
         )
     return jnp.array([row + row[-1:] * (length - len(row)) for row in ids], jnp.int32)
+
+
+def prompt_sets(models: Iterable[EmoVCLIP]) -> Any:
+    """The prompts of several models, stacked: leaves [R, ...]."""
+    sets = [nnx.split(model, Prompt, ...)[1] for model in models]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
 
 
 def _normalise(x: Float[Array, "B P"]) -> Float[Array, "B P"]:

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from mer_jax.models.mtcnn import MTCNN
+from mer_jax.runtime.array_types import Array, Bool, Float, Int, Num, UInt8
 
 MIN_FACE = 24  # pixels
 PYRAMID_FACTOR = 0.709  # from one level to the next: half the area

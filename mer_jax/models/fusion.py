@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, Int, Num, PRNGKeyArray, UInt32
 
 from mer_jax.defaults import DROPOUT, HIDDEN, MODALITY_DROPOUT, in_order
+from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int, Num, PRNGKeyArray, UInt32
 
 SCORER = ""  # which no stream is called
 

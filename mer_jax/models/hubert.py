@@ -12,14 +12,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Shaped
-from transformers import HubertConfig
 
+from mer_jax.checkpoints.config_classes import HubertConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
 from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
+from mer_jax.runtime.array_types import Array, Bool, Float, Int, Shaped
 from mer_jax.runtime.errors import DataError
 
 SpeechConfig = Any  # HubertConfig, or one with its fields; typed too loosely for a type checker

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
 
+from mer_jax.runtime.array_types import Array, Float, Int
 from mer_jax.runtime.devices import device_of
 from mer_jax.runtime.errors import DataError
 

@@ -11,7 +11,8 @@ from functools import partial, reduce
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+
+from mer_jax.runtime.array_types import Array, Float
 
 Conv = partial(nnx.Conv, padding="VALID")
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+
+from mer_jax.runtime.array_types import Array, Bool, Float, UInt8
 
 BITS = 22  # of a weight behind the point, in Pillow
 

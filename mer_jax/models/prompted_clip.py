@@ -9,9 +9,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
 
 from mer_jax.models.clip import Layer, TextTower, VisionTower, append, layer_at, num_layers
+from mer_jax.runtime.array_types import Array, Bool, Float, Int, Num
 
 
 def encode_image(

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
-from transformers import WavLMConfig
 
+from mer_jax.checkpoints.config_classes import WavLMConfig
 from mer_jax.models.hubert import Encoder, EncoderLayer, Hubert, SelfAttention, SpeechConfig
 from mer_jax.models.wavlm_weights import rules
+from mer_jax.runtime.array_types import Array, Float, Int
 
 
 def buckets(distances: Int[np.ndarray, "*D"], num_buckets: int, max_distance: int) -> Int[np.ndarray, "*D"]:

@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jax
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mer_jax import __version__
+from mer_jax.checkpoints.config_classes import all_fields, digest
 from mer_jax.checkpoints.huggingface import checkpoint_facts
 from mer_jax.checkpoints.pytrees import hand_on
 from mer_jax.data.dataset import RootData
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.fusion.stablehlo import PLATFORMS, exported
 from mer_jax.recognition.distance import FAMILIAR
-from mer_jax.recognition.runs import finished_settings
+from mer_jax.recognition.runs import CONFIGS, finished_settings
 from mer_jax.report.formats import percent
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.files import load_json
@@ -37,6 +40,7 @@ LICENCES = {  # of the encoders that presets name, as their model pages have the
     "utter-project": "cc-by-nc-sa-4.0",
 }
 ENCODERS = "encoders.json"
+NEEDED = "requirements.txt"  # what predicting takes of packages
 COPIED = ("ensemble.json", "standardiser.safetensors", FAMILIAR)
 
 
@@ -88,9 +92,20 @@ def write_parts(
         licence = LICENCES.get(stream.source.partition("/")[0], "")
         encoders[name] = checkpoint_facts(stream.source) | {"licence": licence}
     keep(folder / ENCODERS, {"encoders": encoders})
+    keep(folder / CONFIGS, complete_configs(settings))
+    shutil.copyfile(Path(__file__).with_name(NEEDED), folder / NEEDED)
     (folder / "README.md").write_text(model_card(workdir, settings.variant, encoders), "utf-8")
     take_inventory(folder, (path.name for path in folder.iterdir()))
     return encoders
+
+
+def complete_configs(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Digest of a config.json -> all fields of the config, of each checkpoint that predicting reads."""
+    sources = [(getattr(settings.encoders, name).source, name) for name in settings.encoded]
+    if settings.ranking.annotator == "local":
+        sources.append((settings.ranking.local.source, "text"))
+    checkpoints = [checkpoint_of(*source) for source in sources]
+    return {digest(each.folder): all_fields(each.config) for each in checkpoints}
 
 
 def without_places(settings: Settings) -> Settings:

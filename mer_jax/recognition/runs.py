@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mer_jax.checkpoints.config_classes import COMPLETE
 from mer_jax.data.clips import Dataset
 from mer_jax.features.inputs import Inputs
 from mer_jax.features.stream_settings import StreamSettings
@@ -16,10 +17,13 @@ from mer_jax.recognition.recognizer import Recognizer
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import cache_folder, load_json
 from mer_jax.runtime.inventory import require_results
+from mer_jax.runtime.kept import read_kept
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
 from mer_jax.text.rankings import make_annotator, rank_all
 from mer_jax.tuning.prompts import PromptTuning
+
+CONFIGS = "configs.json"  # of a run that is handed on: the complete configs of its checkpoints
 
 
 def finished_settings(workdir: Path) -> Settings:
@@ -52,6 +56,8 @@ def pinned(settings: Settings, metrics: Mapping[str, Any]) -> Settings:
 def load_recognizer(workdir: Path) -> Recognizer:
     """See `Recognizer.load`."""
     settings = finished_settings(workdir)
+    if (workdir / CONFIGS).exists():
+        COMPLETE.update(read_kept(workdir / CONFIGS))
     ensemble = TrainedEnsemble(workdir / "checkpoints")
     labels = ensemble.shape.labels
     prompts = PromptTuning(settings.tune, settings, labels, ensemble.shape.num_folds, workdir)

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
 
 from mer_jax.runtime.compilations import keep_compilations
-from mer_jax.runtime.config_files import ConfigFile
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.settings import read_settings
 from mer_jax.runtime.signals import leave, leave_on_signals, signal_of, unwinding
 from mer_jax.runtime.terminal import print_harmlessly
 from mer_jax.runtime.usage import usage, version
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 HELP = {"--help", "-help", "-h"}
 MISSING = re.compile(r"flag --(\w+)=None: Flag --\1 must have a value other than None\.")  # as absl says it
@@ -29,6 +30,10 @@ NO_CONFIG = "--config is missing: try --config=configs/semi.py"
 
 def config_flag() -> flags.FlagHolder:
     """--config, whose value is the config."""
+    from ml_collections import config_flags  # which commands without a config do without
+
+    from mer_jax.runtime.config_files import ConfigFile
+
     flag = config_flags.DEFINE_config_file("config", None, "Config file; see configs/semi.py.")
     flags.FLAGS["config"].parser = ConfigFile(name="config")
     return flag
@@ -89,9 +94,10 @@ def hide_torch() -> None:
     """Has transformers take PyTorch for absent, which it would import in seconds, and of which nothing here is."""
     if find_spec("torch") and "torch" not in sys.modules:
         sys.modules["torch"] = None  # type: ignore[assignment]
-        from transformers import is_torch_available
+        with suppress(ModuleNotFoundError):
+            from transformers import is_torch_available
 
-        is_torch_available()  # it remembers
+            is_torch_available()  # it remembers
         del sys.modules["torch"]
 
 
@@ -122,7 +128,7 @@ def run(main: Callable[[], None]) -> None:
         fail(f"{cause}; once that is mended, the same command goes on where this one has ended", 1)
 
 
-def run_configured(main: Callable[[ConfigDict, Path], None]) -> None:
+def run_configured(main: "Callable[[ConfigDict, Path], None]") -> None:
     """`run` for one part of the main job: its config and its workdir are what `main` gets."""
 
     def configured() -> None:

@@ -7,11 +7,12 @@ turn a config into them (`read_settings`).
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from mer_jax.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 Settings = TypeVar("Settings")
 
@@ -61,14 +62,14 @@ def as_dict(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def read_settings(settings_class: type[Settings], values: ConfigDict | Mapping[str, Any]) -> Settings:
+def read_settings(settings_class: type[Settings], values: "ConfigDict | Mapping[str, Any]") -> Settings:
     """The settings that nested dictionaries (a config, or a run's `config.json`) hold; what is missing has its default.
 
     Raises UsageError with all keys that the class does not know, and all values of another type or out of range; or
     what the class's `check` raises.
     """
     problems: list[str] = []
-    plain = values.to_dict() if isinstance(values, ConfigDict) else values
+    plain = values if isinstance(values, Mapping) else values.to_dict()
     settings = _read(settings_class, plain, "", problems)
     if problems:
         raise UsageError("; ".join(problems))

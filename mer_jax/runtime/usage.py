@@ -14,7 +14,6 @@ from typing import Any
 from absl import flags
 
 from mer_jax import __version__
-from mer_jax.runtime.config_files import BUNDLED
 
 
 def version() -> str:
@@ -26,6 +25,8 @@ def usage(description: str, settings: Any = None) -> str:
     """A command's docstring, its flags, and the settings that --config.NAME=VALUE changes."""
     lines = [description.strip(), "", "Flags:", "", *flag_lines()]
     if settings is not None:
+        from mer_jax.runtime.config_files import BUNDLED  # brings ml_collections
+
         lines += ["", "Configs that came with mer_jax; the current folder may hold others, also of these names:", ""]
         lines += [f"  configs/{file.name:14}{headline(file)}" for file in sorted(BUNDLED.glob("*.py"))]
         lines += ["", "Settings, with their values in the --config that is given, or without one:"]

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
@@ -37,7 +36,7 @@ def log_likelihood(model: Baichuan, token_ids: jax.Array, starts: jax.Array, len
     def row(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
         states, targets = inputs
         logits = model.logits(states).astype(jnp.float32)  # [L - 1, V], of one row at a time: V is large
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return jax.nn.logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
 
     nats = jax.lax.map(row, (hidden[:, :-1], token_ids[:, 1:]))  # [B, L - 1]
     positions = jnp.arange(1, token_ids.shape[1])

@@ -7,12 +7,12 @@ from typing import Any
 
 import sentencepiece
 import tokenizers
-from transformers import CLIPConfig, CLIPTokenizer
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import read_config
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.bert import BERT_CONFIGS
-from mer_jax.runtime.errors import DataError
+from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.files import MOST_BYTES, load_object, open_regular
 
 
@@ -75,6 +75,10 @@ def clip_tokenizer(folder: Path) -> Callable[[list[str]], Mapping[str, Any]]:
     if not (folder / "tokenizer.json").exists():  # older folders, of the vocabulary and its merges alone
         if not (folder / "vocab.json").exists():
             raise DataError(f"{folder}: no tokenizer.json or vocab.json; download the whole checkpoint.")
+        try:
+            from transformers import CLIPTokenizer
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{folder}: no tokenizer.json: pip install transformers, which does without") from error
         _settings(folder)  # transformers has no word for a broken one
         return CLIPTokenizer.from_pretrained(folder)
     pipeline = read_pipeline(folder)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from transformers import CLIPConfig
 
+from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.checkpoints.huggingface import fetch, read_config
 from mer_jax.checkpoints.pytrees import load_trained, save_trained
 from mer_jax.data.clips import Clip
@@ -22,7 +22,7 @@ from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.metrics import waf, weighted_f1
 from mer_jax.models.clip import CLIP
-from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.models.emovclip import EmoVCLIP, prompt_sets
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
 from mer_jax.runtime.progress import progress
@@ -32,7 +32,6 @@ from mer_jax.text.templates import CLASS_PROMPTS
 from mer_jax.text.tokenizer import clip_tokenizer
 from mer_jax.tuning.batches import FoldBatches
 from mer_jax.tuning.strips import write_strips
-from mer_jax.tuning.trainer import prompt_sets, tune
 from mer_jax.tuning.tune_settings import TuneSettings
 
 
@@ -106,6 +105,8 @@ class PromptTuning:
 
     def tune(self, clips: Sequence[Clip], labels: np.ndarray, fold_of: np.ndarray) -> TunedPrompts:
         """Zero-shot CLIP and a linear probe to compare with, then the prompts. labels, fold_of: [N] int."""
+        from mer_jax.tuning.trainer import tune  # brings Optax
+
         seed, encoder = self.inputs.seed, self.plain_encoder()
         features = of_valid(clips, "video", lambda valid: encode(valid, encoder, self.workdir, self.inputs.extraction))
         with_frames = np.flatnonzero(features.present)

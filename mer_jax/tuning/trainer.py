@@ -5,7 +5,7 @@ decoded and sent once for all sets, and nothing is computed in vain.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ from flax import nnx
 
 from mer_jax.checkpoints.pytrees import load_trained, remove_trained, save_trained
 from mer_jax.metrics import weighted_f1
-from mer_jax.models.emovclip import EmoVCLIP, Prompt
+from mer_jax.models.emovclip import EmoVCLIP, Prompt, prompt_sets
 from mer_jax.runtime.devices import map_trials
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.hosts import in_step, is_first_host, over_hosts
@@ -38,12 +38,6 @@ class TuneState(NamedTuple):
     optimizer: Any
     loss: jax.Array  # [R, epochs]
     waf: jax.Array  # [R, epochs]
-
-
-def prompt_sets(models: Iterable[EmoVCLIP]) -> Any:
-    """The prompts of several models, stacked: leaves [R, ...]."""
-    sets = [nnx.split(model, Prompt, ...)[1] for model in models]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
 
 
 def micro_batches(clips: Any, size: int) -> Any:

@@ -24,7 +24,7 @@ from mer_jax.features.store import FeatureStore
 from mer_jax.models import CLIP, Baichuan
 from mer_jax.models.emovclip import EmoVCLIP
 from transformers import AutoTokenizer
-from mer_jax.tuning.trainer import prompt_sets
+from mer_jax.models.emovclip import prompt_sets
 
 folder, devices = Path(sys.argv[1]), len(jax.devices())
 

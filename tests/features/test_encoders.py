@@ -31,10 +31,9 @@ from mer_jax.features.encoders import (
 from mer_jax.features.extraction import extract
 from mer_jax.features.store import FeatureStore
 from mer_jax.models.clip import CLIP
-from mer_jax.models.emovclip import EmoVCLIP
+from mer_jax.models.emovclip import EmoVCLIP, prompt_sets
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.text.tokenizer import Tokenizer
-from mer_jax.tuning.trainer import prompt_sets
 from tests.data.media_files import write_sound
 from tests.models.test_baichuan import alibi_reference
 from tests.models.test_hubert import torch_hidden_states

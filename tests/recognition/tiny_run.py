@@ -28,12 +28,12 @@ def write_ensemble(folder, standardiser=None, dims=DIMS, **shape):
     save_ensemble(folder, Shape(LABELS, dims, 4, 2, **shape), params, standardiser or Standardiser.identity(dims))
 
 
-def write_run(folder):
+def write_run(folder, dims=DIMS):
     """The workdir of a run of an earlier version, without an inventory; its features are divided by 2."""
     settings = Settings(variant="folder", data=FolderData(root="/gone", modalities="speech+text"))
     dump_json(folder / "config.json", {"settings": as_dict(with_bundled_encoders(settings))})
     (folder / "metrics.json").touch()
-    half = Standardiser.identity(DIMS)
+    half = Standardiser.identity(dims)
     half = half._replace(scale={name: x / 2 for name, x in half.scale.items()})
-    write_ensemble(folder / "checkpoints", half, temperatures=TEMPERATURES)
+    write_ensemble(folder / "checkpoints", half, dims, temperatures=TEMPERATURES)
     return folder

@@ -17,11 +17,11 @@ from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.metrics import waf
 from mer_jax.models.clip import CLIP
+from mer_jax.models.emovclip import prompt_sets
 from mer_jax.models.preprocess import OPENAI
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.random import named_key
 from mer_jax.tuning.prompts import PromptTuning, linear_probe
-from mer_jax.tuning.trainer import prompt_sets
 from mer_jax.tuning.tune_settings import PerTower, TuneSettings
 from tests.tuning.conftest import CONFIG, backbone, tokenizer
 
