@@ -9,7 +9,7 @@ from mer_jax.runtime.settings import few, section, setting
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """HuBERT on the sound: `config.encoders.speech`."""
+    """HuBERT on the sound: `config.encoders.speech`. A Whisper takes 30 s, whatever is said here of lengths."""
 
     source: str = setting("TencentGameMate/chinese-hubert-large", wrong=wrong_source)
     dtype: str = setting("bfloat16", choices=DTYPES)
