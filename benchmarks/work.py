@@ -8,9 +8,10 @@ later is charged for that token's queries alone.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import BertConfig, CLIPConfig, Dinov2Config, HubertConfig, WavLMConfig
+from transformers import BertConfig, CLIPConfig, Dinov2Config, HubertConfig, SiglipConfig, WavLMConfig, WhisperConfig
 
 from mer_jax.models.baichuan_config import BaichuanConfig
+from mer_jax.models.log_mel import HOP, OVERLAP, WINDOW
 
 # Any: transformers' fields are typed too loosely for a type checker.
 CLIP_L14: Any = CLIPConfig(
@@ -30,6 +31,12 @@ HUBERT_LARGE: Any = HubertConfig(**LARGE_SPEECH, conv_bias=True)
 WAVLM_LARGE: Any = WavLMConfig(**LARGE_SPEECH)
 DINOV2_LARGE: Any = Dinov2Config(**LARGE, image_size=518, patch_size=14)
 DINOV2_SIDE = 224  # px of an image, by its preprocessing
+SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SIGLIP2_SO400M: Any = SiglipConfig(vision_config={**SO400M, "image_size": 384, "patch_size": 14})
+WHISPER_LARGE: Any = WhisperConfig(
+    d_model=1280, encoder_layers=32, encoder_attention_heads=20, encoder_ffn_dim=5120, num_mel_bins=128
+)
+WHISPER_SECONDS = 30.0  # of any clip
 MACBERT_LARGE: Any = BertConfig(**LARGE, intermediate_size=4096, vocab_size=21_128)
 BAICHUAN_13B: Any = BaichuanConfig(vocab_size=64_000)
 
@@ -116,6 +123,24 @@ def dinov2_flops(config: Any, side: int = DINOV2_SIDE) -> float:
     layers = (config.num_hidden_layers - 1) * layer_flops(patches + 1, width, inner)
     last = layer_flops(patches + 1, width, inner, queries=1)
     return 2.0 * patches * 3 * config.patch_size**2 * width + layers + last
+
+
+def siglip_flops(config: Any) -> float:
+    """The image tower of a SiglipConfig on one image; of the head only the learned query asks."""
+    tower, patches = config.vision_config, (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+    width, inner = tower.hidden_size, tower.intermediate_size
+    head = layer_flops(patches, width, inner, queries=1) - 2 * width**2  # whose own projection is made once for all
+    layers = tower.num_hidden_layers * layer_flops(patches, width, inner)
+    return 2.0 * patches * 3 * tower.patch_size**2 * width + layers + head
+
+
+def whisper_flops(config: Any) -> float:
+    """A WhisperConfig's encoder on one clip, with its spectrogram: always as many frames as it has positions."""
+    width, frames, bins = config.d_model, config.max_source_positions, config.num_mel_bins
+    frequencies = WINDOW // 2 + 1
+    spectrogram = 2.0 * 2 * frames * (OVERLAP * HOP * 2 * frequencies + frequencies * bins)
+    convolutions = 2.0 * 3 * (2 * frames * bins * width + frames * width**2)
+    return spectrogram + convolutions + config.encoder_layers * layer_flops(frames, width, config.encoder_ffn_dim)
 
 
 def bert_flops(config: Any, tokens: int) -> float:

@@ -12,13 +12,23 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from benchmarks import work
-from benchmarks.work import BAICHUAN_13B, CLIP_L14, DINOV2_LARGE, DINOV2_SIDE, HUBERT_LARGE, MACBERT_LARGE, WAVLM_LARGE
+from benchmarks.work import (
+    BAICHUAN_13B,
+    CLIP_L14,
+    DINOV2_LARGE,
+    DINOV2_SIDE,
+    HUBERT_LARGE,
+    MACBERT_LARGE,
+    SIGLIP2_SO400M,
+    WAVLM_LARGE,
+    WHISPER_LARGE,
+)
 from launch.shapes import batch, copies, weights
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
 from mer_jax.fusion.data import TrainingSet
 from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials
-from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, EmoVCLIP, Hubert, WavLM
+from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, EmoVCLIP, Hubert, Siglip, WavLM, Whisper
 from mer_jax.models.baichuan_weights import rules as baichuan_rules
 from mer_jax.models.bert_weights import RULES as BERT_RULES
 from mer_jax.models.clip_weights import RULES as CLIP_RULES
@@ -26,7 +36,9 @@ from mer_jax.models.dinov2_weights import rules as dinov2_rules
 from mer_jax.models.emovclip import Prompt
 from mer_jax.models.hubert_weights import rules as hubert_rules
 from mer_jax.models.preprocess import clip_pixels
+from mer_jax.models.siglip_weights import RULES as SIGLIP_RULES
 from mer_jax.models.wavlm_weights import rules as wavlm_rules
+from mer_jax.models.whisper_weights import RULES as WHISPER_RULES
 from mer_jax.settings import Settings
 from mer_jax.tuning.batches import Batch
 from mer_jax.tuning.trainer import Tuner
@@ -61,8 +73,10 @@ def all_programs(config: Settings, devices: np.ndarray, memory: float) -> dict[s
     return {
         "CLIP L/14 extraction": partial(clip_extraction, config, data),
         "DINOv2-large extraction": partial(dinov2_extraction, config, data),
+        "SigLIP 2 so400m extraction": partial(siglip_extraction, config, data),
         "HuBERT-large extraction": partial(hubert_extraction, config, data),
         "WavLM-large extraction": partial(wavlm_extraction, config, data),
+        "Whisper-large extraction": partial(whisper_extraction, config, data),
         "MacBERT-large extraction": partial(macbert_extraction, config, data),
         "EmoVCLIP L/14 extraction": partial(emovclip_extraction, config, data),
         "EmoVCLIP L/14 training step": partial(emovclip_step, config, one),
@@ -83,6 +97,14 @@ def dinov2_extraction(config: Settings, mesh: Mesh) -> Program:
     model = weights(lambda: Dinov2(DINOV2_LARGE, rngs=nnx.Rngs(0)), dinov2_rules(DINOV2_LARGE), mesh)
     flops, layers = work.dinov2_flops(DINOV2_LARGE), DINOV2_LARGE.num_hidden_layers
     return face_extraction(config, mesh, "DINOv2-large", model, DINOV2_SIDE, flops, layers)
+
+
+def siglip_extraction(config: Settings, mesh: Mesh) -> Program:
+    """Aligned faces -> pooled features of SigLIP 2, so400m-patch14-384."""
+    model = weights(lambda: Siglip(SIGLIP2_SO400M, rngs=nnx.Rngs(0)), SIGLIP_RULES, mesh)
+    vision, flops = SIGLIP2_SO400M.vision_config, work.siglip_flops(SIGLIP2_SO400M)
+    layers = vision.num_hidden_layers + 1  # and the head
+    return face_extraction(config, mesh, "SigLIP 2 so400m", model, vision.image_size, flops, layers)
 
 
 def face_extraction(
@@ -118,6 +140,13 @@ def wavlm_extraction(config: Settings, mesh: Mesh) -> Program:
     return sound_extraction(config, mesh, "WavLM-large", model, partial(work.wavlm_flops, WAVLM_LARGE))
 
 
+def whisper_extraction(config: Settings, mesh: Mesh) -> Program:
+    """Sound -> pooled features of Whisper-large-v3, which takes 30 s."""
+    model = weights(lambda: Whisper(WHISPER_LARGE, rngs=nnx.Rngs(0)), WHISPER_RULES, mesh)
+    flops, layers = work.whisper_flops(WHISPER_LARGE), WHISPER_LARGE.encoder_layers
+    return sound_extraction(config, mesh, "Whisper-large", model, lambda samples: flops, work.WHISPER_SECONDS, layers)
+
+
 def macbert_extraction(config: Settings, mesh: Mesh) -> Program:
     """Tokens -> pooled MacBERT-large features, without those of [CLS] and [SEP]."""
     settings, length = config.encoders.text, work.CLIP_TOKENS
@@ -136,10 +165,18 @@ def macbert_extraction(config: Settings, mesh: Mesh) -> Program:
     )
 
 
-def sound_extraction(config: Settings, mesh: Mesh, name: str, model: Any, flops: Callable[[int], float]) -> Program:
-    """Of a large speech encoder. flops: of a clip of so many samples."""
+def sound_extraction(
+    config: Settings,
+    mesh: Mesh,
+    name: str,
+    model: Any,
+    flops: Callable[[int], float],
+    least: float = work.CLIP_SECONDS,
+    layers: int = work.LARGE["num_hidden_layers"],
+) -> Program:
+    """Of a speech encoder. flops: of a clip of so many samples. least: seconds that it takes."""
     settings = config.encoders.speech
-    seconds = min(bucket for bucket in settings.buckets_seconds if bucket >= work.CLIP_SECONDS)
+    seconds = min((bucket for bucket in settings.buckets_seconds if bucket >= least), default=least)
     samples = int(seconds * settings.sample_rate)
     clips = max(1, int(settings.batch_seconds / seconds))
     total = clips * mesh.shape["data"]
@@ -152,7 +189,7 @@ def sound_extraction(config: Settings, mesh: Mesh, name: str, model: Any, flops:
         clips * flops(samples),
         total,
         "encoders.speech.batch_seconds",
-        work.LARGE["num_hidden_layers"],
+        layers,
     )
 
 

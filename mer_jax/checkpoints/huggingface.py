@@ -52,6 +52,7 @@ CONV = Transform(
 )
 # torch Linear [3 out, in], three layers in one <-> three kernels [in, out]
 SPLIT3 = Transform(lambda x: np.split(x.T, 3, axis=1), lambda *x: np.concatenate(x, axis=1).T)
+SPLIT3_BIAS = Transform(lambda x: np.split(x, 3), lambda *x: np.concatenate(x))  # and theirs [3 out]
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def read_config(folder: Path, classes: Mapping[str, type["PreTrainedConfig"]]) -
 
 SIZES = re.compile(
     r"(hidden|intermediate|vocab|image|patch|head|projection|conv)_(size|dim)|conv_(kernel|stride)|num_.*_(layers|heads)"
-    r"|num_conv_pos_embedding(s|_groups)|num_key_value_heads"
+    r"|num_conv_pos_embedding(s|_groups)|num_key_value_heads|d_model|encoder_(layers|ffn_dim|attention_heads)|num_mel_bins"
 )
 """Fields of a config that say how large a network is."""
 SLACK = 2**20  # more than the weights' bytes that such a field may say, and does no harm

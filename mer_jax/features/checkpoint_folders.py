@@ -9,7 +9,8 @@ from mer_jax.features.networks import checkpoint_of
 from mer_jax.models.bert import Bert, most_tokens
 from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.preprocess import Preprocessing
-from mer_jax.models.preprocess_config import crop_side, image_preprocessing, normalises_sound
+from mer_jax.models.preprocess_config import crop_side, image_preprocessing, log_mel_seconds, normalises_sound
+from mer_jax.models.whisper import Whisper
 from mer_jax.runtime.errors import DataError
 from mer_jax.text.tokenizer import Tokenizer
 
@@ -21,12 +22,17 @@ def frames_as_trained(source: str, modality: str) -> tuple[int, Preprocessing]:
         side = crop_side(folder, config.patch_size)
         return side, image_preprocessing(folder, side, "dinov2")
     side = config.vision_config.image_size
-    return side, image_preprocessing(folder, side)
+    return side, image_preprocessing(folder, side, config.model_type)
 
 
-def speech_normalised(source: str, sample_rate: int, keep_layers: int) -> bool:
-    """Whether a speech checkpoint wants clips of zero mean and unit variance."""
-    return normalises_sound(_with_layers(source, keep_layers, "speech"), sample_rate)
+def sound_as_trained(source: str, sample_rate: int, keep_layers: int) -> tuple[bool, float | None]:
+    """Whether a speech checkpoint wants clips of zero mean and unit variance, and the seconds that it takes, if only so
+    many."""
+    folder = _with_layers(source, keep_layers, "speech")
+    _, config, network = checkpoint_of(source, "speech")
+    if network is Whisper:
+        return False, log_mel_seconds(folder, sample_rate, config)
+    return normalises_sound(folder, sample_rate), None
 
 
 def text_tokenizer(source: str, keep_layers: int, longest: int) -> Tokenizer:

@@ -17,10 +17,10 @@ class SpeechSettings:
     dtype: str = setting("bfloat16", choices=DTYPES)
     attention: str = setting("auto", choices=ATTENTION)
     sample_rate: int = setting(16_000, least=1)
-    chunk_seconds: float = setting(10.0, above=0)
+    chunk_seconds: float = setting(10.0, above=0)  # of the pieces of longer sounds; a Whisper's are its 30 s
     keep_layers: int = setting(KEEP_LAYERS, least=1)
     pooling: str = setting(POOLING[0], choices=POOLING)
-    # Of 8n frames, a TPU's tiles.
+    # Of 8n frames, a TPU's tiles. A Whisper has none shorter than its pieces.
     buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485), above=0)
     batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
 

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mer_jax.checkpoints.huggingface import fetch, fingerprint
 from mer_jax.data.clips import Clip
-from mer_jax.features.checkpoint_folders import frames_as_trained, speech_normalised, text_tokenizer
+from mer_jax.features.checkpoint_folders import frames_as_trained, sound_as_trained, text_tokenizer
 from mer_jax.features.encoder_settings import (
     POOLING,
     EncoderSettings,
@@ -34,6 +34,8 @@ from mer_jax.models.dinov2 import Dinov2
 from mer_jax.models.emovclip import EmoVCLIP, Prompt
 from mer_jax.models.hubert import Hubert
 from mer_jax.models.preprocess import Preprocessing, clip_pixels
+from mer_jax.models.siglip import Siglip
+from mer_jax.models.whisper import Whisper
 from mer_jax.runtime.devices import device_of, frozen_program, local_mesh
 from mer_jax.runtime.errors import UsageError
 
@@ -93,7 +95,7 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
         if getattr(settings, modality).attention == "cudnn" and platform != "gpu":
             raise UsageError(f"encoders.{modality}.attention=cudnn needs an NVIDIA GPU, and this is a {platform}: auto")
     if "speech" in modalities:
-        speech_normalised(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
+        sound_as_trained(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
     if "text" in modalities:
         text_tokenizer(settings.text.source, settings.text.keep_layers, max(settings.text.buckets_tokens))
     if "image" in modalities:
@@ -103,7 +105,13 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
 
 
 def embed_speech(
-    model: Hubert, waveform: jax.Array, lengths: jax.Array, mean: jax.Array, scale: jax.Array, *, keep_layers: int
+    model: Hubert | Whisper,
+    waveform: jax.Array,
+    lengths: jax.Array,
+    mean: jax.Array,
+    scale: jax.Array,
+    *,
+    keep_layers: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the last layers' hidden states, mean and variance over time (spec: Speech).
 
@@ -115,7 +123,7 @@ def embed_speech(
     return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
 
 
-def embed_images(model: CLIP | Dinov2, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+def embed_images(model: CLIP | Dinov2 | Siglip, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
     """An image encoder's features, mean and variance over frames (spec: Image). pixels [B, T, S, S, 3], normalised."""
     return mean_variance(encode_frames(model.encode_image, pixels), lengths), lengths
 
@@ -173,8 +181,9 @@ def pretrained(modality: str, settings: SpeechSettings | ImageSettings | TextSet
 
 def speech_encoder(settings: SpeechSettings) -> Encoder:
     """A speech encoder on the sound."""
-    rate, seconds, layers = settings.sample_rate, settings.chunk_seconds, settings.keep_layers
-    normalised = speech_normalised(settings.source, rate, layers)
+    rate, layers = settings.sample_rate, settings.keep_layers
+    normalised, whole = sound_as_trained(settings.source, rate, layers)
+    seconds, shorter = (whole, ()) if whole else (settings.chunk_seconds, settings.buckets_seconds)
     changes = {} if normalised else {"normalised": False}
     embed = partial(embed_speech, keep_layers=layers)
     return Encoder(
@@ -184,7 +193,7 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
             settings.source, dtype=settings.dtype, rate=rate, seconds=seconds, layers=layers, **changes
         ),
         load=lambda: frozen_program(pretrained("speech", settings), embed),
-        buckets=tuple(int(rate * bucket) for bucket in (*settings.buckets_seconds, seconds)),
+        buckets=tuple(int(rate * bucket) for bucket in (*shorter, seconds)),
         budget=int(rate * settings.batch_seconds),
     )
 

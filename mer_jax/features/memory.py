@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from mer_jax.features.checkpoint_folders import frames_as_trained
+from mer_jax.features.checkpoint_folders import frames_as_trained, sound_as_trained
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
     ImageSettings,
@@ -21,6 +21,8 @@ from mer_jax.features.encoder_settings import (
 )
 from mer_jax.features.networks import Checkpoint, checkpoint_of
 from mer_jax.models.baichuan import head_dim
+from mer_jax.models.log_mel import HOP
+from mer_jax.models.whisper import Whisper
 from mer_jax.runtime.disk import size_text
 from mer_jax.runtime.errors import DataError
 
@@ -45,11 +47,15 @@ def encoder_memory(settings: EncoderSettings, modality: str, platform: str) -> N
 
 def speech(settings: SpeechSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     config, weights = checkpoint.config, weight_bytes(checkpoint, settings.dtype, platform)
-    samples = int(settings.sample_rate * settings.chunk_seconds)
-    rows = max(1, int(settings.batch_seconds / settings.chunk_seconds))
+    _, whole = sound_as_trained(settings.source, settings.sample_rate, settings.keep_layers)
+    seconds = whole or settings.chunk_seconds
+    samples, rows = int(settings.sample_rate * seconds), max(1, int(settings.batch_seconds / seconds))
     each, waves = itemsize(settings.dtype), rows * samples
-    first = waves // config.conv_stride[0] * config.conv_dim[0]  # the longest of all: one in and one out
-    frames = samples // int(np.prod(config.conv_stride))
+    if checkpoint.network is Whisper:
+        first, frames = waves // HOP * config.hidden_size, config.max_source_positions
+    else:
+        first = waves // config.conv_stride[0] * config.conv_dim[0]  # the longest of all: one in and one out
+        frames = samples // int(np.prod(config.conv_stride))
     layer = layer_bytes(config, rows, frames, each) + kept_bytes(config, rows, frames, each, settings.keep_layers)
     return Needed(weights, 10 * waves + max(9 * first, layer))
 

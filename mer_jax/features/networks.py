@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mer_jax.checkpoints.huggingface import fetch, read_config
-from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, Hubert, WavLM
+from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, Hubert, Siglip, WavLM, Whisper
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.bert import BERT_CONFIGS
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "speech": {"hubert": Hubert, "wav2vec2": Hubert, "wavlm": WavLM},
-    "image": {"clip": CLIP, "dinov2": Dinov2},
+    "speech": {"hubert": Hubert, "wav2vec2": Hubert, "wavlm": WavLM, "whisper": Whisper},
+    "image": {"clip": CLIP, "dinov2": Dinov2, "siglip": Siglip},
     "text": dict.fromkeys(CONFIG_CLASSES, Baichuan) | dict.fromkeys(BERT_CONFIGS, Bert),
     "video": {"clip": CLIP},
 }

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from mer_jax.models.emovclip import EmoVCLIP
     from mer_jax.models.fusion import AttentionFusion
     from mer_jax.models.hubert import Hubert
+    from mer_jax.models.siglip import Siglip
     from mer_jax.models.wavlm import WavLM
+    from mer_jax.models.whisper import Whisper
 
-__all__ = ["CLIP", "AttentionFusion", "Baichuan", "Bert", "Dinov2", "EmoVCLIP", "Hubert", "WavLM"]
+__all__ = ["CLIP", "AttentionFusion", "Baichuan", "Bert", "Dinov2", "EmoVCLIP", "Hubert", "Siglip", "WavLM", "Whisper"]
 
 nnx.set_graph_mode(False)  # before any module is made
 

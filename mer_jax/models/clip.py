@@ -50,6 +50,9 @@ class SelfAttention(nnx.Module):
         self.query, self.key, self.value = (linear(width, width, std, rngs=rngs) for _ in range(3))
         self.out = linear(width, width, width**-0.5, rngs=rngs)
 
+    def heads(self, projection: nnx.Linear, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+        return projection(x).reshape(*x.shape[:2], self.num_heads, -1)
+
     def __call__(
         self,
         x: Float[Array, "B T D"],
@@ -57,12 +60,9 @@ class SelfAttention(nnx.Module):
         mask: Bool[Array, "..."] | None = None,
         causal: bool = False,
     ) -> Float[Array, "B T D"]:
-        def heads(projection: nnx.Linear, y: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
-            return projection(y).reshape(*y.shape[:2], self.num_heads, -1)
-
-        q, k, v = (heads(projection, x) for projection in (self.query, self.key, self.value))
+        q, k, v = (self.heads(projection, x) for projection in (self.query, self.key, self.value))
         if context is not None:
-            k, v = append(k, heads(self.key, context)), append(v, heads(self.value, context))
+            k, v = append(k, self.heads(self.key, context)), append(v, self.heads(self.value, context))
         return self.out(attention(q, k, v, mask=mask, causal=causal, impl=self.impl).reshape(x.shape))
 
 

@@ -142,7 +142,10 @@ class SelfAttention(nnx.Module):
         self.query, self.key, self.value, self.out = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
 
     def __call__(
-        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], bias: Float[Array, "#B N T S"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        lengths: Int[Array, "B"] | None = None,
+        bias: Float[Array, "#B N T S"] | None = None,
     ) -> Float[Array, "B T D"]:
         heads = (*x.shape[:2], self.num_heads, -1)
         q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))
@@ -168,7 +171,10 @@ class EncoderLayer(nnx.Module):
         return self.output(materialise(ACTIVATIONS[self.activation](self.intermediate(x))))
 
     def __call__(
-        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], bias: Float[Array, "#B N T S"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        lengths: Int[Array, "B"] | None = None,
+        bias: Float[Array, "#B N T S"] | None = None,
     ) -> Float[Array, "B T D"]:
         if self.norm_first:
             x = x + self.attention(self.layer_norm(x), lengths, bias)

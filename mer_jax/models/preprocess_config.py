@@ -1,11 +1,12 @@
-"""A checkpoint's own preprocessing, as its folder says it to transformers' image processors and
-`Wav2Vec2FeatureExtractor`: read, or refused by the name of the field that we cannot follow."""
+"""A checkpoint's own preprocessing, as its folder says it to transformers' image processors and feature extractors of
+sound: read, or refused by the name of the field that we cannot follow."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mer_jax.models.log_mel import HOP, RATE, WINDOW
 from mer_jax.models.preprocess import FILTERS, OPENAI, Preprocessing
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import load_object
@@ -13,7 +14,10 @@ from mer_jax.runtime.files import load_object
 IMAGE_CLASSES = {  # by the network's `model_type`, the first is the usual one
     "clip": ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"),
     "dinov2": ("BitImageProcessor", "BitImageProcessorFast", "BitImageProcessorPil"),
+    "siglip": ("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"),
 }
+SIGLIP: Mapping[str, Any] = {"size": {"height": 224, "width": 224}, "do_center_crop": False}
+LACKING = {"siglip": {**SIGLIP, "image_mean": 0.5, "image_std": 0.5}}  # defaults other than CLIP's, by `model_type`
 IMAGE_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")  # frames are RGB
 
 
@@ -55,7 +59,7 @@ def crop_side(folder: Path, patch: int) -> int:
 
 
 def image_preprocessing(folder: Path, side: int, kind: str = "clip") -> Preprocessing:
-    """What a network's frames go through; OpenAI's, where its folder says nothing.
+    """What a network's frames go through; OpenAI's, where a CLIP's folder says nothing.
 
     Args:
         folder: of the checkpoint.
@@ -66,8 +70,11 @@ def image_preprocessing(folder: Path, side: int, kind: str = "clip") -> Preproce
         DataError: a field asks for what we cannot do, or for images of another size.
     """
     fields, classes = Fields(folder, "image_processor"), IMAGE_CLASSES[kind]
-    if fields.values is None:
+    if fields.values is None and kind == "clip":
         return OPENAI
+    if fields.values is None:
+        raise DataError(f"{folder}: no preprocessor_config.json, which says how images are resized; download it again.")
+    fields.values = LACKING.get(kind, {}) | dict(fields.values)
     for name in ("image_processor_type", "feature_extractor_type"):
         if fields.get(name) not in (None, *classes):
             fields.refuse(name, classes[0])
@@ -103,16 +110,34 @@ def normalises_sound(folder: Path, rate: int) -> bool:
     Raises:
         DataError: the checkpoint is for sound of another kind.
     """
-    fields = Fields(folder, "feature_extractor", "audio_processor")
-    if fields.values is None:
-        return True
-    if fields.get("feature_extractor_type") not in (None, "Wav2Vec2FeatureExtractor"):
-        fields.refuse("feature_extractor_type", "Wav2Vec2FeatureExtractor")
-    if fields.get("feature_size") not in (None, 1):
-        fields.refuse("feature_size", "1")
-    if fields.get("sampling_rate", 16_000) not in (None, rate):
-        fields.refuse("sampling_rate", f"{rate}", "set encoders.speech.sample_rate to the checkpoint's")
+    fields = _sound_fields(folder, rate, {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1})
     return bool(fields.get("do_normalize", True))
+
+
+def log_mel_seconds(folder: Path, rate: int, config: Any) -> float:
+    """Of sound that a Whisper of a config takes at once. rate: of the sound, Hz.
+
+    Raises:
+        DataError: the checkpoint is for sound of another kind, or of other windows than `log_mel`'s.
+    """
+    if rate != RATE:
+        raise DataError(f"{folder}: a Whisper is for sound of {RATE} Hz: set encoders.speech.sample_rate={RATE}.")
+    seconds = 2 * HOP * config.max_source_positions / RATE
+    expected = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": config.num_mel_bins}
+    expected |= {"n_fft": WINDOW, "hop_length": HOP, "chunk_length": seconds, "dither": 0, "padding_value": 0}
+    _sound_fields(folder, rate, expected)
+    return seconds
+
+
+def _sound_fields(folder: Path, rate: int, expected: Mapping[str, Any]) -> Fields:
+    """What a folder says of sound, if it is of these values and of that rate, Hz, as far as it says so."""
+    fields = Fields(folder, "feature_extractor", "audio_processor")
+    for name, value in expected.items():
+        if fields.get(name) not in (None, value):
+            fields.refuse(name, f"{value}")
+    if fields.get("sampling_rate", RATE if fields.values else rate) not in (None, rate):
+        fields.refuse("sampling_rate", f"{rate}", "set encoders.speech.sample_rate to the checkpoint's")
+    return fields
 
 
 def _size(fields: Fields, name: str, default: Any) -> tuple[int, int] | int:

@@ -48,7 +48,10 @@ class GatedAttention(SelfAttention):
         return update * (reset * self.gate_scale - 1) + 2
 
     def __call__(
-        self, x: Float[Array, "B T D"], lengths: Int[Array, "B"], bias: Float[Array, "#B N T S"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        lengths: Int[Array, "B"] | None = None,
+        bias: Float[Array, "#B N T S"] | None = None,
     ) -> Float[Array, "B T D"]:
         assert bias is not None, "the encoder gives it"
         return super().__call__(x, lengths, self.gate(x) * bias)
