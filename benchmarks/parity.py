@@ -1,6 +1,6 @@
 """How exact the encoders are at the paper's sizes.
 
-    python -m benchmarks.parity
+    python -m benchmarks.parity [--only=whisper]
 
 Peer: transformers' torch models in float32. Equal work: the same random weights and inputs. "error": the largest
 difference in float32, over the largest value of torch's. "cosine": between ours in bfloat16 and in float32, the lowest
@@ -17,11 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from absl import app
+from absl import app, flags
 
 from benchmarks.timing import show
-from benchmarks.work import CLIP_L14, DINOV2_LARGE, DINOV2_SIDE, HUBERT_LARGE, MACBERT_LARGE, WAVLM_LARGE
-from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, Hubert, WavLM
+from benchmarks.work import (
+    CLIP_L14,
+    DINOV2_LARGE,
+    DINOV2_SIDE,
+    HUBERT_LARGE,
+    MACBERT_LARGE,
+    SIGLIP2_SO400M,
+    WAVLM_LARGE,
+    WHISPER_LARGE,
+)
+from mer_jax.models import CLIP, Baichuan, Bert, Dinov2, Hubert, Siglip, WavLM, Whisper
+
+ONLY = flags.DEFINE_multi_string("only", [], "Functions below that are compared; all unless named.")
 
 SECONDS = 2  # of sound
 TOKENS = 64
@@ -76,6 +87,19 @@ def dinov2(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     return [compare("DINOv2-large", Dinov2, folder, lambda model: model.encode_image(pixels), theirs)]
 
 
+def siglip(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Two images; of the text tower one small layer."""
+    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 100}
+    config = transformers.SiglipConfig(vision_config=SIGLIP2_SO400M.vision_config.to_dict(), text_config=text)
+    model = transformers.SiglipModel(config).eval()
+    model.save_pretrained(folder)
+    side = config.vision_config.image_size
+    pixels = rng.standard_normal((2, side, side, 3), np.float32)
+    theirs = model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output
+    del model
+    return [compare("SigLIP 2 so400m", Siglip, folder, lambda model: model.encode_image(pixels), theirs)]
+
+
 def hubert(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     """HuBERT-large, as `speech`."""
     return speech("HuBERT-large", Hubert, transformers.HubertModel(HUBERT_LARGE), folder, rng)
@@ -84,6 +108,22 @@ def hubert(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
 def wavlm(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     """WavLM-large, as `speech`."""
     return speech("WavLM-large", WavLM, transformers.WavLMModel(WAVLM_LARGE), folder, rng)
+
+
+def whisper(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Every frame of two seconds of sound, of 30 with silence; of the decoder one layer."""
+    config = transformers.WhisperConfig.from_dict(WHISPER_LARGE.to_dict() | {"decoder_layers": 1})
+    model = transformers.WhisperModel(config).eval()
+    model.save_pretrained(folder)
+    waveform = rng.standard_normal((1, SECONDS * 16_000), np.float32) / 10
+    extractor = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    inputs = extractor(waveform[0], sampling_rate=16_000, return_tensors="pt")["input_features"]
+    frames = waveform.size // 320
+    theirs = last_four(model.encoder(inputs, output_hidden_states=True))[:, :frames]
+    del model
+    lengths = jnp.array([waveform.size], jnp.int32)
+    ours = lambda model: model(waveform, lengths).hidden_states.sum(0)[:, :frames]  # noqa: E731
+    return [compare("Whisper-large-v3", Whisper, folder, ours, theirs)]
 
 
 def speech(name: str, port: Any, model: Any, folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -128,7 +168,8 @@ def main(_: list[str]) -> None:
     torch.manual_seed(0)
     torch.set_grad_enabled(False)
     rows = []
-    for encoder in (clip, dinov2, hubert, wavlm, bert, decoder):
+    encoders = (clip, dinov2, siglip, hubert, wavlm, whisper, bert, decoder)
+    for encoder in [encoder for encoder in encoders if not ONLY.value or encoder.__name__ in ONLY.value]:
         with tempfile.TemporaryDirectory() as folder:
             rows += encoder(Path(folder), np.random.default_rng(0))
     show(rows)

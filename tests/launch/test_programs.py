@@ -27,8 +27,11 @@ EXPECTED = {
     "CLIP L/14 extraction": Expected((10, 1536), 23),
     # The interpolated positions, which are the same for all images, are not counted.
     "DINOv2-large extraction": Expected((10, 2048), 23, 2e-3),
+    # The head's one query, the same for all images, is projected for each.
+    "SigLIP 2 so400m extraction": Expected((10, 2304), 27, 1e-5),
     "HuBERT-large extraction": Expected((16, 2048), 24),
     "WavLM-large extraction": Expected((16, 2048), 24),
+    "Whisper-large extraction": Expected((2, 2560), 32),
     "MacBERT-large extraction": Expected((64, 2048), 24),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
     "EmoVCLIP L/14 extraction": Expected((10, 5, 768), 5 * 23, 8e-3),
