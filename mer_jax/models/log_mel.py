@@ -5,8 +5,8 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from transformers.audio_utils import mel_filter_bank
+
+from mer_jax.runtime.array_types import Array, Float
 
 RATE, WINDOW, HOP = 16_000, 400, 160  # Hz; samples
 OVERLAP = -(-WINDOW // HOP)  # hops that a window reaches into
@@ -19,8 +19,21 @@ def waves_and_filters(bins: int) -> tuple[Float[np.ndarray, "480 402"], Float[np
     angles = 2 * np.pi / WINDOW * (np.outer(samples, frequencies) % WINDOW)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * samples / WINDOW)
     waves = hann[:, None] * np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-    filters = mel_filter_bank(len(frequencies), bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
+    filters = mel_filters(frequencies * (RATE / WINDOW), bins)
     return np.pad(waves, ((0, OVERLAP * HOP - WINDOW), (0, 0))).astype(np.float32), filters.astype(np.float32)
+
+
+def mel_filters(frequencies: Float[np.ndarray, "N"], bins: int) -> Float[np.ndarray, "N {bins}"]:
+    """Triangles of equal area, evenly spaced up to RATE / 2 on Slaney's mel scale: in Hz up to 1 kHz, then in octaves.
+
+    transformers' `mel_filter_bank` gives the same; runs are handed on to where transformers is not.
+    """
+    octave = np.log(6.4) / 27
+    mels = np.linspace(0, 15 + np.log(RATE / 2 / 1000) / octave, bins + 2)
+    edges = np.where(mels < 15, mels * (200 / 3), 1000 * np.exp((mels - 15) * octave))  # Hz
+    low, peak, high = edges[:-2], edges[1:-1], edges[2:]
+    x = frequencies[:, None]
+    return np.maximum(0, np.minimum((x - low) / (peak - low), (high - x) / (high - peak))) * 2 / (high - low)
 
 
 @jax.named_scope("log_mel")

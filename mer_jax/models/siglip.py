@@ -14,14 +14,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
-from transformers import SiglipConfig
 
+from mer_jax.checkpoints.config_classes import SiglipConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.attention import attention
 from mer_jax.models.clip import Mlp, SelfAttention, layer_at, patch_vectors, run_layers, stacked_layers
 from mer_jax.models.layers import LayerNorm
 from mer_jax.models.siglip_weights import RULES
+from mer_jax.runtime.array_types import Array, Float
 from mer_jax.runtime.errors import DataError
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Shaped
-from transformers import WhisperConfig
 
+from mer_jax.checkpoints.config_classes import WhisperConfig
 from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.hubert import EncoderLayer, SelfAttention, SpeechConfig, length_mask
 from mer_jax.models.layers import EncoderOutput, LayerNorm, gelu, scan_layers
 from mer_jax.models.log_mel import HOP, log_mel
 from mer_jax.models.whisper_weights import RULES
+from mer_jax.runtime.array_types import Array, Float, Int, Shaped
 
 NORM_EPS = 1e-5  # torch's default; transformers does not take it from the config
 

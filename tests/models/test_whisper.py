@@ -7,9 +7,10 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.audio_utils import mel_filter_bank
 
 from mer_jax.features.pooling import mean_variance
-from mer_jax.models.log_mel import RATE, log_mel
+from mer_jax.models.log_mel import RATE, log_mel, mel_filters
 from mer_jax.models.whisper import Whisper
 from tests.models.test_hubert import relative_error
 from tests.oracle import load_torch
@@ -64,6 +65,12 @@ def test_the_spectrogram_is_the_feature_extractors(expected):
     ours = jax.jit(log_mel, static_argnums=1)(silent, 16)
     for row, length in zip(ours, LENGTHS, strict=True):
         np.testing.assert_allclose(row, expected[f"mel_{length}"], atol=5e-5)
+
+
+@pytest.mark.parametrize("bins", [80, 128])
+def test_mel_filters_are_those_of_transformers(bins):
+    expected = mel_filter_bank(201, bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
+    np.testing.assert_allclose(mel_filters(np.arange(201) * 40.0, bins), expected, atol=1e-12)
 
 
 def test_each_part_matches_transformers(checkpoint, expected):
