@@ -3,8 +3,9 @@
     python -m mer_jax.export --workdir=RUN --output=DIR [--push=user/name]
 
 `mer_jax.predict --workdir=DIR` and `mer_jax.Recognizer.load(DIR)` take it as they take the run, on any machine;
-`Recognizer.load("user/name")` takes what --push has uploaded to the Hugging Face hub. Weights are safetensors, to
-be read without Orbax, Grain and TFDS. `fusion.stablehlo` is the fused ensemble for `jax.export.deserialize`.
+`Recognizer.load("user/name")` takes what --push has uploaded to the Hugging Face hub. What they need of packages is in
+its requirements.txt: not Orbax, Grain, TFDS and transformers, for weights are safetensors and the encoders' configs go
+along whole. `fusion.stablehlo` is the fused ensemble for `jax.export.deserialize`.
 """
 
 from absl import flags

@@ -24,8 +24,8 @@ from mer_jax.features.extraction import encode
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.ready_made import load_ready_made
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.hosts import first_host_first
-from mer_jax.runtime.kept import Damaged, make_again
+from mer_jax.runtime.hosts import first_host_first, is_first_host, meet
+from mer_jax.runtime.kept import Damaged, digest_of, make_again
 from mer_jax.text.rankings import Rankings, rank_transcripts
 from mer_jax.text.transcripts import Transcripts, check_transcriber, transcribe_clips
 
@@ -54,8 +54,12 @@ class Inputs:
         """The data set's, and where the settings say so, those that are made from the sound of clips without one."""
         if not self.settings.transcribes:
             return Transcripts("none", self.dataset.clips)
+        own = self.settings.transcripts
         with first_host_first("transcripts"):
-            return transcribe_clips(self.dataset.clips, self.settings.transcripts, self.settings.extraction)
+            waits = leaves_asking(own.transcriber)
+            transcripts = transcribe_clips(self.dataset.clips, own, self.settings.extraction, waits)
+        meet("the cache's transcripts", digest_of([clip.transcript for clip in transcripts.clips]))
+        return transcripts
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -86,8 +90,11 @@ class Inputs:
         clips = self.transcripts.clips
         if not self.settings.reads_rankings or not any(clip.transcript for clip in clips):
             return Rankings.none()
+        own = self.settings.ranking
         with first_host_first("rankings"):
-            return rank_transcripts(clips, self.dataset.labels, self.settings.ranking)
+            rankings = rank_transcripts(clips, self.dataset.labels, own, leaves_asking(own.annotator))
+        meet("the cache's rankings", digest_of(rankings.ranked))
+        return rankings
 
     def features(self, stream: str, with_rankings: bool = True) -> Features:
         """One stream of the clips, then of the copies, from the workdir where it is there.
@@ -141,6 +148,11 @@ class Inputs:
             if position < len(self.clips) and reason != NOT_VALID  # behind them are the copies
         ]
         return sorted([*self.dataset.problems, *absences], key=lambda p: (p.name, p.modality or ""))
+
+
+def leaves_asking(who: str) -> bool:
+    """Whether this host only reads what the first one has been answered: servers are paid, and answer differently."""
+    return who == "openai" and not is_first_host()
 
 
 def encoded_of(clips: Sequence[Clip], settings: InputSettings) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ def meet(what: str, found: str = "") -> None:
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
     if len({said for _, said in answers}) > 1:
-        raise DataError(f"the hosts of --distributed see different files ({what}): give them one --workdir to share")
+        one = "give them one --workdir, and one $MER_JAX_CACHE, to share"
+        raise DataError(f"the hosts of --distributed see different files ({what}): {one}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from mer_jax.features.encoder_settings import EncoderSettings, SpeechSettings
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.features.inputs import Inputs, check_modalities, encoded_of, run_dataset
 from mer_jax.runtime.errors import DataError
-from mer_jax.runtime.kept import Damaged
+from mer_jax.runtime.kept import Damaged, digest_of
 from mer_jax.text.ranking_settings import RankingSettings
 from mer_jax.text.rankings import Rankings
 from mer_jax.text.transcript_settings import TranscriptSettings
@@ -67,8 +67,8 @@ def encoded(monkeypatch):
 def rankings_asked(monkeypatch):
     calls = []
 
-    def rank(clips, labels, settings):
-        calls.append(([clip.transcript for clip in clips], labels, settings))
+    def rank(clips, labels, settings, dry_run):
+        calls.append(([clip.transcript for clip in clips], labels, settings, dry_run))
         return RANKED
 
     monkeypatch.setattr(module, "rank_transcripts", rank)
@@ -80,7 +80,7 @@ def test_transcripts_made_of_the_sound_are_ranked_and_encoded_as_the_data_set_s(
 ):
     asked = []
 
-    def transcribe(clips, own, extraction):
+    def transcribe(clips, own, extraction, dry_run):
         asked.append([clip.name for clip in clips])
         return Transcripts("fake", tuple(replace(clip, transcript=clip.transcript or "别走") for clip in clips))
 
@@ -176,7 +176,19 @@ def test_rankings_are_read_once_however_often_they_are_looked_at(tmp_path, encod
     inputs.features("text")
     inputs.features("text")
     assert inputs.rankings is RANKED
-    assert rankings_asked == [([clip.transcript for clip in CLIPS], DATASET.labels, inputs.settings.ranking)]
+    assert rankings_asked == [([clip.transcript for clip in CLIPS], DATASET.labels, inputs.settings.ranking, False)]
+
+
+@pytest.mark.parametrize(
+    ("annotator", "first", "reads"), [("openai", False, True), ("openai", True, False), ("local", False, False)]
+)
+def test_of_several_hosts_the_first_alone_asks_a_server(tmp_path, rankings_asked, monkeypatch, annotator, first, reads):
+    monkeypatch.setattr(module, "is_first_host", lambda: first)
+    met = []
+    monkeypatch.setattr(module, "meet", lambda *what: met.append(what))
+    own = replace(settings(), ranking=RankingSettings(annotator=annotator))
+    assert Inputs(DATASET, own, tmp_path).rankings is RANKED and [asked[-1] for asked in rankings_asked] == [reads]
+    assert met == [("the cache's rankings", digest_of(RANKED.ranked))]  # other answers end them
 
 
 @pytest.mark.parametrize("data", [{"text_feature": "bert"}, {"modalities": "speech+image"}])

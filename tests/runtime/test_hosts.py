@@ -76,7 +76,7 @@ def test_hosts_that_see_different_files_end(host, monkeypatch):
         key_value_set=lambda key, value: None, key_value_dir_get=lambda folder: [("", said) for said in next(found)]
     )
     monkeypatch.setattr(hosts.global_state, "client", answers)
-    with pytest.raises(DataError, match=r"see different files \(prompts\): give them one --workdir to share"):
+    with pytest.raises(DataError, match=r"see different files \(prompts\): give them one --workdir, and one"):
         in_step("prompts", lambda: None)
 
 
