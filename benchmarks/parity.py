@@ -112,7 +112,9 @@ def wavlm(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def whisper(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Every frame of two seconds of sound, of 30 with silence; of the decoder one layer."""
-    config = transformers.WhisperConfig.from_dict(WHISPER_LARGE.to_dict() | {"decoder_layers": 1})
+    config = transformers.WhisperConfig.from_dict(
+        WHISPER_LARGE.to_dict() | {"decoder_layers": 1, "decoder_attention_heads": 20}
+    )
     model = transformers.WhisperModel(config).eval()
     model.save_pretrained(folder)
     waveform = rng.standard_normal((1, SECONDS * 16_000), np.float32) / 10

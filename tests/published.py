@@ -1,4 +1,4 @@
-"""The checkpoints that the presets name, at tiny sizes: the published tensors' names, dtypes, files and configs.
+"""The checkpoints that presets and streams name, at tiny sizes: the published tensors, files and configs.
 
     python -m tests.published FOLDER       # FOLDER/openai/clip-vit-large-patch14, ...; `python -m tests.hub` serves it
 
@@ -7,7 +7,6 @@ by numpy. The files that nobody needs (other frameworks', code) are there too, a
 """
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -20,55 +19,12 @@ import safetensors.numpy
 import tokenizers
 
 from mer_jax.checkpoints.sources import ASSETS
+from tests.published_parts import Shapes, clip_tower, draw, linear, never_read, norm, write_json
+from tests.published_streams import STREAMS
 from tests.torch_writer import save_torch
 
-Shapes = dict[str, tuple[int, ...]]
-NEVER_READ = b"raise SystemExit('this is never read')\n"
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 CLIP_VOCABULARY, BAICHUAN_VOCABULARY = 741, 1280  # of the bundled tokenizers
-
-
-def draw(shapes: Shapes, dtype: Any = np.float32, seed: int = 0) -> dict[str, np.ndarray]:
-    """Tensors of these shapes: scales of norms about 1, all else about 0."""
-    rng = np.random.default_rng(seed)
-    tensors = {}
-    for name, shape in shapes.items():
-        noise = rng.standard_normal(shape)
-        is_scale = not shape or re.search(r"norm\d?\.weight$|layrnorm\.weight$|weight_g$", name)
-        tensors[name] = np.asarray(1 + 0.2 * noise if is_scale else 0.15 * noise, np.float32).astype(dtype)
-    return tensors
-
-
-def write_json(folder: Path, **files: Any) -> None:
-    """`config={...}` is `config.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=2), "utf-8")
-
-
-def never_read(folder: Path, *names: str) -> None:
-    """Files beside a checkpoint that are not for us."""
-    for name in names:
-        (folder / name).write_bytes(NEVER_READ)
-
-
-def linear(name: str, outputs: int, inputs: int) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def clip_tower(name: str, layers: int, width: int) -> Shapes:
-    shapes: Shapes = {}
-    for layer in range(layers):
-        prefix = f"{name}.encoder.layers.{layer}"
-        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            shapes |= linear(f"{prefix}.self_attn.{projection}", width, width)
-        shapes |= norm(f"{prefix}.layer_norm1", width) | norm(f"{prefix}.layer_norm2", width)
-        shapes |= linear(f"{prefix}.mlp.fc1", 4 * width, width) | linear(f"{prefix}.mlp.fc2", width, 4 * width)
-    return shapes
 
 
 def clip(folder: Path, patch: int, vision_layers: int) -> dict[str, np.ndarray]:
@@ -330,6 +286,7 @@ PUBLISHED: Mapping[str, Callable[[Path], None]] = {
     "baichuan-inc/Baichuan-13B-Base": baichuan,
     "baichuan-inc/Baichuan2-13B-Base": baichuan_2,
     "Qwen/Qwen2.5-1.5B": qwen,
+    **STREAMS,
 }
 
 

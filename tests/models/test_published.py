@@ -17,7 +17,7 @@ from mer_jax.text.tokenizer import Tokenizer, clip_tokenizer
 from tests.hub import Hub
 from tests.models.test_baichuan import alibi_reference
 from tests.oracle import load_torch
-from tests.published import PUBLISHED, publish
+from tests.published import publish
 
 CLIPS = ("openai/clip-vit-large-patch14", "openai/clip-vit-base-patch16")
 HUBERTS = ("TencentGameMate/chinese-hubert-large", "TencentGameMate/chinese-hubert-base", "facebook/hubert-base-ls960")
@@ -48,14 +48,14 @@ encode_tokens = jax.jit(Baichuan.__call__, static_argnames="keep_layers")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    publish(folder)
+    publish(folder, *FILES)
     return folder
 
 
 def test_of_each_repository_what_is_read_is_fetched(models, monkeypatch, tmp_path):
     with Hub(models) as hub:
         hub.serve_this_process(monkeypatch, tmp_path)
-        plans = {each.source: each for each in plan(PUBLISHED)}
+        plans = {each.source: each for each in plan(FILES)}
         assert {source: {name for name, _ in each.files} for source, each in plans.items()} == FILES
         assert {path.name for path in fetch(QWEN).iterdir()} == FILES[QWEN]
 
