@@ -1,12 +1,13 @@
 """Several hosts of which one is killed in each stage: the others stop, and a start on any number of hosts goes on.
 
-    python -m benchmarks.lost_hosts [--jobs=train,sweep,...] [--hosts=2] [--ends=1,2,3] [--scratch=DIR]
+    python -m benchmarks.lost_hosts [--jobs=train,sweep,...] [--hosts=2,3] [--until=speech] [--ends=1,2,3]
+        [--scratch=DIR]
 
 Peer: the same command undisturbed, on two hosts. Equal work: the same tiny sample and settings. Hosts are processes of
 this machine, of two simulated devices each. A workdir is begun by several hosts, one of which is killed (SIGKILL) in
-the first stage; the next start, in the second, and so on. Each time all others have to end by themselves within a
-minute, with one line and exit code 6. A last start on one, two or three hosts has to end well, and what is left is
-compared number by number: another number of hosts puts other clips into one batch.
+the first stage; then goes on with as many or others, one of which is killed in the second, and so on. Each time all
+others have to end by themselves within a minute, with one line and exit code 6. A last start on one, two or three hosts
+has to end well, and what is left is compared number by number: other hosts put other clips into one batch.
 """
 
 import json
@@ -44,7 +45,8 @@ STAGES = {  # what the first host has said once a stage has begun
     "prepare": {"clips": r"prepared:"},
 }
 JOBS = flags.DEFINE_list("jobs", [*STAGES], "Commands to kill hosts of.")
-HOSTS = flags.DEFINE_integer("hosts", 2, "Of which one is killed.")
+HOSTS = flags.DEFINE_list("hosts", ["2", "3"], "How many start, in turn, of which one is killed.")
+UNTIL = flags.DEFINE_string("until", "report", "The last stage of train in which one is killed.")
 ENDS = flags.DEFINE_list("ends", ["1", "2", "3"], "Hosts that end a command, each in a workdir of its own.")
 SCRATCH = flags.DEFINE_string("scratch", None, "Folder to work in; by default a temporary one.")
 MOST = 60  # seconds in which the others have to stop
@@ -73,9 +75,9 @@ def to_the_end(line: list[str], hosts: int, logs: Path) -> None:
     assert codes == [0] * hosts, (codes, (logs / "0").read_text()[-500:])
 
 
-def kill(line: list[str], victim: int, mark: str, logs: Path) -> dict[str, Any]:
+def kill(line: list[str], hosts: int, victim: int, mark: str, logs: Path) -> dict[str, Any]:
     """Kills one of the hosts once the first has said `mark`; how the others end."""
-    processes = begin(line, HOSTS.value, logs)
+    processes = begin(line, hosts, logs)
     while not re.search(mark, (logs / "0").read_text()) and processes[victim].poll() is None:
         time.sleep(0.05)
     time.sleep(0.3)  # into the stage
@@ -93,7 +95,7 @@ def kill(line: list[str], victim: int, mark: str, logs: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - killed
     said = [re.findall(r"^(?:error|Traceback|E\d{4} ).*", (logs / str(host)).read_text(), re.M) for host in others]
     good = alive and {*codes} == {LostHost.exit_code} and seconds < MOST and all(len(lines) == 1 for lines in said)
-    row = {"killed": victim, "codes": codes, "seconds": round(seconds), "as it should": good}
+    row = {"hosts": hosts, "killed": victim, "codes": codes, "seconds": round(seconds), "as it should": good}
     return row | {"said": " / ".join(" + ".join(lines) for lines in said)}
 
 
@@ -101,8 +103,11 @@ def interrupted(command: str, end: int, place: Place, logs: Path) -> Iterator[di
     """Kills one host in each stage, which is a row, then lets `end` hosts go on."""
     line = arguments(command, place)
     for number, (stage, mark) in enumerate(STAGES[command].items()):
-        victim = (number + end) % HOSTS.value
-        yield {"command": command, "stage": stage, **kill(line, victim, mark, logs / stage)}
+        hosts = int(HOSTS.value[number % len(HOSTS.value)])
+        victim = (number + end) % hosts
+        yield {"command": command, "stage": stage, **kill(line, hosts, victim, mark, logs / stage)}
+        if stage == UNTIL.value:
+            break
     to_the_end(line, end, logs / "end")
 
 
