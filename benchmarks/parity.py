@@ -93,7 +93,7 @@ def siglip(folder: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
     config = transformers.SiglipConfig(vision_config=SIGLIP2_SO400M.vision_config.to_dict(), text_config=text)
     model = transformers.SiglipModel(config).eval()
     model.save_pretrained(folder)
-    side = config.vision_config.image_size
+    side = SIGLIP2_SO400M.vision_config.image_size
     pixels = rng.standard_normal((2, side, side, 3), np.float32)
     theirs = model.get_image_features(torch.tensor(pixels.transpose(0, 3, 1, 2))).pooler_output
     del model
