@@ -18,9 +18,10 @@ from absl import app, flags
 from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.trials import Setting
 from mer_jax.report.formats import spread
+from mer_jax.report.sweep_tables import grid
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
-from mer_jax.sweep import WORKDIR, grid, mean_and_spread, run_data
+from mer_jax.sweep import WORKDIR, mean_and_spread, run_data
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the networks; each chooses for itself.", lower_bound=1)
 

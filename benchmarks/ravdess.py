@@ -46,13 +46,18 @@ RATE, BANDS, FOLDS = 16_000, 64, 5
 REGRESSED = ("paper", "and within groups")  # the recipes whose features differ
 
 
-def log_mel(path: Path | None) -> np.ndarray:
-    """Mean and variance over time, [2 * BANDS]."""
+def bands_of(path: Path) -> np.ndarray:
+    """Log-mel bands [BANDS, T]."""
     filters = mel_filter_bank(257, BANDS, 50.0, 8000.0, RATE, norm="slaney", mel_scale="slaney")
-    assert path
     sound = read_sound(path, RATE).astype(np.float32) / 32768
     window = window_function(400, "hann")
-    bands = spectrogram(sound, window, 400, 160, 512, power=2.0, mel_filters=filters, log_mel="log", mel_floor=1e-8)
+    return spectrogram(sound, window, 400, 160, 512, power=2.0, mel_filters=filters, log_mel="log", mel_floor=1e-8)
+
+
+def log_mel(path: Path | None) -> np.ndarray:
+    """Mean and variance over time, [2 * BANDS]."""
+    assert path
+    bands = bands_of(path)
     return np.concatenate([bands.mean(axis=1), bands.var(axis=1)]).astype(np.float32)
 
 

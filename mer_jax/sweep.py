@@ -3,7 +3,8 @@
     python -m mer_jax.sweep --config=configs/sweep.py --workdir=RUN [--distributed]
 
 RUN is the workdir of a run of `mer_jax.train`, whose data, folds and features are used as they are. Rows that differ in
-nothing but hyperparameters train side by side in one program, with all their seeds and folds.
+nothing but hyperparameters, or in which streams they see, train side by side in one program, with all their seeds and
+folds.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class SweepSettings:
     rows: tuple[dict, ...] = setting(())  # name, modalities ("+"-joined), paper's scores, a row's changes
     search: dict = setting({})  # field of `config.fusion` -> values
     settings: int = setting(0, least=0)  # different draws from the grid of `search`; 0: the whole grid
+    top: bool = setting(False)  # in place of rows: every stream alone, then the best of them together
 
 
 def wrong() -> str:
@@ -57,11 +59,13 @@ from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSe
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import run_folds
 from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.stream_choice import all_choices, sets_to_train
 from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import subsets_of
-from mer_jax.report.formats import MISSING, spread
+from mer_jax.report.formats import percent
+from mer_jax.report.sweep_tables import markdown, top_markdown
 from mer_jax.runtime.errors import DataError, UsageError
-from mer_jax.runtime.files import dump_json, write_whole
+from mer_jax.runtime.files import dump_json, finite, write_whole
 from mer_jax.runtime.hosts import in_step
 from mer_jax.runtime.inventory import require_results
 from mer_jax.runtime.kept import digest_of, keep, usable
@@ -82,6 +86,7 @@ class Row:
     modalities: tuple[str, ...]
     changes: Mapping[str, Any]  # fields of `config.fusion`, and `self_training.` ones of that section
     paper: tuple[str, ...] = ()  # scores to compare with: train & val, test
+    streams: tuple[str, ...] = ()  # of the modalities; () for all
 
 
 def main() -> None:
@@ -93,24 +98,96 @@ def main() -> None:
     require_results(workdir)
     data_of, num_classes = run_data(settings, workdir)
     folder = workdir / "sweeps" / plan.name
+    said = [f"Flattered: {reason}.\n" for reason in settings.flattering]
+    if limited_to := data_of(settings.fusion.standardise).limited_to:
+        said.append(f"Cross-validated by {' and '.join(limited_to)} alone, as the candidates have them.\n")
+    score_rows = top_streams if plan.top else listed_rows
+    results, table, best = score_rows(workdir, settings, plan, data_of, num_classes, folder)
+    if best:
+        with write_whole(folder / "best.py") as file:
+            file.write(best)
+    dump_json(folder / "results.json", {"plan": as_dict(plan), **results})
+    with write_whole(folder / "results.md") as file:
+        file.write("".join(said) + table)
+    print("".join(said) + table)
+    print(f"in {folder}", file=sys.stderr)
+
+
+def listed_rows(
+    workdir: Path,
+    settings: Settings,
+    plan: SweepSettings,
+    data_of: Callable[[str], FusionData],
+    num_classes: int,
+    folder: Path,
+) -> tuple[dict[str, Any], str, str]:
+    """A plan's rows: what becomes JSON, the table, and the config of a search's best one."""
+    best = ""
     rows = plan_rows(plan, data_of(settings.fusion.standardise).modalities, settings.seed)
     entries = sweep(settings, plan, rows, data_of, num_classes, folder)
     if plan.search:
         entries.sort(key=lambda entry: -(entry["cv_waf"] or 0))
         if entries[0]["cv_waf"] is None:
             raise DataError(f"{plan.name}: every setting has diverged: {entries[0]['divergence']}")
-        (best,) = (row for row in rows if row.name == entries[0]["name"])
-        with write_whole(folder / "best.py") as file:
-            file.write(as_config(workdir, best.changes, f"the best of {len(rows)} in the sweep {plan.name}"))
-    dump_json(folder / "results.json", {"plan": as_dict(plan), "rows": entries})
-    said = [f"Flattered: {reason}.\n" for reason in settings.flattering]
-    if limited_to := data_of(settings.fusion.standardise).limited_to:
-        said.append(f"Cross-validated by {' and '.join(limited_to)} alone, as the candidates have them.\n")
-    table = "".join(said) + markdown(entries)
-    with write_whole(folder / "results.md") as file:
-        file.write(table)
-    print(table)
-    print(f"in {folder}", file=sys.stderr)
+        (changes,) = (row.changes for row in rows if row.name == entries[0]["name"])
+        best = as_config(workdir, changes, f"the best of {len(rows)} in the sweep {plan.name}")
+    return {"rows": entries}, markdown(entries), best
+
+
+def top_streams(
+    workdir: Path,
+    settings: Settings,
+    plan: SweepSettings,
+    data_of: Callable[[str], FusionData],
+    num_classes: int,
+    folder: Path,
+) -> tuple[dict[str, Any], str, str]:
+    """Every stream alone, then the best of them together: as `listed_rows`, the config is that of the best set.
+
+    Raises:
+        UsageError: there is one stream, or the plan asks for what is not chosen by streams.
+    """
+    modality_of = data_of(settings.fusion.standardise).modality_of
+    if len(modality_of) < 2:
+        raise UsageError(f"{plan.name}: the run has one stream, {next(iter(modality_of))}: there is nothing to choose")
+    if plan.rows or plan.search or plan.self_training or plan.subsets:
+        raise UsageError(f"{plan.name}: top=True goes with neither rows, search, self_training nor subsets")
+
+    def row_of(streams: tuple[str, ...]) -> Row:
+        modalities = tuple(dict.fromkeys(modality_of[stream] for stream in streams))
+        return Row(
+            "+".join(streams), modalities, {"modality_dropout": 0.0} if len(modalities) == 1 else {}, (), streams
+        )
+
+    entries: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def train(sets: Sequence[tuple[str, ...]]) -> None:
+        scored = sweep(settings, plan, [row_of(streams) for streams in sets], data_of, num_classes, folder)
+        entries.update(zip(sets, scored, strict=True))
+
+    train([(stream,) for stream in modality_of])
+    alone = {stream: np.array(entries[stream,]["folds"], float) for stream in modality_of}
+    sets = sets_to_train(alone, modality_of)
+    train([streams for streams in sets if len(streams) > 1])
+    wafs = {streams: np.array(entry["folds"], float) for streams, entry in entries.items()}
+    choices = all_choices(wafs, modality_of)
+    chosen: list[dict[str, Any]] = [
+        {
+            "name": f"the best {name}",
+            "chosen": "+".join(choice.streams),
+            **mean_and_spread("cv", choice.waf.mean(axis=1).tolist()),
+            "by_fold": ["+".join(streams) for streams in choice.by_fold],
+        }
+        for name, choice in choices.items()
+    ]
+    rows = [{**entry, "is": sets.get(streams, streams[0])} for streams, entry in entries.items()]
+    best, honest = choices["of all"].streams, chosen[-1]["cv_waf"]
+    if entries[best]["cv_waf"] is None:
+        raise DataError(f"{plan.name}: every training has diverged: {entries[best]['divergence']}")
+    how = f"the best of {len(sets)} sets of streams in the sweep {plan.name}; chosen by others: {percent(honest)} %"
+    left_out = "+".join(filter(None, [settings.left_out, *(each for each in settings.sources if each not in best)]))
+    config = as_config(workdir, row_of(best).changes, how, left_out)
+    return {"rows": rows, "choices": chosen}, top_markdown(rows, chosen), config
 
 
 def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionData], int]:
@@ -173,11 +250,13 @@ def sweep(
         self_trains = plan.self_training and len(data.unlabelled_truth)
         self_training = asked if self_trains else replace(asked, rounds=0)
         everything = [
-            Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed)
+            replace(
+                Setting.of(f"{row.name}, seed {seed}", fusion_of[row.name], row.modalities, seed), streams=row.streams
+            )
             for row in alike_rows
             for seed in range(plan.seeds)
         ]
-        networks = Networks(data.dims, num_classes, shared, data.modality_of)
+        networks = networks_of(tuple(data.dims.items()), num_classes, shared, tuple(data.modality_of.items()))
         fusion = CrossValidation(data, networks, settings.seed, everything, self_training)
         # What is done counts only for the same data and settings.
         digest = hashlib.blake2b(repr((everything, shared, self_training)).encode(), digest_size=6).hexdigest()
@@ -204,10 +283,23 @@ def sweep(
                 "paper": list(row.paper),
                 "divergence": next((each.diverged for each in trained if each.diverged), ""),
             }
+            if plan.top:
+                entries[row.name]["folds"] = finite([each.cv_waf.tolist() for each in trained])  # [S, F]
             if plan.subsets:
                 entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)
         keep(path, {"rows": [entries[row.name] for row in alike_rows]}, made)
     return [entries[row.name] for row in rows]
+
+
+@cache
+def networks_of(
+    dims: tuple[tuple[str, int], ...],
+    num_classes: int,
+    shared: FusionSettings,
+    modality_of: tuple[tuple[str, str], ...],
+) -> Networks:
+    """Compiled once for all rows of one program."""
+    return Networks(dict(dims), num_classes, shared, dict(modality_of))
 
 
 def read_entries(saved: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -261,53 +353,12 @@ def subsets(
     return scores
 
 
-def markdown(entries: list[dict[str, Any]]) -> str:
-    """The rows as a table, and one of the subsets where they were scored."""
-    lines = [
-        "WAF in %, mean ± standard deviation over seeds; the paper's columns are the paper's, on MER2024.",
-        "Cross-validated: held-out clips had no say in pseudo-labels and epochs. As the challenge counts: the epoch is",
-        "the best by the held-out clips. Rows differ by chance, too: the best of many scores less on other clips.",
-        "",
-    ]
-    compared = any(entry["paper"] for entry in entries)
-    heads = ["", "cross-validated", "as the challenge counts", "test"] + [
-        "paper, train & val",
-        "paper, test",
-    ] * compared
-    body = []
-    for entry in entries:
-        name = entry["name"] + f" (diverged: {entry['divergence']})" * bool(entry["divergence"])
-        scores = [spread(entry[f"{kind}_waf"], entry[f"{kind}_std"]) for kind in ("cv", "challenge", "test")]
-        body.append([name, *scores, *(entry["paper"] or [MISSING, MISSING]) * compared])
-    lines += grid(heads, body)
-    scored = [entry for entry in entries if "subsets" in entry]
-    if scored:
-        widest = max((list(entry["subsets"]) for entry in scored), key=len)
-        lines += ["", "Test WAF (cross-validated without test labels) with only these modalities present:", ""]
-        lines += grid(
-            ["", *(entry["name"] for entry in scored)],
-            [[subset, *(subset_cell(entry["subsets"].get(subset)) for entry in scored)] for subset in widest],
-        )
-    return "\n".join(lines) + "\n"
-
-
-def subset_cell(scores: Mapping[str, float | None] | None) -> str:
-    if scores is None:
-        return MISSING
-    split = "cv" if scores["test_waf"] is None else "test"
-    return spread(scores[f"{split}_waf"], scores[f"{split}_std"])
-
-
-def grid(heads: list[str], body: list[list[str]]) -> list[str]:
-    """A Markdown table."""
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *body)]
-
-
-def as_config(workdir: Path, changes: Mapping[str, Any], chosen: str) -> str:
-    """A config file: the run's settings with a row's changes; `chosen` says how these were."""
-    updates = (
+def as_config(workdir: Path, changes: Mapping[str, Any], chosen: str, left_out: str = "") -> str:
+    """A config file: the run's settings with a row's changes, without some streams; `chosen` says how these were."""
+    updates = [
         f"    config.{section}.update({values!r})\n" for section, values in by_section(changes).items() if values
-    )
+    ]
+    updates += [f"    config.left_out = {left_out!r}\n"] * bool(left_out)
     return (
         f'"""The best setting of a sweep over {workdir.name}."""\n\n'
         "from pathlib import Path\n\n"

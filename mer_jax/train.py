@@ -48,7 +48,7 @@ from mer_jax.fusion.cross_validation import CrossValidation, Networks
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.ensemble import Shape, save_ensemble
 from mer_jax.fusion.folds import Folds, run_folds
-from mer_jax.fusion.trials import Table, run_table
+from mer_jax.fusion.trials import Table, run_table, single_streams
 from mer_jax.preflight import preflight
 from mer_jax.recognition.distance import FAMILIAR, Familiar
 from mer_jax.report import results
@@ -57,6 +57,7 @@ from mer_jax.report.clip_page import ClipInputs, write_clip_page
 from mer_jax.report.clip_scoring import clip_scores
 from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
+from mer_jax.report.stream_worth import stream_section
 from mer_jax.report.submission import write_predictions, write_probabilities
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
@@ -287,7 +288,14 @@ def train_fusion(
     networks = Networks(data.dims, len(dataset.labels), settings.fusion, data.modality_of)
     fusion = CrossValidation(data, networks, settings.seed, [table.run, *table.ablations], self_training)
 
-    singles = fusion.train(table.singles) if table.singles else {}
+    streams = single_streams(settings.fusion, settings.ablations, data.modality_of)
+    parts = fusion.train([*table.singles, *streams.values()]) if table.singles or streams else {}
+    singles = {setting.name: parts[setting.name] for setting in table.singles}
+    alone = {
+        stream: parts[streams[stream].name] if stream in streams else singles[own]
+        for stream, own in data.modality_of.items()
+        if stream in streams or own in singles
+    }
     bare_text = None
     if bare:
         bare_fusion = CrossValidation(bare, networks, settings.seed, [table.run, *table.ablations], self_training)
@@ -320,6 +328,7 @@ def train_fusion(
         **fused,
         "curves": results.curves_section(trained, None),
         "ablations": results.ablation_sections(rounds, final),
+        "streams": stream_section(fusion, trained, alone, dataset.labels),
         "single_modality": results.single_sections(singles, bare_text, bool(inputs.rankings.ranked)),
     }
     probs = {split: each.tolist() for split, each in fusion.predictions(trained, temperatures).items()}

@@ -166,6 +166,11 @@ def test_streams_are_named_by_their_sources_and_typed_at_the_door():
     assert settings.ready_made == {"eda": "eda", "gaze_v2": "gaze.v2"}
     two = read_settings(Settings, semi.get_config("folder,root=/d,speech_feature=whisper+hubert"))
     assert list(two.sources) == ["hubert", "whisper", "image", "text", "video"]
+    assert list(replace(two, left_out="text+hubert").sources) == ["whisper", "image", "video"]
+    with pytest.raises(UsageError, match=r"left_out='wisper': no stream 'wisper'; known: hubert.whisper.image"):
+        replace(two, left_out="wisper").check()
+    with pytest.raises(UsageError, match="no stream is left"):
+        replace(two, left_out="+".join(two.sources)).check()
 
 
 @pytest.mark.parametrize(

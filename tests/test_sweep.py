@@ -7,6 +7,7 @@ import pytest
 
 from configs import sweep as sweep_config
 from configs import table1, table2
+from configs import top as top_config
 from mer_jax.data.corruptions import CorruptionsSettings, TrainingCorruptionSettings
 from mer_jax.data.dataset import FolderData
 from mer_jax.fusion.data import Embeddings, FusionData, Groups
@@ -164,6 +165,40 @@ def test_the_best_setting_is_a_config(settings, tmp_path):
     changed = replace(settings, fusion=replace(settings.fusion, hidden=256, l2=0.5))
     changed = replace(changed, self_training=replace(settings.self_training, k=3))
     assert best == replace(changed, cv=FoldSettings(settings_from="the best of 9"))
+
+
+def test_the_best_streams_are_chosen_and_become_a_config(settings, data, tmp_path):
+    """Of speech, "good" tells the classes apart, "bad" says nothing; text says nothing, either."""
+
+    def renamed(clips):
+        features = {"good": clips.features["speech"], "bad": clips.features["text"][:, :2]}
+        features["text"] = clips.features["text"]
+        return Embeddings(features, dict.fromkeys(features, clips.present["text"]), {"good": "speech", "bad": "speech"})
+
+    parts = {name: renamed(getattr(data, name)) for name in ("labelled", "training", "unlabelled", "test")}
+    streams = replace(data, **parts)
+    asked = {"good": {"modality": "speech", "feature": "g"}, "bad": {"modality": "speech", "feature": "b"}}
+    features = {"data": {"text_feature": "t", "modalities": "speech+text"}, "variant": "folder", "streams": asked}
+    settings = replace(read_settings(Settings, features), fusion=settings.fusion, left_out="speech")
+    dump_json(tmp_path / "config.json", {"settings": as_dict(settings)})
+    plan = read_settings(SweepSettings, {**top_config.get_config(), "seeds": 2})
+    folder = tmp_path / "sweeps" / "top"
+    results, table, config = module.top_streams(tmp_path, settings, plan, lambda standardise: streams, 2, folder)
+    rows = {row["name"]: row for row in results["rows"]}
+    assert {"good", "bad", "text", "good+bad", "good+text", "good+bad+text"} <= set(rows)
+    assert rows["good"]["cv_waf"] > 0.8 > 0.7 > rows["bad"]["cv_waf"] and np.shape(rows["good"]["folds"]) == (2, 2)
+    best = results["choices"][-1]
+    assert "good" in best["chosen"] and best["cv_waf"] > 0.8 and len(best["by_fold"]) == 2
+    assert "| good | best 1 of speech |" in table and "| the best of all |" in table
+    scope: dict = {"__file__": str(folder / "best.py")}
+    exec(compile(config, "best.py", "exec"), scope)
+    trained = read_settings(Settings, scope["get_config"]())
+    assert "+".join(trained.sources) == best["chosen"] and trained.cv.settings_from.startswith("the best of ")
+    with pytest.raises(UsageError, match="neither rows"):
+        module.top_streams(tmp_path, settings, replace(plan, subsets=True), lambda _: streams, 2, folder)
+    alone = replace(data, labelled=data.labelled._replace(features={"text": data.labelled.features["text"]}))
+    with pytest.raises(UsageError, match="the run has one stream, text"):
+        module.top_streams(tmp_path, settings, plan, lambda _: alone, 2, folder)
 
 
 def test_mean_and_spread_over_seeds_by_hand():

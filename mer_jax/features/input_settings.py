@@ -24,6 +24,7 @@ class InputSettings:
     data: DataSettings = section(SampleData)
     encoders: EncoderSettings = section(EncoderSettings)
     streams: dict[str, StreamSettings] = setting({})  # name -> a stream beside these; see features/stream_settings.py
+    left_out: str = setting("")  # "+"-joined streams that the run goes without
     transcripts: TranscriptSettings = section(TranscriptSettings)
     ranking: RankingSettings = section(RankingSettings)
     extraction: ExtractionSettings = section(ExtractionSettings)
@@ -50,6 +51,13 @@ class InputSettings:
             if isinstance(each, ReadyMadeStream) and not each.feature:
                 encoded = "a further one has no prompts" if each.modality == "video" else "no encoder is for it"
                 raise UsageError(f"streams.{name}: {each.modality} needs a feature, a folder of files; {encoded}")
+        left_out = {*self.left_out.split("+")} - {""}
+        if unknown := sorted(left_out - {*self._all_sources}):
+            raise UsageError(
+                f"left_out={self.left_out!r}: no stream {unknown[0]!r}; known: {'+'.join(self._all_sources)}"
+            )
+        if left_out and not self.sources:
+            raise UsageError(f"left_out={self.left_out!r}: no stream is left")
         rates = {each.encoder.sample_rate for each in self.sources.values() if isinstance(each.encoder, SpeechSettings)}
         if len(rates) > 1:
             raise UsageError(f"streams of speech at {' and '.join(map(str, sorted(rates)))} Hz: set one sample_rate")
@@ -63,7 +71,13 @@ class InputSettings:
 
     @property
     def sources(self) -> dict[str, Stream]:
-        """The streams of the modalities that are asked for, by name, in the order that they have wherever they do."""
+        """The streams that the run has, by name, in the order that they have wherever they do."""
+        left_out = self.left_out.split("+")
+        return {name: stream for name, stream in self._all_sources.items() if name not in left_out}
+
+    @property
+    def _all_sources(self) -> dict[str, Stream]:
+        """Those of the modalities that are asked for."""
         streams = {name: stream for each in MODALITIES for name, stream in self._first_streams(each).items()}
         for name, own in self.streams.items():
             streams[name] = own.stream(f"streams.{name}")

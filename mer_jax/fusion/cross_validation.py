@@ -278,7 +278,11 @@ class CrossValidation:
 
     def held_out_given(self, trained: TrainedSetting, modalities: Sequence[str]) -> np.ndarray:
         """`held_out_logits` when only some modalities are present."""
-        (logits,) = self.fold_logits(trained.honest.blind_members, self.data.labelled.only(modalities))
+        return self.held_out_of(trained, self.data.labelled.only(modalities))
+
+    def held_out_of(self, trained: TrainedSetting, clips: Embeddings) -> np.ndarray:
+        """`held_out_logits` of the labelled clips with what `clips` show of them."""
+        (logits,) = self.fold_logits(trained.honest.blind_members, clips)
         return logits[self.data.fold_of, np.arange(len(self.data.labels))]
 
     def fold_wafs(self, logits: np.ndarray) -> np.ndarray:

@@ -42,6 +42,10 @@ class Embeddings(NamedTuple):
         }
         return self._replace(present=present)
 
+    def without(self, stream: str) -> "Embeddings":
+        """The same clips with one stream absent."""
+        return self._replace(present={**self.present, stream: np.zeros_like(self.present[stream])})
+
     @property
     def modalities_present(self) -> dict[str, np.ndarray]:
         """[N] bool per modality: whether a clip has any of its streams."""

@@ -1,7 +1,7 @@
 """What is trained: settings x folds x seeds. A trial is one training of the fusion head."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,13 @@ class Setting:
     """What one row of a table trains: a unimodal baseline sees one modality."""
 
     name: str
-    modalities: tuple[str, ...]  # with all their streams
+    modalities: tuple[str, ...]
     hyperparameters: Hyperparameters
     seed: int = 0
     best_epoch: bool = False  # its networks are those of the epoch that is best by the clips that their fold holds out
     chooser: str = OWN_FOLD  # of its pseudo-labels
+    # Of these modalities, those that it sees; () for all. Kept parts are named by the repr: the name is to tell them.
+    streams: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
@@ -32,6 +34,10 @@ class Setting:
         """The settings' row that sees `modalities`, but for `changes` of its hyperparameters."""
         hyperparameters = settings.hyperparameters._replace(**changes)
         return cls(name, tuple(modalities), hyperparameters, seed, settings.network == "best")
+
+    def sees(self, stream: str) -> bool:
+        """Whether it sees a stream of its modalities."""
+        return not self.streams or stream in self.streams
 
     def shown(self, modalities: Sequence[str]) -> tuple[str, ...]:
         """What its held-out clips show of `modalities`: those that it sees, or all that it sees if these are none."""
@@ -80,6 +86,18 @@ def run_table(settings: FusionSettings, ablations: AblationSettings, modalities:
             parts["image + video"] = ("image", "video")
         singles = [Setting.of(name, settings, part, modality_dropout=0.0) for name, part in parts.items()]
     return Table(run, rows, singles)
+
+
+def single_streams(
+    settings: FusionSettings, ablations: AblationSettings, modality_of: Mapping[str, str]
+) -> dict[str, Setting]:
+    """Stream -> what trains on it alone, as `Table.singles` on a modality; none of a modality's only one."""
+    owners = [*modality_of.values()]
+    return {
+        stream: replace(Setting.of(f"{stream} alone", settings, (own,), modality_dropout=0.0), streams=(stream,))
+        for stream, own in modality_of.items()
+        if owners.count(own) > 1 and ablations.single_modalities
+    }
 
 
 class Trials(NamedTuple):
@@ -135,7 +153,11 @@ def make_trials(
     validation = [np.flatnonzero(fold_of == fold) for _, _, fold, _ in grid]
 
     def by_stream(modalities: Sequence[Sequence[str]]) -> dict[str, jax.Array]:
-        return {stream: jnp.array([own in each for each in modalities]) for stream, own in modality_of.items()}
+        rows = [(setting, own) for (setting, *_), own in zip(grid, modalities, strict=True)]
+        return {
+            stream: jnp.array([modality in own and setting.sees(stream) for setting, own in rows])
+            for stream, modality in modality_of.items()
+        }
 
     return Trials(
         key=jnp.stack([named_key(key, setting.seed, int(fold), *[n] * (n > 0)) for setting, _, fold, n in grid]),

@@ -33,7 +33,8 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
     pages = environment()
     pages.filters["base64"] = lambda name: b64encode((folder / name).read_bytes()).decode()
     pages.filters |= {f.__name__: f for f in _FILTERS}
-    pages.globals |= {f.__name__: f for f in (formats.spread, formats.points, formats.interval, formats.by_shown)}
+    of_formats = (formats.spread, formats.points, formats.interval, formats.by_shown)
+    pages.globals |= {f.__name__: f for f in (*of_formats, tables.most_alike)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
     ranking = every_key["ranking"]
     return pages.get_template("report.html").render(

@@ -52,7 +52,6 @@ def fusion_sections(
         ],
         "temperatures": {str(count): float(each) for count, each in enumerate(temperatures, start=1)},
         "attention": attention_section(fusion, run, labels),
-        "streams": stream_section(fusion, run, labels),
     }
 
 
@@ -224,15 +223,6 @@ def attention_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequ
     """Mean attention per modality, the sum over its streams, over the labelled clips of each label."""
     attention = attention_by_modality(stream_attention(fusion, run), fusion.data.modality_of)
     return by_label(fusion.data, attention, fusion.data.modalities, labels)
-
-
-def stream_section(fusion: CrossValidation, run: TrainedSetting, labels: Sequence[str]) -> Section | None:
-    """The streams by modality, and the attention that each gets; None where each modality has one."""
-    data = fusion.data
-    if len(data.modality_of) == len(data.modalities):
-        return None
-    attention = by_label(data, stream_attention(fusion, run), [*data.modality_of], labels)
-    return {"modality_of": dict(data.modality_of), "attention": attention}
 
 
 def stream_attention(fusion: CrossValidation, run: TrainedSetting) -> np.ndarray:

@@ -212,11 +212,26 @@ class Faces(TypedDict):
     frames_without: int  # without the clip's main face
 
 
+class Worth(TypedDict):
+    """What a stream is worth, honestly cross-validated; None where nothing was trained, or is left, to say so."""
+
+    stream: str
+    clips: int  # labelled ones that have it
+    cv_waf: float | None  # of networks trained on it alone
+    cv_std: float | None
+    test_waf: float | None
+    without_waf: float | None  # of the run's networks where it is hidden, to compare with `cv.waf`
+
+
 class Streams(TypedDict):
-    """Of a run with more than one stream of a modality."""
+    """Of a run with more than one stream."""
 
     modality_of: dict[str, str]  # stream -> its modality
-    attention: dict[str, dict[str, float]]  # label -> stream -> mean weight, see `attention`
+    attention: NotRequired[dict[str, dict[str, float]]]  # label -> stream -> mean weight; if a modality has several
+    worth: list[Worth]
+    # Stream -> stream -> Pearson's correlation, over the labelled clips that have both, of whether the networks of each
+    # alone are right about a clip that they have not seen (Kuncheva and Whitaker 2003); None where one always is.
+    correlation: dict[str, dict[str, float | None]]
 
 
 class Metrics(TypedDict, total=False):
@@ -233,7 +248,7 @@ class Metrics(TypedDict, total=False):
     transcripts: Transcripts | None
     ranking: Ranking | None
     attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax)
-    streams: Streams | None  # None where each modality has one
+    streams: Streams | None  # None where there is one
     curves: dict[str, FoldCurves | None] | None  # "fusion": the final training; "tune": EmoVCLIP's prompts
     faces: Faces | None
     problems: list[Problem] | None

@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from mer_jax.report import paper
-from mer_jax.report.schema import Ablation, Metrics, Problem, SingleModality, Subset
+from mer_jax.report.schema import Ablation, Metrics, Problem, SingleModality, Streams, Subset
 
 
 class ProblemGroup(NamedTuple):
@@ -12,6 +12,11 @@ class ProblemGroup(NamedTuple):
     modality: str | None
     clips: int
     names: dict[str, list[str]]  # split -> clips
+
+
+class Alike(NamedTuple):
+    stream: str
+    correlation: float
 
 
 class Comparison(NamedTuple):
@@ -37,6 +42,12 @@ def trained_on(metrics: Metrics, *modalities: str) -> list[SingleModality]:
 
 def _score(entry: Subset) -> float:
     return next((waf for waf in (entry["test_waf"], entry["cv_waf"]) if waf is not None), 0.0)
+
+
+def most_alike(streams: Streams, stream: str) -> Alike | None:
+    """The stream whose models are right and wrong most like those of another; None where that is not known."""
+    others = {name: each for name, each in streams["correlation"].get(stream, {}).items() if each is not None}
+    return max((Alike(*item) for item in others.items()), key=lambda alike: alike.correlation, default=None)
 
 
 def problem_groups(problems: list[Problem]) -> list[ProblemGroup]:

@@ -7,9 +7,9 @@ from flax import nnx
 
 from mer_jax.defaults import in_order
 from mer_jax.fusion.data import Embeddings
-from mer_jax.fusion.fusion_settings import FusionSettings
+from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.fusion.modalities import attention_by_modality, by_modality
-from mer_jax.fusion.trials import Setting, make_trials
+from mer_jax.fusion.trials import Setting, make_trials, single_streams
 from mer_jax.models.fusion import AttentionFusion, drop_streams
 
 MODALITY_OF = {"gaze": "gaze", "text": "text", "wavlm": "speech", "hubert": "speech"}
@@ -78,3 +78,14 @@ def test_a_trial_of_some_modalities_sees_all_their_streams():
     assert {name: each.tolist() for name, each in sees.items()} == {
         "gaze": [False] * 2, "text": [False] * 2, "wavlm": [True] * 2, "hubert": [True] * 2
     }  # fmt: skip
+
+
+def test_each_of_several_streams_is_trained_alone():
+    settings = single_streams(FusionSettings(), AblationSettings(), MODALITY_OF)
+    assert list(settings) == ["wavlm", "hubert"]  # text and gaze are modalities alone
+    folds, key = np.array([0, 1]), jax.random.key(0)
+    trials = make_trials(folds, key, [settings["wavlm"]], shown=["text"], modality_of=MODALITY_OF)
+    for seen in (trials.sees, trials.shown):  # shown none of what it sees, it is shown that
+        assert [name for name, each in seen.items() if each.all()] == ["wavlm"]
+        assert not any(each.any() for name, each in seen.items() if name != "wavlm")
+    assert not single_streams(FusionSettings(), AblationSettings(single_modalities=False), MODALITY_OF)

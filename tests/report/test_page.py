@@ -206,3 +206,16 @@ def test_each_chart_is_of_its_own_curves(metrics, monkeypatch):
     for name, curves in (("Fusion", metrics["curves"]["fusion"]), ("EmoVCLIP", metrics["curves"]["tune"])):
         assert charts[f"{name}: training loss"] == curves["loss"]
         assert charts[f"{name}: validation WAF, %"] == [[100 * value for value in fold] for fold in curves["waf"]]
+
+
+def test_each_stream_stands_beside_what_it_adds_and_the_one_that_is_most_alike(metrics):
+    assert "most alike" not in render(metrics)
+    worth = {"clips": 9, "cv_waf": 0.61, "cv_std": 0.02, "test_waf": None, "without_waf": metrics["cv"]["waf"] - 0.031}
+    correlation = {"hubert": {"wavlm": 0.62, "text": None}, "wavlm": {"hubert": 0.62}}
+    metrics["streams"] = {
+        "modality_of": {"hubert": "speech", "wavlm": "speech", "text": "text"},
+        "worth": [{"stream": name, **worth} for name in ("hubert", "wavlm")],
+        "correlation": correlation,
+    }
+    text = " ".join(Page(section(render(metrics), "single")).text.split())
+    assert "hubert of speech" in text and "+3.1 wavlm, 0.62" in text.replace("+3.1wavlm", "+3.1 wavlm")

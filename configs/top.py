@@ -1,0 +1,21 @@
+"""Which streams to fuse: each alone, then the best 1..n of each modality and of all, and what such a choice is worth.
+
+    python -m mer_jax.sweep --config=configs/top.py --workdir=runs/folder
+    python -m mer_jax.train --config=runs/folder/sweeps/top/best.py --workdir=runs/best
+
+The first needs the finished run in the workdir, whose features it shares, with two streams or more (of a run of
+`configs/semi.py:folder,root=DIR,speech_feature=a+b+c`, say). Ranked by the honest score of each stream alone; it writes
+the best set as the config that the second one trains, and says there that these clips have chosen it. What the choice
+is worth on others stands in the table: each fold is scored by what the other folds' scores choose, ranking included.
+
+Time: not measured on its own. Nothing is encoded; some three sets for each stream, x 3 seeds x 5 folds, without
+self-training; a set takes as long as the run's own folds, for what it does not see is masked in one program.
+Expected: which streams are best depends on the data. On twelve actors of RAVDESS: see docs/results.md.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Every stream, and the best of them together."""
+    return ConfigDict({"name": "top", "seeds": 3, "self_training": False, "subsets": False, "top": True})
