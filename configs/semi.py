@@ -35,6 +35,11 @@ Arguments of every variant:
                         that one's settings, as --config.streams.wavlm-large.dtype=float32 changes them
     speech_feature=a+b  features under features/a and features/b, in place of that modality's encoder; a stream each
     modalities=speech+gaze,gaze_feature=c       a modality of your own, of such features
+    votes=votes.csv     what a vision-language model, another system or a person takes clips for: a csv with name, and label or
+                        a column of probabilities for each label. A prior of the fused logits, by a weight that held-out
+                        clips choose: worthless votes get none. They must not come of the labels.
+                        --config.votes.pseudo_labels=filter drops candidates for pseudo-labels whose vote is another
+                        than the networks', =vote adds them there, too. mer_jax.predict goes without.
     recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
 
 What mer_jax.prepare makes has the encoders that it was prepared with by default. The encoders of paper and base come
@@ -49,6 +54,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mer_jax.data.dataset import VARIANTS, FeaturedData
+from mer_jax.data.votes import VoteSettings
 from mer_jax.defaults import MODALITIES
 from mer_jax.features.encoder_settings import (
     EncoderSettings,
@@ -78,8 +84,8 @@ BASE_CLIP = "openai/clip-vit-base-patch16"
 def get_config(argument: str = "sample") -> ConfigDict:
     """The config of a variant `name[,key=value...]`; unknown names and keys are errors that list the known."""
     variant, arguments = parse(argument)
-    encoders, language, recipe, further = (
-        arguments.pop(name) for name in ("encoders", "language", "recipe", "streams")
+    encoders, language, recipe, further, votes = (
+        arguments.pop(name) for name in ("encoders", "language", "recipe", "streams", "votes")
     )
     own = {name: arguments.pop(name) for name in own_modalities(variant, arguments)}
     settings = Settings(variant=variant, data=read_settings(VARIANTS[variant], arguments))
@@ -91,6 +97,7 @@ def get_config(argument: str = "sample") -> ConfigDict:
         settings = with_best_recipe(settings)
     streams = ready_made_tables(own) | encoder_tables(further, settings.encoders)
     settings = replace(settings, streams=read_settings(Settings, {"streams": streams}).streams)
+    settings = replace(settings, votes=VoteSettings(votes))
     settings.check()
     # Where no word speaks there is no ranking, but for the sample: its decoder was trained to read one.
     settings = replace(settings, ranking=replace(settings.ranking, lexicon_guesses=variant == "sample"))
@@ -215,7 +222,7 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     fixed = {"labels", *(("labelled", "unlabelled", "test") if variant == "sample" else ())}
     known = [name for name in as_dict(VARIANTS[variant]()) if name not in fixed]
-    known += ["encoders", "language", "recipe", "streams"]
+    known += ["encoders", "language", "recipe", "streams", "votes"]
     given: dict[str, Any] = dict(pair.partition("=")[::2] for pair in pairs)
     unknown = sorted(given.keys() - set(known) - set(own_modalities(variant, given)))
     if unknown:
@@ -224,6 +231,7 @@ def parse(argument: str) -> tuple[str, dict[str, Any]]:
     if "root" in known and not given.get("root"):
         raise UsageError(f"variant {variant!r} needs its folder: configs/semi.py:{variant},root=DIR")
     given.setdefault("streams", "")
+    given.setdefault("votes", "")
     if variant == "mer2026":  # MER-Cross: whoever is seen listens
         given.setdefault("candidate_modalities", "image+video")
     given.setdefault("recipe", "best" if variant == "folder" else "paper")

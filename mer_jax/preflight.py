@@ -16,6 +16,7 @@ from mer_jax.checkpoints.weight_files import weight_files
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import check_room_for_crops
 from mer_jax.data.dataset import known_dataset
+from mer_jax.data.votes import check_votes
 from mer_jax.features.encoders import check_encoders
 from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of
 from mer_jax.features.memory import check_memory, encoder_memory
@@ -82,6 +83,7 @@ def data_checks(
     if learns:
         yield partial(check_folds, dataset, settings.cv, settings.seed)
         yield partial(check_modalities, dataset, settings)
+        yield partial(check_votes, settings.votes, dataset)
     if "image" in encoded:
         yield partial(check_room_for_crops, dataset.clips, workdir / "faces", settings.extraction)
     yield partial(check_transcripts, dataset, settings)

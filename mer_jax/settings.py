@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mer_jax.data.clips import wrong_modalities
 from mer_jax.data.records import PrepareSettings
+from mer_jax.data.votes import VoteSettings
 from mer_jax.defaults import MODALITIES
 from mer_jax.features.input_settings import InputSettings
 from mer_jax.fusion.folds import FoldSettings
@@ -23,6 +24,7 @@ class Settings(InputSettings):
     tune: TuneSettings = section(TuneSettings)
     fusion: FusionSettings = section(FusionSettings)
     self_training: SelfTrainingSettings = section(SelfTrainingSettings)
+    votes: VoteSettings = section(VoteSettings)
     ablations: AblationSettings = section(AblationSettings)
 
     def check(self) -> None:

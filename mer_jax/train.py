@@ -40,6 +40,7 @@ from mer_jax.checkpoints.huggingface import checkpoint_facts, fetch
 from mer_jax.data.check import overview
 from mer_jax.data.clips import Dataset
 from mer_jax.data.crops import faces_section
+from mer_jax.data.votes import Votes, read_votes
 from mer_jax.features.embeddings import Features
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
@@ -59,6 +60,7 @@ from mer_jax.report.formats import headline
 from mer_jax.report.page import write_report
 from mer_jax.report.stream_worth import stream_section
 from mer_jax.report.submission import write_predictions, write_probabilities
+from mer_jax.report.votes import table_section, vote_cautions, votes_section
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.files import dump_json, load_json
 from mer_jax.runtime.hosts import first_host_first, in_step, is_first_host, meet
@@ -143,7 +145,9 @@ def train(run: Run[Settings]) -> None:
     with run.stage("data"):
         dataset = run_dataset(settings, workdir, opened)
         folds = run_folds(dataset, settings.cv, settings.seed, workdir)
-        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn)]
+        votes = read_votes(settings.votes, dataset)
+        said = votes.lines() if votes else ()
+        lines = [*overview(dataset), *(f"warning: {caution}" for caution in settings.drawn), *said]
         print("\n".join(f"  {harmless(line)}" for line in lines), file=sys.stderr)
     curves = scalars_in(asked("tensorboard"))
     prompts = PromptTuning(settings.tune, settings, dataset.labels, folds.count, workdir, curves)
@@ -170,7 +174,7 @@ def train(run: Run[Settings]) -> None:
             for line in features[stream].absences():
                 print(f"  {harmless(line)}", file=sys.stderr)
     with run.stage("fusion"):
-        fused = fuse(run, inputs, features, folds)
+        fused = fuse(run, inputs, features, folds, votes)
         sections = fused.sections
         sections["cv"]["cautions"] = [*settings.drawn, *sections["cv"]["cautions"]]
 
@@ -179,6 +183,7 @@ def train(run: Run[Settings]) -> None:
         ranked = results.ranking_section(clips, dataset.labels, rankings, tokens) if settings.reads_rankings else None
         metrics: Any = {
             **sections,
+            "votes": sections.get("votes") and sections["votes"] | table_section(votes, settings.votes),
             "curves": sections["curves"] | {"tune": video.curves if video else None},
             "video": video.scores if video else None,
             "transcripts": inputs.transcripts.section(),
@@ -206,12 +211,14 @@ def train(run: Run[Settings]) -> None:
     meet("inventory")
 
 
-def fuse(run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds) -> "Fused":
+def fuse(
+    run: Run[Settings], inputs: Inputs, features: Mapping[str, Features], folds: Folds, votes: Votes | None = None
+) -> "Fused":
     """Trains the fusion heads unless that is done, and writes the predictions."""
     settings, dataset, workdir = run.settings, inputs.dataset, run.workdir
     _, copy_of = inputs.copies
     standardise, modality_of = settings.fusion.standardise, settings.modality_of
-    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of)
+    data, standardiser = fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of, votes)
     for stream in features:
         if stream not in data.dims:
             print(f"  no labelled clip has {stream}: the run goes on without", file=sys.stderr)
@@ -304,15 +311,18 @@ def train_fusion(
         curves = scalars_in(asked("tensorboard"))
         rounds, final = fusion.self_train(run.workdir / "self_training", bar.update, table.run.name, curves)
 
-    trained = final[table.run.name]
-    temperatures = fusion.temperatures(trained)
+    networks_alone = final[table.run.name]
+    trained = fusion.with_votes(networks_alone)
+    temperatures = for_new_clips = fusion.temperatures(networks_alone)  # which have no votes
+    if trained.votes:
+        temperatures = fusion.temperatures(trained)
     shape = Shape(
         dataset.labels,
         data.dims,
         settings.fusion.hidden,
         data.num_folds,
         settings.fusion.seeds,
-        temperatures.tolist(),
+        for_new_clips.tolist(),
         settings.fusion.standardise == "group" and any(clip.group for clip in dataset.clips),
         dict(data.usual_sizes),
         {stream: modality for stream, modality in data.modality_of.items() if stream != modality},
@@ -322,10 +332,12 @@ def train_fusion(
     of_folds = results.temperatures_of_others(fusion, trained)
     fused = results.fusion_sections(dataset, fusion, trained, rounds, temperatures, of_folds)
     predicted = fusion.held_out_logits(trained.honest.fitted).argmax(axis=-1)
-    said = cautions(dataset, folds, data.constant, shape.in_groups, predicted, data.shown)
+    voted = votes_section(fusion, networks_alone, trained)
+    said = [*cautions(dataset, folds, data.constant, shape.in_groups, predicted, data.shown), *vote_cautions(voted)]
     fused["cv"] |= {"cautions": [*settings.flattering, *said], "flattered": bool(settings.flattering)}
     sections = {
         **fused,
+        "votes": voted,
         "curves": results.curves_section(trained, None),
         "ablations": results.ablation_sections(rounds, final),
         "streams": stream_section(fusion, trained, alone, dataset.labels),

@@ -19,6 +19,7 @@ from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials, self_trained
+from mer_jax.fusion.votes import VoteWeights
 from mer_jax.metrics import softmax, subsets_of, waf
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
@@ -42,6 +43,7 @@ class TrainedSetting:
     challenge_waf: np.ndarray  # [F], as the challenge counts: each network at the epoch that is best by held-out clips
     test_waf: float | None  # of the ensemble; None without known labels
     twin: "TrainedSetting | None" = None  # what is scored in its place, where that would flatter
+    votes: VoteWeights | None = None  # see `CrossValidation.with_votes`
     divergence: str = ""  # where its numbers ceased to be finite, if they did; its scores are no numbers then
 
     def check(self) -> None:
@@ -172,7 +174,7 @@ class CrossValidation:
                 real * best_waf.reshape(data.num_folds, -1).mean(axis=1),
                 None if divergence else self.test_waf(test[i].mean(axis=0)),
                 twin,
-                divergence,
+                divergence=divergence,
             )
         return {setting.name: trained[setting.name] for setting in settings}
 
@@ -240,13 +242,15 @@ class CrossValidation:
         else:
             logits, eligible = logits.mean(axis=0, keepdims=True), eligible[:1]
             unimodal = None if unimodal is None else unimodal.mean(axis=1, keepdims=True)
+        used = data.held_out if blind else np.zeros((1, len(data.labels)), bool)
         if unimodal is not None:
             present = np.stack([*data.unlabelled.modalities_present.values()])
             agree = [all_agree(own, unimodal[:, i], present) for i, own in enumerate(logits)]
             eligible = eligible & np.stack(agree)
+        if data.votes:
+            logits, eligible = data.votes.for_choice(logits, eligible, data.labels, used)
         if not self.self_training.calibrated or trained.setting.name in self.twins or trained.divergence:
             return Candidates(softmax(logits), eligible)
-        used = data.held_out if blind else np.zeros((1, len(data.labels)), bool)
         temperatures = [self.temperatures(trained, ~held_out) for held_out in used]
         present_count = data.unlabelled.only(trained.setting.modalities).present_count
         probs = [calibrated(own, present_count, each) for own, each in zip(logits, temperatures, strict=True)]
@@ -283,7 +287,43 @@ class CrossValidation:
     def held_out_of(self, trained: TrainedSetting, clips: Embeddings) -> np.ndarray:
         """`held_out_logits` of the labelled clips with what `clips` show of them."""
         (logits,) = self.fold_logits(trained.honest.blind_members, clips)
-        return logits[self.data.fold_of, np.arange(len(self.data.labels))]
+        return logits[self.data.fold_of, np.arange(len(self.data.labels))] + self.prior(trained, "train")
+
+    def with_votes(self, trained: TrainedSetting) -> TrainedSetting:
+        """The setting with the votes' prior in all its logits and scores but the challenge's; itself without votes.
+
+        A held-out clip's prior is weighted by the held-out clips of the other folds. (Their networks have learned from
+        this clip, too, which one number for a whole fold hardly tells of.)
+        """
+        if self.data.votes is None:
+            return trained
+        logits = self.held_out_logits(trained.honest.fitted)
+        weights = VoteWeights.fit(logits, self.data.votes.labelled, self.data.labels, self.data.held_out)
+        return self._voted(trained, weights)
+
+    def _voted(self, trained: TrainedSetting, weights: VoteWeights) -> TrainedSetting:
+        voted = replace(trained, votes=weights, twin=trained.twin and self._voted(trained.twin, weights))
+        final, prior = trained.fitted.final, self.prior(voted, "train")
+        logits: Any = np.array(final.validation_logits, np.float64)  # [F * seeds, V, C]
+        for fold, clips in enumerate(self.data.held_out):
+            own = slice(fold * self.networks.seeds, (fold + 1) * self.networks.seeds)
+            logits[own, : clips.sum()] += prior[clips]
+        test = trained.test + self.prior(voted, "test")
+        voted = replace(
+            voted,
+            fitted=trained.fitted._replace(final=final._replace(validation_logits=logits)),
+            unlabelled=trained.unlabelled + self.prior(voted, "unlabeled"),
+            test=test,
+            test_waf=self.test_waf(test.mean(axis=0)),
+        )
+        return replace(voted, cv_waf=self.fold_wafs(self.held_out_logits(voted.honest.fitted)))
+
+    def prior(self, trained: TrainedSetting, split: str) -> np.ndarray:
+        """What votes add to the logits [N, C] of the clips of a split; zeros unless they are of `with_votes`."""
+        if not trained.votes or not self.data.votes:
+            return np.zeros((len(self.data.truth[split]), self.networks.num_classes))
+        weights = trained.votes.folds[self.data.fold_of, None] if split == "train" else trained.votes.ensemble
+        return weights * self.data.votes.splits[split]
 
     def fold_wafs(self, logits: np.ndarray) -> np.ndarray:
         """WAF [F] of each fold's held-out clips; logits [L, C]."""
@@ -295,7 +335,10 @@ class CrossValidation:
             return {"cv_waf": None, "test_waf": None}
         folds = self.fold_wafs(self.held_out_given(trained, modalities))
         (test,) = self.fold_logits(trained.members, self.data.test.only(modalities))
-        return {"cv_waf": float(folds.mean()), "test_waf": self.test_waf(test.mean(axis=0))}
+        return {
+            "cv_waf": float(folds.mean()),
+            "test_waf": self.test_waf(test.mean(axis=0) + self.prior(trained, "test")),
+        }
 
     def temperatures(self, trained: TrainedSetting, clips: np.ndarray | None = None) -> np.ndarray:
         """Temperatures [M] for 1, 2, ... present modalities, fitted on held-out clips.

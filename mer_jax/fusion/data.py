@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mer_jax.data.clips import SPLITS, Dataset
+from mer_jax.data.votes import Votes
 from mer_jax.defaults import in_order
 from mer_jax.features.embeddings import Embedded, Features
 from mer_jax.features.standardise import Standardiser, within_groups
 from mer_jax.fusion.folds import Folds, FoldSettings, shown_modalities
 from mer_jax.fusion.modalities import by_modality
+from mer_jax.fusion.votes import VotePrior
 from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.kept import digest_of
@@ -83,6 +85,7 @@ class FusionData:
     constant: Mapping[str, float] = field(default_factory=dict)  # share of a stream's features that never change
     usual_sizes: Mapping[str, float] = field(default_factory=dict)  # stream -> see `without_outliers`
     limited_to: tuple[str, ...] = ()  # see `shown`; () for all
+    votes: VotePrior | None = None  # from outside
 
     @property
     def modality_of(self) -> Mapping[str, str]:
@@ -102,6 +105,11 @@ class FusionData:
     def shown(self) -> tuple[str, ...]:
         """The modalities of held-out clips by which everything is chosen and scored: see `shown_modalities`."""
         return self.limited_to or self.modalities
+
+    @property
+    def truth(self) -> dict[str, np.ndarray]:
+        """Split -> labels [N] int of its clips, -1 where unknown."""
+        return {"train": self.labels, "unlabeled": self.unlabelled_truth, "test": self.test_truth}
 
     @property
     def num_folds(self) -> int:
@@ -131,6 +139,7 @@ def fusion_data(
     standardise: str,
     cv: FoldSettings | None = None,
     modality_of: Mapping[str, str] | None = None,
+    votes: Votes | None = None,
 ) -> tuple[FusionData, Standardiser]:
     """Standardises and splits the features.
 
@@ -143,6 +152,7 @@ def fusion_data(
             clips and copies have no say); "group" goes on with what all clips of a clip's group are like (no copies).
         cv: says what held-out clips show; by default what counts for the clips that are predicted.
         modality_of: stream -> modality; by default a modality has one stream, which is called as it is.
+        votes: of the data set's clips, from outside.
 
     Raises:
         DataError: no labelled clip, or none of a fold, has any modality.
@@ -170,6 +180,7 @@ def fusion_data(
     shown = shown_modalities(dataset, cv or FoldSettings(), modalities)
     limited_to = () if shown == modalities else shown
     groups = np.array([f"group {clip.group}" if clip.group else f"clip {clip.name}" for clip in dataset.clips])
+    prior = VotePrior.of(votes, labelled[usable], unlabelled, test) if votes else None
     data = FusionData(
         labelled=everything.take(labelled[usable]),
         labels=folds.labels[usable],
@@ -188,7 +199,9 @@ def fusion_data(
             standardise,
             *[limited_to] * bool(limited_to),
             *[modality_of] * (modality_of != {stream: stream for stream in modality_of}),
+            *[prior.digest for prior in [prior] if prior],
         ),
+        votes=prior,
         limited_to=limited_to,
         constant=constant,
         usual_sizes={stream: x.usual_size for stream, x in usable_features.items()},

@@ -45,8 +45,9 @@ def clip_scores(
         clips = everything.take(positions)
         fold_of = data.fold_of[positions] if split == "train" else None
         own_temperatures = temperatures[None] if fold_of is None else fold_temperatures[fold_of]
+        prior = fusion.prior(run, split)[positions]
         subsets = {"+".join(subset): clips.only(subset) for subset in subsets_of(data.modalities)}
-        probs = {name: _probs(fusion, run, each, fold_of, own_temperatures) for name, each in subsets.items()}
+        probs = {name: _probs(fusion, run, each, fold_of, own_temperatures, prior) for name, each in subsets.items()}
         known = {name: each.present_count > 0 for name, each in subsets.items()}
         scores[split] = {
             "positions": positions.tolist(),
@@ -63,8 +64,9 @@ def _probs(
     clips: Embeddings,
     fold_of: np.ndarray | None,
     temperatures: np.ndarray,
+    prior: np.ndarray,
 ) -> np.ndarray:
-    """Calibrated [N, C]: of the ensemble, or of each clip's own fold. temperatures: [1 or N, M]."""
+    """Calibrated [N, C]: of the ensemble, or of each clip's own fold. temperatures: [1 or N, M]. prior: [N, C]."""
     if fold_of is None:
         (logits,) = fusion.fold_logits(run.members, clips)
         own = logits.mean(axis=0)
@@ -72,7 +74,7 @@ def _probs(
         (logits,) = fusion.fold_logits(run.honest.blind_members, clips)
         own = logits[fold_of, np.arange(len(fold_of))]
     of_each = np.broadcast_to(temperatures, (len(own), temperatures.shape[1]))
-    return softmax(own / np.take_along_axis(of_each, np.maximum(clips.present_count, 1)[:, None] - 1, axis=1))
+    return softmax((own + prior) / np.take_along_axis(of_each, np.maximum(clips.present_count, 1)[:, None] - 1, axis=1))
 
 
 def _attention(

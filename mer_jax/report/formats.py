@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mer_jax.report.schema import CrossValidation, Metrics
+from mer_jax.report.schema import CrossValidation, Metrics, Wafs
 from mer_jax.runtime.terminal import harmless
 
 MISSING = "–"
@@ -63,6 +63,14 @@ def by_shown(cv: CrossValidation) -> str:
     return f", by {listing(cv['shown'])} alone" if "shown" in cv else ""
 
 
+def networks_alone(metrics: Metrics) -> Wafs:
+    """A run's scores without votes from outside."""
+    if votes := metrics.get("votes"):
+        return votes["networks_alone"]
+    test = metrics.get("test")
+    return {"cv_waf": metrics["cv"]["waf"], "test_waf": test["waf"] if test else None}
+
+
 def headline(metrics: Metrics, report: str | Path) -> str:
     """A few aligned lines: the scores in percent, what fusion and self-training gave, where the report is."""
     cv, test, rounds = metrics["cv"], metrics.get("test"), metrics.get("rounds")
@@ -88,10 +96,16 @@ def headline(metrics: Metrics, report: str | Path) -> str:
         if entry["test_waf"] is not None:
             scores = f"{percent(entry['test_waf'])} % test, {scores}"
         lines.append((f"  {entry['name']} alone", scores))
-    if rounds:
-        gain = f"{points(cv['waf'], rounds[0]['cv_waf'])} points cross-validated"
+    alone = networks_alone(metrics)
+    if votes := metrics.get("votes"):
+        gain = f"{points(cv['waf'], alone['cv_waf'])} points cross-validated, by a weight of {number(votes['weight'])}"
         if test:
-            gain = f"{points(test['waf'], rounds[0]['test_waf'])} points test, {gain}"
+            gain = f"{points(test['waf'], alone['test_waf'])} points test, {gain}"
+        lines.append(("votes from outside", gain))
+    if rounds:
+        gain = f"{points(alone['cv_waf'], rounds[0]['cv_waf'])} points cross-validated"
+        if test:
+            gain = f"{points(alone['test_waf'], rounds[0]['test_waf'])} points test, {gain}"
         lines.append(("self-training", gain))
     lines.append(("report", str(report)))
     width = max(len(name) for name, _ in lines)

@@ -1,6 +1,7 @@
 """From what a run computed to `metrics.json` (schema: mer_jax/report/schema.py)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def scores(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> Secti
 
 def temperatures_of_others(fusion: CrossValidation, run: TrainedSetting) -> np.ndarray:
     """[F, M] for each fold: fitted on the held-out clips of the others."""
-    return np.stack([fusion.temperatures(run, ~clips) for clips in fusion.data.held_out])
+    own = [replace(run, votes=run.votes.of_fold(fold)) if run.votes else run for fold in range(fusion.data.num_folds)]
+    return np.stack([fusion.temperatures(*each) for each in zip(own, ~fusion.data.held_out, strict=True)])
 
 
 def cv_section(

@@ -234,6 +234,37 @@ class Streams(TypedDict):
     correlation: dict[str, dict[str, float | None]]
 
 
+class VotesOfSplit(TypedDict):
+    """What votes from outside say of the clips of a split that have one."""
+
+    clips: int
+    networks: float | None  # share on which they agree with the networks alone, by labelled clips that these held out
+    labels: float | None  # and with the labels, where these are known
+    waf: float | None  # of votes alone
+
+
+class Wafs(TypedDict):
+    cv_waf: float
+    test_waf: float | None
+
+
+class Votes(TypedDict):
+    """Votes from outside, a prior of `cv`, `folds`, `test`, `modality_subsets`, `temperatures` and all predictions.
+
+    `cv["challenge"]`, `rounds`, `ablations` and `single_modality` are those of networks alone.
+    """
+
+    file: str
+    lacking: int  # names in it that the data set lacks
+    problems: list[Problem]  # rows of it that were left out
+    pseudo_labels: str  # what they did there: "none", "filter" or "vote"
+    weight: float  # of their logarithm, beside the logits of the ensemble
+    fold_weights: list[float]  # by the held-out clips of the other folds: what `cv` is scored with
+    splits: dict[str, VotesOfSplit]
+    networks_alone: Wafs
+    with_votes: Wafs
+
+
 class Metrics(TypedDict, total=False):
     dataset: Dataset
     cv: CrossValidation
@@ -249,6 +280,7 @@ class Metrics(TypedDict, total=False):
     ranking: Ranking | None
     attention: dict[str, dict[str, float]] | None  # label -> modality -> mean weight (no softmax)
     streams: Streams | None  # None where there is one
+    votes: Votes | None
     curves: dict[str, FoldCurves | None] | None  # "fusion": the final training; "tune": EmoVCLIP's prompts
     faces: Faces | None
     problems: list[Problem] | None

@@ -102,6 +102,7 @@ RUN = SimpleNamespace(
     fitted=FITTED,
     honest=SimpleNamespace(fitted=BLIND, setting=SimpleNamespace(name="twin"), test=np.stack([sure(0, 0, 1)] * 2)),
     members=None,
+    votes=None,
     test=np.stack([sure(0, 0, 1), sure(1, 0, 0) / 2]),  # [F, T, C]
 )
 TEMPERATURES = np.array([4.0, 1.0])
