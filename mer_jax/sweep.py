@@ -59,7 +59,7 @@ from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSe
 from mer_jax.fusion.data import FusionData, fusion_data
 from mer_jax.fusion.folds import run_folds
 from mer_jax.fusion.fusion_settings import FusionSettings
-from mer_jax.fusion.stream_choice import all_choices, sets_to_train
+from mer_jax.fusion.stream_choice import Wafs, all_choices, sets_to_train
 from mer_jax.fusion.trials import Setting
 from mer_jax.metrics import subsets_of
 from mer_jax.report.formats import percent
@@ -145,11 +145,15 @@ def top_streams(
     """Every stream alone, then the best of them together: as `listed_rows`, the config is that of the best set.
 
     Raises:
-        UsageError: there is one stream, or the plan asks for what is not chosen by streams.
+        UsageError: there is one stream, or two folds, or the plan asks for what is not chosen by streams.
     """
     modality_of = data_of(settings.fusion.standardise).modality_of
     if len(modality_of) < 2:
         raise UsageError(f"{plan.name}: the run has one stream, {next(iter(modality_of))}: there is nothing to choose")
+    if (folds := data_of(settings.fusion.standardise).num_folds) < 3:
+        raise UsageError(
+            f"{plan.name}: the run has {folds} folds; a choice in which one has no say needs three or more"
+        )
     if plan.rows or plan.search or plan.self_training or plan.subsets:
         raise UsageError(f"{plan.name}: top=True goes with neither rows, search, self_training nor subsets")
 
@@ -166,11 +170,9 @@ def top_streams(
         entries.update(zip(sets, scored, strict=True))
 
     train([(stream,) for stream in modality_of])
-    alone = {stream: np.array(entries[stream,]["folds"], float) for stream in modality_of}
-    sets = sets_to_train(alone, modality_of)
+    sets = sets_to_train({stream: wafs_of(entries[stream,]) for stream in modality_of}, modality_of)
     train([streams for streams in sets if len(streams) > 1])
-    wafs = {streams: np.array(entry["folds"], float) for streams, entry in entries.items()}
-    choices = all_choices(wafs, modality_of)
+    choices = all_choices({streams: wafs_of(entry) for streams, entry in entries.items()}, modality_of)
     chosen: list[dict[str, Any]] = [
         {
             "name": f"the best {name}",
@@ -188,6 +190,11 @@ def top_streams(
     left_out = "+".join(filter(None, [settings.left_out, *(each for each in settings.sources if each not in best)]))
     config = as_config(workdir, row_of(best).changes, how, left_out)
     return {"rows": rows, "choices": chosen}, top_markdown(rows, chosen), config
+
+
+def wafs_of(entry: Mapping[str, Any]) -> Wafs:
+    """Of a row of one set of streams."""
+    return Wafs(np.array(entry["folds"], float), np.array(entry["without"], float))
 
 
 def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionData], int]:
@@ -273,7 +280,9 @@ def sweep(
         title = f"{len(everything)} x {data.num_folds} trainings of {', '.join(row.name for row in alike_rows)}"
         with progress(title if len(title) < 80 else f"{title[:76]} ...", self_training.rounds + 1, "round") as bar:
             _, final = fusion.self_train(rounds, bar.update)
-        for row in alike_rows:
+            # What a choice of streams goes by in which a fold has no say.
+            without = [fusion.waf_without(everything, fold) for fold in range(data.num_folds)] if plan.top else []
+        for i, row in enumerate(alike_rows):
             trained = [final[f"{row.name}, seed {seed}"] for seed in range(plan.seeds)]
             entries[row.name] = {
                 "name": row.name,
@@ -285,6 +294,8 @@ def sweep(
             }
             if plan.top:
                 entries[row.name]["folds"] = finite([each.cv_waf.tolist() for each in trained])  # [S, F]
+                own = slice(i * plan.seeds, (i + 1) * plan.seeds)
+                entries[row.name]["without"] = finite([wafs[own].tolist() for wafs in without])  # [F, S, F]
             if plan.subsets:
                 entries[row.name]["subsets"] = subsets(fusion, trained, row.modalities)
         keep(path, {"rows": [entries[row.name] for row in alike_rows]}, made)

@@ -176,7 +176,7 @@ def test_the_best_streams_are_chosen_and_become_a_config(settings, data, tmp_pat
         return Embeddings(features, dict.fromkeys(features, clips.present["text"]), {"good": "speech", "bad": "speech"})
 
     parts = {name: renamed(getattr(data, name)) for name in ("labelled", "training", "unlabelled", "test")}
-    streams = replace(data, **parts)
+    streams = replace(data, **parts, fold_of=make_folds(data.labels, 3, 0))
     asked = {"good": {"modality": "speech", "feature": "g"}, "bad": {"modality": "speech", "feature": "b"}}
     features = {"data": {"text_feature": "t", "modalities": "speech+text"}, "variant": "folder", "streams": asked}
     settings = replace(read_settings(Settings, features), fusion=settings.fusion, left_out="speech")
@@ -186,9 +186,9 @@ def test_the_best_streams_are_chosen_and_become_a_config(settings, data, tmp_pat
     results, table, config = module.top_streams(tmp_path, settings, plan, lambda standardise: streams, 2, folder)
     rows = {row["name"]: row for row in results["rows"]}
     assert {"good", "bad", "text", "good+bad", "good+text", "good+bad+text"} <= set(rows)
-    assert rows["good"]["cv_waf"] > 0.8 > 0.7 > rows["bad"]["cv_waf"] and np.shape(rows["good"]["folds"]) == (2, 2)
+    assert rows["good"]["cv_waf"] > 0.8 > 0.7 > rows["bad"]["cv_waf"] and np.shape(rows["good"]["folds"]) == (2, 3)
     best = results["choices"][-1]
-    assert "good" in best["chosen"] and best["cv_waf"] > 0.8 and len(best["by_fold"]) == 2
+    assert "good" in best["chosen"] and best["cv_waf"] > 0.8 and len(best["by_fold"]) == 3
     assert "| good | best 1 of speech |" in table and "| the best of all |" in table
     scope: dict = {"__file__": str(folder / "best.py")}
     exec(compile(config, "best.py", "exec"), scope)
@@ -196,6 +196,8 @@ def test_the_best_streams_are_chosen_and_become_a_config(settings, data, tmp_pat
     assert "+".join(trained.sources) == best["chosen"] and trained.cv.settings_from.startswith("the best of ")
     with pytest.raises(UsageError, match="neither rows"):
         module.top_streams(tmp_path, settings, replace(plan, subsets=True), lambda _: streams, 2, folder)
+    with pytest.raises(UsageError, match="has 2 folds"):
+        module.top_streams(tmp_path, settings, plan, lambda _: replace(data, **parts), 2, folder)
     alone = replace(data, labelled=data.labelled._replace(features={"text": data.labelled.features["text"]}))
     with pytest.raises(UsageError, match="the run has one stream, text"):
         module.top_streams(tmp_path, settings, plan, lambda _: alone, 2, folder)

@@ -18,7 +18,7 @@ from mer_jax.fusion.data import Embeddings, FusionData, fill_slots, make_trainin
 from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trainer import Fitted, FoldTrainer
-from mer_jax.fusion.trials import Setting, make_trials, self_trained
+from mer_jax.fusion.trials import Setting, Trials, make_trials, self_trained
 from mer_jax.fusion.votes import VoteWeights
 from mer_jax.metrics import softmax, subsets_of, waf
 from mer_jax.runtime.errors import DataError
@@ -132,22 +132,10 @@ class CrossValidation:
             ends = count + np.cumsum([len(labels) for labels in each])
             extra.append([np.arange(end - len(labels), end) for end, labels in zip(ends, each, strict=True)])
             count = ends[-1]
-        key = named_key(self.seed, "fusion", number)
-        seeds = self.networks.seeds
-        trials = make_trials(
-            data.fold_of,
-            key,
-            settings,
-            self.room,
-            extra,
-            data.copy_of,
-            seeds,
-            shown=data.shown,
-            modality_of=data.modality_of,
-        )
+        trials = self.trials(settings, extra, number)
         fitted = jax.block_until_ready(self.networks.trainer.train(training_set, trials))
 
-        size = data.num_folds * seeds
+        size = data.num_folds * self.networks.seeds
         best = jnp.repeat(jnp.array([setting.best_epoch for setting in settings]), size)
         blind = Members(fitted.final.params, trials.fold, trials.sees)
         params = jax.tree.map(
@@ -177,6 +165,32 @@ class CrossValidation:
                 divergence=divergence,
             )
         return {setting.name: trained[setting.name] for setting in settings}
+
+    def trials(self, settings: Sequence[Setting], extra: Any = None, number: int = 0) -> Trials:
+        """The trainings of the settings in a round. extra: as of `make_trials`."""
+        data, key, seeds = self.data, named_key(self.seed, "fusion", number), self.networks.seeds
+        return make_trials(
+            *(data.fold_of, key, settings, self.room, extra, data.copy_of, seeds),
+            shown=data.shown,
+            modality_of=data.modality_of,
+        )
+
+    def waf_without(self, settings: Sequence[Setting], fold: int) -> np.ndarray:
+        """WAF [S, F] of each fold's held-out clips, by networks that have seen no clip of `fold` either; nan at `fold`.
+
+        By such scores something may be chosen that is then scored on the clips of `fold`: these had no say in it. The
+        networks read the embeddings that are `fold`'s own (EmoVCLIP's prompts), which know the other folds' labels.
+        """
+        data, trials = self.data, self.trials(settings)
+        gone = np.flatnonzero(np.append(data.fold_of, data.fold_of[data.copy_of]) == fold)
+        train = jnp.where(jnp.isin(trials.train, gone), -1, trials.train)
+        trials = trials._replace(train=train, fold=jnp.full_like(trials.fold, fold))
+        fitted = jax.block_until_ready(self.networks.trainer.train(self.training_set, trials))
+        size, wafs = data.num_folds * self.networks.seeds, []
+        for i in range(len(settings)):
+            own = jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], fitted)
+            wafs.append((np.nan if self.divergence(own) else 1.0) * self.fold_wafs(self.held_out_logits(own)))
+        return np.where(np.arange(data.num_folds) == fold, np.nan, np.stack(wafs))
 
     def divergence(self, fitted: Fitted, *logits: np.ndarray) -> str:
         """Where the loss or the logits of a setting's networks are not finite; empty if all are."""

@@ -1,19 +1,25 @@
 """Which streams to fuse, by what each is worth alone, and what a choice by scores is worth on clips that had no say."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Streams = tuple[str, ...]
-Wafs = Mapping[Streams, np.ndarray]  # honest WAF [S, F] of networks of each seed and fold; nan where they diverged
+
+
+class Wafs(NamedTuple):
+    """Honest WAF of one set of streams, of networks of each seed; nan where they diverged."""
+
+    folds: np.ndarray  # [S, F], of each fold's held-out clips
+    without: np.ndarray  # [F, S, F], the same of networks that have seen no clip of a fold, which comes first, either
 
 
 class Choice(NamedTuple):
     """What the scores choose."""
 
     streams: Streams  # by all folds: what a run is to have; its own score is flattered
-    waf: np.ndarray  # [S, F], of each fold's held-out clips by the streams that the scores of other folds choose
+    waf: np.ndarray  # [S, F], of each fold's held-out clips by the streams that are chosen without them
     by_fold: list[Streams]  # these
 
 
@@ -40,20 +46,19 @@ def best_of(worth: Mapping[str, float], modality_of: Mapping[str, str]) -> dict[
     return sets
 
 
-def sets_to_train(alone: Mapping[str, np.ndarray], modality_of: Mapping[str, str]) -> dict[Streams, str]:
+def sets_to_train(alone: Mapping[str, Wafs], modality_of: Mapping[str, str]) -> dict[Streams, str]:
     """Those of `best_of` by all folds, then those that are so for the choice of one fold alone, without a name.
 
-    alone: stream -> WAF [S, F] of networks that see nothing else.
+    alone: by stream, of networks that see nothing else.
     """
-    sets = best_of(worth_by(alone, slice(None)), modality_of)
-    folds = next(iter(alone.values())).shape[1]
-    for fold in range(folds):
-        for streams in best_of(worth_by(alone, np.arange(folds) != fold), modality_of):
+    sets = best_of(worth_by(alone), modality_of)
+    for fold in range(len(next(iter(alone.values())).without)):
+        for streams in best_of(worth_by(alone, fold), modality_of):
             sets.setdefault(streams, "")
     return sets
 
 
-def all_choices(wafs: Wafs, modality_of: Mapping[str, str]) -> dict[str, Choice]:
+def all_choices(wafs: Mapping[Streams, Wafs], modality_of: Mapping[str, str]) -> dict[str, Choice]:
     """By names: of one stream and of any of them, for each modality that has several, then for all together.
 
     wafs: as of `choose`.
@@ -68,11 +73,8 @@ def all_choices(wafs: Wafs, modality_of: Mapping[str, str]) -> dict[str, Choice]
     return choices | {"one of all": choose(wafs, modality_of, single=True), "of all": choose(wafs, modality_of)}
 
 
-def choose(wafs: Wafs, modality_of: Mapping[str, str], own: str = "", single: bool = False) -> Choice:
+def choose(wafs: Mapping[Streams, Wafs], modality_of: Mapping[str, str], own: str = "", single: bool = False) -> Choice:
     """The best set of streams, and what is chosen where one fold after the other has no say, in the ranking either.
-
-    The networks whose scores choose for a fold have learned from clips that it holds out, as everything has that is
-    chosen by other folds' scores; no score on these clips counts.
 
     Args:
         wafs: of `sets_to_train`, those of one stream among them.
@@ -80,22 +82,21 @@ def choose(wafs: Wafs, modality_of: Mapping[str, str], own: str = "", single: bo
         single: whether it is to be one stream.
     """
     alone = {stream: wafs[stream,] for stream in modality_of}
-    folds = next(iter(wafs.values())).shape[1]
 
-    def best(counted: slice | np.ndarray) -> Streams:
-        sets = [
-            streams for streams in best_of(worth_by(alone, counted), modality_of) if len(streams) == 1 or not single
-        ]
+    def best(unseen: int | None = None) -> Streams:
+        sets = [streams for streams in best_of(worth_by(alone, unseen), modality_of) if len(streams) == 1 or not single]
         if own:
             sets = [streams for streams in sets if {modality_of[each] for each in streams} == {own}]
-        worth = worth_by({streams: wafs[streams] for streams in sets}, counted)
+        worth = worth_by({streams: wafs[streams] for streams in sets}, unseen)
         return max(sets, key=lambda streams: np.nan_to_num(worth[streams], nan=-1.0))
 
-    by_fold = [best(np.arange(folds) != fold) for fold in range(folds)]
-    waf = np.stack([wafs[streams][:, fold] for fold, streams in enumerate(by_fold)], axis=1)
-    return Choice(best(slice(None)), waf, by_fold)
+    by_fold = [best(fold) for fold in range(len(next(iter(alone.values())).without))]
+    waf = np.stack([wafs[streams].folds[:, fold] for fold, streams in enumerate(by_fold)], axis=1)
+    return Choice(best(), waf, by_fold)
 
 
-def worth_by(wafs: Mapping, counted: slice | np.ndarray) -> dict:
-    """Mean over seeds and the folds that are counted."""
-    return {key: float(waf[:, counted].mean()) for key, waf in wafs.items()}
+def worth_by(wafs: Mapping[Any, Wafs], unseen: int | None = None) -> dict[Any, float]:
+    """Mean over seeds and folds; or over those but `unseen`, by networks that have seen no clip of it."""
+    if unseen is None:
+        return {key: float(own.folds.mean()) for key, own in wafs.items()}
+    return {key: float(np.delete(own.without[unseen], unseen, axis=1).mean()) for key, own in wafs.items()}

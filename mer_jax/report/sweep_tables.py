@@ -61,8 +61,8 @@ def top_markdown(entries: Sequence[Mapping[str, Any]], choices: Sequence[Mapping
     lines += grid(["streams", "which are the", *SCORES.values()], body)
     lines += [
         "",
-        "What a choice is worth: a fold's held-out clips are scored by what the scores of the other folds choose, of",
-        "networks that have learned from them, as all have but the fold's own.",
+        "What a choice is worth: a fold's held-out clips are scored by the set that networks which have not seen them",
+        "choose by the clips of the other folds.",
         "",
     ]
     chosen = [

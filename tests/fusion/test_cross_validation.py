@@ -276,6 +276,20 @@ def test_labels_that_a_fold_holds_out_change_nothing_in_its_honest_networks(told
     assert not np.array_equal(found[0][~held_out], found[1][~held_out])
 
 
+def test_what_chooses_for_a_fold_has_seen_none_of_its_labels(told_apart):
+    """In `waf_without`; the clips of other folds are scored there, and their labels count."""
+    fusion, _ = told_apart
+    thirds = replace(fusion.data, fold_of=(np.arange(len(fusion.data.labels)) % 3).astype(np.int32))
+    wafs = []
+    for flipped in (None, 0, 1):
+        labels = np.where(thirds.fold_of == flipped, 1 - thirds.labels, thirds.labels)
+        data = replace(thirds, labels=labels)
+        wafs.append(CrossValidation(data, fusion.networks, 0).waf_without(fusion.settings[:2], 0))
+    assert np.isnan(wafs[0][:, 0]).all() and np.isfinite(wafs[0][:, 1:]).all()
+    np.testing.assert_array_equal(wafs[0], wafs[1])
+    assert not np.array_equal(wafs[0][:, 1:], wafs[2][:, 1:])
+
+
 def test_agreement_asks_networks_of_each_modality_that_no_held_out_clip_chose(told_apart):
     fusion, trained = told_apart
     voters = fusion.voters()
