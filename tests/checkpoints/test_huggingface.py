@@ -297,6 +297,7 @@ def test_a_config_that_transformers_cannot_read_is_one_line(tmp_path):
         ("num_hidden_layers", 10**7),
         ("num_hidden_layers", -1),
         ("conv_dim", [32, 10**9]),
+        ("d_model", 10**9),
         ("hidden_size", 1e999),
     ],
 )

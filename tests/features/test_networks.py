@@ -58,7 +58,7 @@ def test_faces_by_dinov2_as_its_own_files_want_them(oracle, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(BIT))
     crops = np.random.default_rng(0).integers(40, 216, (3, 1, 1, 3)) + np.arange(48)[:, None, None]
     np.save(tmp_path / "faces.npy", crops.repeat(48, 2).astype(np.uint8)[..., ::-1])
-    settings = ImageSettings(source=str(tmp_path), dtype="float32")
+    settings = ImageSettings(source=str(tmp_path), dtype="float32", batch_frames=8)
     ours = row(image_encoder(settings), Clip("a", "train", faces=tmp_path / "faces.npy"), tmp_path)
 
     def compute():
@@ -89,7 +89,7 @@ def test_faces_by_siglip_as_its_own_files_want_them(oracle, tmp_path):
     )
     crops = crops.clip(0, 255).astype(np.uint8)
     np.save(tmp_path / "faces.npy", crops[..., ::-1])
-    settings = ImageSettings(source=str(tmp_path), dtype="float32")
+    settings = ImageSettings(source=str(tmp_path), dtype="float32", batch_frames=8)
     ours = row(image_encoder(settings), Clip("a", "train", faces=tmp_path / "faces.npy"), tmp_path)
 
     def compute():
@@ -121,7 +121,8 @@ def test_sound_by_wavlm(oracle, tmp_path):
     oracle.checkpoint(tmp_path, "encoders/wavlm", WavLMModel, config)
     extractor = Wav2Vec2FeatureExtractor()
     extractor.save_pretrained(tmp_path)
-    ours = row(speech_encoder(SpeechSettings(source=str(tmp_path), dtype="float32")), sound(tmp_path), tmp_path)
+    settings = SpeechSettings(source=str(tmp_path), dtype="float32", batch_seconds=2.0)
+    ours = row(speech_encoder(settings), sound(tmp_path), tmp_path)
 
     def compute():
         inputs = extractor(NOISE.astype(np.int16) / 32768, sampling_rate=RATE, return_tensors="np")["input_values"]
