@@ -36,7 +36,8 @@ def copy(source: Iterable[bytes], target: BinaryIO) -> None:
             target.write(line)
             target.flush()
     else:
-        target.write(earlier)
+        # Where a call has met the same first, its line says all.
+        target.write(b"".join(earlier.rpartition(f"error: {GONE % 'another host'}".encode())[1:]))
     for _ in source:  # or who goes on writing would end of that
         pass
 

@@ -10,7 +10,7 @@ import pytest
 
 from mer_jax.runtime import hosts
 from mer_jax.runtime.errors import DataError, LostHost
-from mer_jax.runtime.host_errors import copy
+from mer_jax.runtime.host_errors import GONE, copy
 from mer_jax.runtime.hosts import first_host_first, in_step, meet, own_part
 
 
@@ -98,6 +98,7 @@ def test_what_jax_says_of_a_lost_host_is_one_line():
     cases = {
         earlier + fatal + silent + stack: "error: host 1 of --distributed is gone",
         fatal + b"Failed to send RPC\n" + stack: "error: another host of --distributed is gone",
+        earlier + f"error: {GONE % 'another host'} (closed)\n".encode(): "error: another host of --distributed is gone",
     }
     for said, line in cases.items():
         target = io.BytesIO()
