@@ -35,6 +35,7 @@ Arguments of every variant:
                         that one's settings, as --config.streams.wavlm-large.dtype=float32 changes them
     speech_feature=a+b  features under features/a and features/b, in place of that modality's encoder; a stream each
     modalities=speech+gaze,gaze_feature=c       a modality of your own, of such features
+    (configs/top.py says which of several streams are worth it; --config.left_out=a goes without)
     recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
 
 What mer_jax.prepare makes has the encoders that it was prepared with by default. The encoders of paper and base come
