@@ -64,8 +64,8 @@ def main() -> None:
     if TEXT.value and len(INPUT.value) > 1:
         raise UsageError("--text is the transcript of one file: give a single --input with it")
     workdir = Path(WORKDIR.value)
-    finished_settings(workdir)
-    files = [file._replace(text=TEXT.value or file.text) for file in media(INPUT.value)]
+    own = finished_settings(workdir).own_modalities
+    files = [file._replace(text=TEXT.value or file.text) for file in media(INPUT.value, own)]
     if TEXT.value and len(files) > 1:
         raise UsageError(f"--text is the transcript of one file, but {INPUT.value[0]} holds {len(files)}")
     if SUBTITLES.value and (len(files) > 1 or not TIMELINE.value):

@@ -182,7 +182,7 @@ def top_streams(
         }
         for name, choice in choices.items()
     ]
-    rows = [{**entry, "is": sets.get(streams, streams[0])} for streams, entry in entries.items()]
+    rows = [{**entry, "is": sets.get(streams) or "alone" * (len(streams) == 1)} for streams, entry in entries.items()]
     best, honest = choices["of all"].streams, chosen[-1]["cv_waf"]
     if entries[best]["cv_waf"] is None:
         raise DataError(f"{plan.name}: every training has diverged: {entries[best]['divergence']}")

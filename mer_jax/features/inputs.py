@@ -189,10 +189,14 @@ def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]
     """
     labelled = [dataset.clips[i] for i in dataset.split("train")]
     encoded = encoded_of(labelled, settings)
+
+    def brought(name: str, modality: str) -> bool:
+        return any(name in clip.features and not clip.hides(modality) for clip in labelled)
+
     lacking = [
         name
         for name, stream in settings.sources.items()
-        if not (stream.modality in encoded if stream.encoder else any(name in clip.features for clip in labelled))
+        if not (stream.modality in encoded if stream.encoder else brought(name, stream.modality))
     ]
     if len(lacking) == len(settings.sources) and labelled:
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")

@@ -77,7 +77,7 @@ class Networks:
         modality_of: Mapping[str, str] | None = None,
     ):
         self.trainer = FoldTrainer(dims, num_classes, settings, modality_of=modality_of)
-        self.scorer = Scorer(dims, num_classes, settings.hidden)
+        self.scorer = Scorer(dims, num_classes, settings.hidden, modality_of=modality_of)
         self.num_classes = num_classes
         self.seeds = settings.seeds
 

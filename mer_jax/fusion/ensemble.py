@@ -53,9 +53,11 @@ class Scorer:
         hidden: int = HIDDEN,
         batch_size: int = 1024,
         devices: Sequence[jax.Device] | None = None,
+        modality_of: Mapping[str, str] | None = None,
     ):
         devices = jax.local_devices() if devices is None else devices
         self.dims = dict(dims)
+        self.modality_of = modality_of  # which says the order that the members' streams have
         self.num_classes = num_classes
         self.hidden = hidden
         self._batch_size = batch_size * len(devices)
@@ -83,7 +85,9 @@ class Scorer:
         return MemberOutputs(*(np.concatenate(parts, axis=1)[:, :total] for parts in zip(*outputs, strict=True)))
 
     def _member(self, member: Members, features: Mapping, present: Mapping) -> FusionOutput:
-        model = AttentionFusion(self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0))
+        model = AttentionFusion(
+            self.dims, self.hidden, self.num_classes, rngs=nnx.Rngs(0), modality_of=self.modality_of
+        )
         nnx.update(model, member.params)
         own_features = {name: x if x.ndim == 2 else x[member.fold] for name, x in features.items()}
         seen = {name: x & member.sees[name] for name, x in present.items()}
@@ -142,14 +146,15 @@ class TrainedEnsemble:
     def __init__(self, folder: Path):
         self.shape = read_kept(folder / "ensemble.json", earlier=True, parse=Shape.from_json)
         labels, dims, hidden = self.shape.labels, self.shape.dims, self.shape.hidden
-        network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0))
+        modality_of = self.shape.modality_of
+        network = AttentionFusion(dims, hidden, len(labels), rngs=nnx.Rngs(0), modality_of=modality_of)
         one, count = nnx.split(network, nnx.Param, ...)[1], self.shape.num_folds * self.shape.seeds
         params = load_trained(folder / "ensemble", jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one))
         fold = jnp.repeat(jnp.arange(self.shape.num_folds), self.shape.seeds)
         self.members = Members(params, fold, dict.fromkeys(dims, jnp.ones(count, bool)))
         self.temperatures = np.array(self.shape.temperatures or [1.0] * len(self.shape.modalities))
         self.standardiser = Standardiser.load(folder / "standardiser.safetensors", dims)
-        self.scorer = Scorer(dims, len(labels), hidden, batch_size=16)
+        self.scorer = Scorer(dims, len(labels), hidden, batch_size=16, modality_of=modality_of)
 
     def __call__(
         self, features: Mapping[str, Embedded], present: Mapping[str, np.ndarray], groups: Sequence[str | None]

@@ -49,8 +49,10 @@ def finite_or_none(second: float) -> float | None:
     return second if math.isfinite(second) else None
 
 
-def media(inputs: Sequence[str]) -> Iterator[File]:
+def media(inputs: Sequence[str], own: Sequence[str] = ()) -> Iterator[File]:
     """The media files that files, folders and tables name, in order.
+
+    own: modalities of the run beside MODALITIES, which a table may name; no media file has them.
 
     Raises:
         DataError: an input is not there, or names none.
@@ -62,7 +64,7 @@ def media(inputs: Sequence[str]) -> Iterator[File]:
             optional = ("text", "group", "start", "end", "modalities")
             for number, row in enumerate(read_table(entry, ("file",), optional), start=2):
                 text, group, place = row.get("text", ""), row.get("group", ""), f"{entry}, row {number}"
-                hidden = hidden_in(row, place)
+                hidden = hidden_in(row, place, own)
                 spoken, known = "" if text in UNSAID or "text" in hidden else text, None if is_missing(group) else group
                 yield File(located(entry.parent, row["file"]), spoken, known, window_of(row, place), hidden)
         elif entry.exists():
@@ -89,10 +91,10 @@ def media_under(folder: Path) -> list[Path]:
     return taken
 
 
-def hidden_in(row: dict[str, str], place: str) -> tuple[str, ...]:
-    """The modalities that do not count by a table's row. Raises DataError for one that is unknown."""
+def hidden_in(row: dict[str, str], place: str, own: Sequence[str]) -> tuple[str, ...]:
+    """Those of MODALITIES that do not count by a table's row. Raises DataError for one that is unknown."""
     try:
-        valid = valid_modalities(row.get("modalities", ""), MODALITIES)
+        valid = valid_modalities(row.get("modalities", ""), (*MODALITIES, *own))
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
     return () if valid is None else tuple(name for name in MODALITIES if name not in valid)

@@ -101,7 +101,7 @@ def write_parts(
 
 def complete_configs(settings: Settings) -> dict[str, dict[str, Any]]:
     """Digest of a config.json -> all fields of the config, of each checkpoint that predicting reads."""
-    sources = [(getattr(settings.encoders, name).source, name) for name in settings.encoded]
+    sources = [(stream.source, stream.modality) for stream in settings.encoded_streams.values()]
     if settings.ranking.annotator == "local":
         sources.append((settings.ranking.local.source, "text"))
     checkpoints = [checkpoint_of(*source) for source in sources]

@@ -7,6 +7,7 @@ from flax import nnx
 
 from mer_jax.defaults import in_order
 from mer_jax.fusion.data import Embeddings
+from mer_jax.fusion.ensemble import Members, Scorer
 from mer_jax.fusion.fusion_settings import AblationSettings, FusionSettings
 from mer_jax.fusion.modalities import attention_by_modality, by_modality
 from mer_jax.fusion.trials import Setting, make_trials, single_streams
@@ -89,3 +90,14 @@ def test_each_of_several_streams_is_trained_alone():
         assert [name for name, each in seen.items() if each.all()] == ["wavlm"]
         assert not any(each.any() for name, each in seen.items() if name != "wavlm")
     assert not single_streams(FusionSettings(), AblationSettings(single_modalities=False), MODALITY_OF)
+
+
+def test_networks_score_clips_by_the_order_of_streams_that_they_were_trained_with():
+    network, rng = model(), np.random.default_rng(0)
+    x = {name: rng.normal(size=(6, width)).astype(np.float32) for name, width in DIMS.items()}
+    present = dict.fromkeys(x, np.ones(6, bool))
+    params = jax.tree.map(lambda leaf: leaf[None], nnx.state(network, nnx.Param))
+    members = Members(params, jnp.zeros(1, int), dict.fromkeys(x, jnp.ones(1, bool)))
+    outputs = Scorer(DIMS, 2, 8, batch_size=8, modality_of=MODALITY_OF)(members, x, present)
+    np.testing.assert_allclose(outputs.logits[0], network(x, present).logits, atol=1e-6)
+    np.testing.assert_allclose(outputs.attention[0], network(x, present).attention, atol=1e-6)

@@ -108,6 +108,9 @@ def test_a_table_says_which_modalities_of_a_file_count(tmp_path):
     some, everything = media([str(table)])
     assert some.hidden == ("speech", "text") and some.text == "" and everything.hidden == () and everything.text == "hi"
     assert some.described != everything._replace(text="").described
+    table.write_text("file,modalities\na.mp4,gaze+video\n")
+    (gazing,) = media([str(table)], own=["gaze"])
+    assert gazing.hidden == ("speech", "image", "text")
     table.write_text("file,modalities\na.mp4,face\n")
     with pytest.raises(DataError, match=r"t\.csv, row 2: unknown modality 'face'; known: speech"):
         list(media([str(table)]))
