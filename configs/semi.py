@@ -35,9 +35,9 @@ Arguments of every variant:
                         that one's settings, as --config.streams.wavlm-large.dtype=float32 changes them
     speech_feature=a+b  features under features/a and features/b, in place of that modality's encoder; a stream each
     modalities=speech+gaze,gaze_feature=c       a modality of your own, of such features
-    votes=votes.csv     what a vision-language model, another system or a person takes clips for: a csv with name, and label or
-                        a column of probabilities for each label. A prior of the fused logits, by a weight that held-out
-                        clips choose: worthless votes get none. They must not come of the labels.
+    votes=votes.csv     what a vision-language model, another system or a person takes clips for: a csv with name, and
+                        label or a column of probabilities for each label. A prior of the fused logits, by a weight that
+                        held-out clips choose: worthless votes get none. They must not come of the labels.
                         --config.votes.pseudo_labels=filter drops candidates for pseudo-labels whose vote is another
                         than the networks', =vote adds them there, too. mer_jax.predict goes without.
     recipe=paper        trains as the paper does; recipe=best, the default of folders, as configs/best.py says
