@@ -47,7 +47,7 @@ def test_smoothed_votes_are_logarithms_in_which_no_vote_says_nothing():
 
 
 def test_the_weight_is_the_most_likely_one_beside_a_temperature():
-    """By Bayes that of a voter of accuracy a is log(2 a / (1 - a)), beside logits that are as sure as they should be."""
+    """By Bayes log(2 a / (1 - a)) of a voter of accuracy a, beside logits that are as sure as they should be."""
     labels = np.arange(60_000) % CLASSES
     prior, accuracy = voter(labels, 0.7), 0.7
     worth = np.log(2 * accuracy / (1 - accuracy)) / (prior.max() - prior.min())
@@ -69,25 +69,16 @@ def test_a_good_voter_helps_and_a_worthless_one_has_no_weight(seed):
 
 
 def cross_validation(flip=False, mode="none", accuracy=0.8, **self_training):
-    """Of 40 labelled clips of two classes and two folds, votes for all clips; `flip` turns the labels of the first fold."""
+    """Of 40 labelled clips of two classes in two folds, with votes; `flip` turns the labels of the first fold."""
     (labelled, labels), (unlabelled, said), (test, truth) = informative(40, 0), informative(12, 1), informative(20, 2)
     fold_of, rng = make_folds(labels, 2, 0), np.random.default_rng(3)
     actual = np.concatenate([labels, said, truth])
     votes = np.where(rng.random(72) < accuracy, actual, 1 - actual)
     prior = VotePrior.of(Votes(np.eye(2)[votes], mode), *np.split(np.arange(72), [40, 52]))
     no_copies, groups = np.zeros(0, int), Groups(*np.split(np.arange(72), [40, 52]))
-    own = (
-        labelled,
-        np.where((fold_of == 0) & flip, 1 - labels, labels),
-        fold_of,
-        labelled,
-        no_copies,
-        unlabelled,
-        np.full(12, -1),
-        test,
-        truth,
-    )
-    data = FusionData(*own, groups, votes=prior)
+    labels, unknown = np.where((fold_of == 0) & flip, 1 - labels, labels), np.full(12, -1)
+    own = (labelled, labels, fold_of, labelled, no_copies, unlabelled, unknown, test, truth, groups)
+    data = FusionData(*own, votes=prior)
     options = SelfTrainingSettings(**{"rounds": 2, "k": 2, "chooser": "own_fold"} | self_training)
     return CrossValidation(data, NETWORKS, 0, [SPEECH], options)
 
