@@ -36,8 +36,8 @@ Arguments of every variant:
     speech_feature=a+b  features under features/a and features/b, in place of that modality's encoder; a stream each
     modalities=speech+gaze,gaze_feature=c       a modality of your own, of such features
     (configs/top.py says which of several streams are worth it; --config.left_out=a goes without)
-    votes=votes.csv     what a vision-language model, another system or a person takes clips for: a csv with name, and label
-                        or a column of probabilities for each label. A prior of the fused logits, by a weight that
+    votes=votes.csv     what a vision-language model, another system or a person takes clips for: a csv with name, and
+                        label or a column of probabilities for each label. A prior of the fused logits, by a weight that
                         held-out clips choose: worthless votes get none. They must not come of the labels.
                         --config.votes.pseudo_labels=filter drops candidates for pseudo-labels whose vote is another
                         than the networks', =vote adds them there, too. mer_jax.predict goes without.

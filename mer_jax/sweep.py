@@ -53,6 +53,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_jax.data.votes import read_votes
 from mer_jax.features.inputs import Inputs, run_dataset
 from mer_jax.features.outliers import without_outliers
 from mer_jax.fusion.cross_validation import CrossValidation, Networks, TrainedSetting
@@ -205,10 +206,11 @@ def run_data(settings: Settings, workdir: Path) -> tuple[Callable[[str], FusionD
     inputs = Inputs(dataset, settings, workdir, prompts.trained_encoder)
     features = {stream: without_outliers(inputs.features(stream), stream) for stream in settings.sources}
     copy_of, modality_of = inputs.copies[1], settings.modality_of
+    votes = read_votes(settings.votes, dataset)  # for pseudo-labels: rows are scored without
 
     @cache
     def data_of(standardise: str) -> FusionData:
-        return fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of)[0]
+        return fusion_data(dataset, features, folds, copy_of, standardise, settings.cv, modality_of, votes)[0]
 
     return data_of, len(dataset.labels)
 

@@ -64,6 +64,12 @@ def test_challenges_use_the_papers_encoders_and_sizes(variant):
     assert get_config(f"{variant},root=/data,encoders=bundled").encoders.image.source == "bundled/clip"
 
 
+def test_votes_come_of_the_file_that_is_named_alone():
+    assert get_config().votes.to_dict() == {"file": "", "pseudo_labels": "none"}
+    assert get_config("sample,votes=v.csv").votes.file == "v.csv"
+    assert best_config("folder,root=/d,votes=v.csv").votes.file == "v.csv"
+
+
 def test_folder_arguments():
     config = get_config("folder,root=/d,label_column=emotion,modalities=speech+image,image_feature=au")
     assert (config.data.label_column, config.data.modalities, config.data.image_feature) == (

@@ -36,7 +36,7 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
     of_formats = (formats.spread, formats.points, formats.interval, formats.by_shown)
     pages.globals |= {f.__name__: f for f in (*of_formats, tables.most_alike)}
     every_key = cast(Metrics, dict.fromkeys(Metrics.__annotations__) | metrics)
-    ranking = every_key["ranking"]
+    ranking, votes = every_key["ranking"], every_key["votes"]
     return pages.get_template("report.html").render(
         every_key,
         files=[name for name in FILES if (folder / name).exists()],
@@ -47,7 +47,7 @@ def render(metrics: Metrics, folder: Path = Path()) -> str:
         best_single=tables.best_single(metrics),
         problem_groups=tables.problem_groups(metrics.get("problems") or []),
         alone=formats.networks_alone(metrics),
-        vote_problems=tables.problem_groups(metrics["votes"]["problems"]) if metrics.get("votes") else [],
+        vote_problems=tables.problem_groups(votes["problems"]) if votes else [],
         ranking_failures=tables.problem_groups(ranking["failures"]) if ranking else [],
         text_rows=tables.trained_on(metrics, "text"),
         table_1=tables.table_1(metrics),

@@ -203,6 +203,23 @@ def fake_metrics():
     }
 
 
+VOTES = {
+    "file": "votes.csv",
+    "lacking": 2,
+    "problems": _problems([7], "none", None, "unknown label (votes.csv, row 9: 'jolly'; ...)"),
+    "pseudo_labels": "filter",
+    "weight": 1.234,
+    "fold_weights": [1.0, 1.1, 0.0, 1.3, 1.2],
+    "splits": {
+        "train": {"clips": 390, "networks": 0.611, "labels": 0.622, "waf": 0.633},
+        "unlabeled": {"clips": 700, "networks": 0.644, "labels": None, "waf": None},
+        "test": {"clips": 200, "networks": 0.655, "labels": 0.666, "waf": 0.677},
+    },
+    "networks_alone": {"cv_waf": 0.755, "test_waf": 0.766},
+    "with_votes": {"cv_waf": 0.811, "test_waf": 0.822},
+}
+
+
 @pytest.fixture
 def metrics():
     return fake_metrics()

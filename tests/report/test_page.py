@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from mer_jax.report import figures
+from mer_jax.report.formats import headline, points
 from mer_jax.report.page import render, write_report
+from tests.report.conftest import VOTES
 
 SECTIONS = [
     *("headline", "folds", "classes", "confusion", "curves", "self-training", "subsets", "single"),
@@ -55,6 +57,24 @@ def test_every_section_in_order_and_filled(metrics):
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("svg") == 5
     assert 'class="absent"' not in html
+
+
+def test_votes_stand_beside_the_networks_and_have_no_part_in_what_self_training_gave(metrics):
+    html = render(metrics | {"votes": VOTES})
+    Page(html)
+    part = section(html, "votes")
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", part, re.DOTALL)]
+    assert ["networks", "alone", "75.5", "76.6"] in rows and ["both", "81.1", "82.2"] in rows
+    assert ["train", "390", "61.1", "62.2"] in rows and ["unlabeled", "700", "64.4", "–"] in rows
+    assert "weight of 1.23" in part and "(1.00, 1.10, 0.00, 1.30, 1.20)" in part and "unknown label" in part
+    assert "whose vote is another" in part and "2 votes are of clips that the data set lacks" in part
+    assert f"to 75.5&nbsp;% cross-validated ({points(0.755, metrics['rounds'][0]['cv_waf'])} points)" in html
+    assert 'href="#votes"' in section(html, "headline")
+    lines = dict(line.split("   ", 1) for line in headline(metrics | {"votes": VOTES}, "p").splitlines())
+    lines = {name.strip(): value.strip() for name, value in lines.items()}
+    gain = points(metrics["cv"]["waf"], 0.755)
+    assert f"{gain} points cross-validated, by a weight of 1.23" in lines["votes from outside"]
+    assert f"{points(0.755, metrics['rounds'][0]['cv_waf'])} points cross-validated" in lines["self-training"]
 
 
 def test_the_search_for_faces_is_counted(metrics):
