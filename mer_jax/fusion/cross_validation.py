@@ -175,22 +175,29 @@ class CrossValidation:
             modality_of=data.modality_of,
         )
 
-    def waf_without(self, settings: Sequence[Setting], fold: int) -> np.ndarray:
-        """WAF [S, F] of each fold's held-out clips, by networks that have seen no clip of `fold` either; nan at `fold`.
+    def logits_without(self, settings: Sequence[Setting], fold: int) -> np.ndarray:
+        """`held_out_logits` [S, L, C] of networks without pseudo-labels that have seen no clip of `fold`, either.
 
-        By such scores something may be chosen that is then scored on the clips of `fold`: these had no say in it. The
-        networks read the embeddings that are `fold`'s own (EmoVCLIP's prompts), which know the other folds' labels.
+        By these logits something may be chosen that is then scored on the clips of `fold`: they had no say in it; what
+        stands at these themselves is of no use. The networks read the embeddings that are `fold`'s own (EmoVCLIP's
+        prompts), which know the other folds' labels. NaN where a setting has diverged, or no clip is left to learn.
         """
         data, trials = self.data, self.trials(settings)
         gone = np.flatnonzero(np.append(data.fold_of, data.fold_of[data.copy_of]) == fold)
         train = jnp.where(jnp.isin(trials.train, gone), -1, trials.train)
         trials = trials._replace(train=train, fold=jnp.full_like(trials.fold, fold))
         fitted = jax.block_until_ready(self.networks.trainer.train(self.training_set, trials))
-        size, wafs = data.num_folds * self.networks.seeds, []
+        size, logits = data.num_folds * self.networks.seeds, []
         for i in range(len(settings)):
             own = jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], fitted)
-            wafs.append((np.nan if self.divergence(own) else 1.0) * self.fold_wafs(self.held_out_logits(own)))
-        return np.where(np.arange(data.num_folds) == fold, np.nan, np.stack(wafs))
+            logits.append(self.held_out_logits(own) * (np.nan if self.divergence(own) else 1.0))
+        return np.stack(logits)
+
+    def waf_without(self, settings: Sequence[Setting], fold: int) -> np.ndarray:
+        """WAF [S, F] of each fold's held-out clips by `logits_without`; nan at `fold`."""
+        logits = self.logits_without(settings, fold)
+        wafs = [np.nan if np.isnan(own).any() else self.fold_wafs(own) for own in logits]
+        return np.where(np.arange(self.data.num_folds) == fold, np.nan, np.stack(wafs))
 
     def divergence(self, fitted: Fitted, *logits: np.ndarray) -> str:
         """Where the loss or the logits of a setting's networks are not finite; empty if all are."""
@@ -306,13 +313,14 @@ class CrossValidation:
     def with_votes(self, trained: TrainedSetting) -> TrainedSetting:
         """The setting with the votes' prior in all its logits and scores but the challenge's; itself without votes.
 
-        A held-out clip's prior is weighted by the held-out clips of the other folds. (Their networks have learned from
-        this clip, too, which one number for a whole fold hardly tells of.)
+        A held-out clip's prior is weighted by the held-out clips of the other folds and by `logits_without` its own.
         """
         if self.data.votes is None:
             return trained
         logits = self.held_out_logits(trained.honest.fitted)
-        weights = VoteWeights.fit(logits, self.data.votes.labelled, self.data.labels, self.data.held_out)
+        folds = range(self.data.num_folds)
+        without = np.concatenate([self.logits_without([trained.honest.setting], fold) for fold in folds])
+        weights = VoteWeights.fit(logits, without, self.data.votes.labelled, self.data.labels, self.data.held_out)
         return self._voted(trained, weights)
 
     def _voted(self, trained: TrainedSetting, weights: VoteWeights) -> TrainedSetting:

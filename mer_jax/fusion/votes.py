@@ -72,9 +72,20 @@ class VoteWeights:
     folds: np.ndarray  # [F], of a fold's held-out clips, by those of the other folds
 
     @classmethod
-    def fit(cls, logits: np.ndarray, prior: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> "VoteWeights":
-        """Cross-fitted: logits [L, C] of networks that have not seen the clips, prior [L, C], held_out [F, L] bool."""
-        folds = [fit_weight(logits[~clips], prior[~clips], labels[~clips]) for clips in held_out]
+    def fit(
+        cls, logits: np.ndarray, without: np.ndarray, prior: np.ndarray, labels: np.ndarray, held_out: np.ndarray
+    ) -> "VoteWeights":
+        """Cross-fitted: no clip that a fold holds out has a say in the fold's weight.
+
+        Args:
+            logits: [L, C] of networks that have not seen the clips.
+            without: [F, L, C] of such as have not seen those that each fold holds out, either; NaN where there are none.
+            prior: [L, C]. held_out: [F, L] bool.
+        """
+        folds = [
+            0.0 if np.isnan(own).any() else fit_weight(own[~clips], prior[~clips], labels[~clips])
+            for own, clips in zip(without, held_out, strict=True)
+        ]
         return cls(fit_weight(logits, prior, labels), np.array(folds))
 
     def of_fold(self, fold: int) -> "VoteWeights":
