@@ -79,7 +79,7 @@ class VoteWeights:
 
         Args:
             logits: [L, C] of networks that have not seen the clips.
-            without: [F, L, C] of such as have not seen those that each fold holds out, either; NaN where there are none.
+            without: [F, L, C] of such as have not seen what each fold holds out, either; NaN where there are none.
             prior: [L, C]. held_out: [F, L] bool.
         """
         folds = [
