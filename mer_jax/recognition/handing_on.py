@@ -116,6 +116,7 @@ def without_places(settings: Settings) -> Settings:
         data=replace(settings.data, root="") if isinstance(settings.data, RootData) else settings.data,
         ranking=replace(ranking, cache="", openai=replace(ranking.openai, base_url="")),
         transcripts=replace(transcripts, cache="", openai=replace(transcripts.openai, base_url="")),
+        votes=replace(settings.votes, file=""),
     )
 
 

@@ -38,6 +38,7 @@ METRICS = {
     "dataset": {"name": "talks", "labels": list(LABELS), "modalities": ["text"], "counts": {"train": 1234, "test": 5}},
     "cv": {"waf": 0.5, "challenge": {"waf": 0.6}, "flattered": False, "cautions": ["few clips"]},
     "test": None,
+    "votes": {"networks_alone": {"cv_waf": 0.45}},
 }
 NOT_NEEDED = ("array_record", "etils", "grain", "importlib_resources", "jaxtyping", "jinja2", "matplotlib", "openai")
 NOT_NEEDED += ("ml_collections", "optax", "orbax", "sklearn", "tensorflow_datasets", "tensorstore", "torch")
@@ -84,6 +85,7 @@ def test_the_card_says_what_it_is(run, tmp_path):
         "| cross-validated | 50.0 % |",
         "counts | 60.0 % |",
         "- few",
+        "45.0 % cross-validated",
     ):
         assert said in card, said
     assert "| text | bundled/baichuan |" in card and "test, the ensemble" not in card
