@@ -21,7 +21,8 @@ from mer_jax.report.formats import spread
 from mer_jax.report.sweep_tables import grid
 from mer_jax.runtime.run import load_settings
 from mer_jax.settings import Settings
-from mer_jax.sweep import WORKDIR, mean_and_spread, run_data
+from mer_jax.sweep import WORKDIR, run_data
+from mer_jax.sweep_rows import mean_and_spread
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the networks; each chooses for itself.", lower_bound=1)
 

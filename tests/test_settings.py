@@ -15,7 +15,7 @@ from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.run import load_settings
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.settings import Settings
-from tests.commands import import_command
+from mer_jax.sweep_settings import SweepSettings
 
 
 @pytest.mark.parametrize("encoders", ["paper", "base", "bundled"])
@@ -35,7 +35,7 @@ def test_every_variant_gives_settings(variant, encoders):
 
 @pytest.mark.parametrize(("config", "rows"), [(sweep, 0), (table1, 5), (table2, 5), (recipe, 6)])
 def test_every_sweep_gives_settings(config, rows):
-    plan = read_settings(import_command("sweep").SweepSettings, config.get_config())
+    plan = read_settings(SweepSettings, config.get_config())
     assert plan.name in config.__name__ and len(plan.rows) == rows and bool(plan.search) == (not rows)
 
 

@@ -8,6 +8,7 @@ import pytest
 from configs import sweep as sweep_config
 from configs import table1, table2
 from configs import top as top_config
+from mer_jax import sweep_rows
 from mer_jax.data.corruptions import CorruptionsSettings, TrainingCorruptionSettings
 from mer_jax.data.dataset import FolderData
 from mer_jax.fusion.data import Embeddings, FusionData, Groups
@@ -19,13 +20,15 @@ from mer_jax.runtime.kept import KEPT
 from mer_jax.runtime.settings import as_dict, read_settings
 from mer_jax.self_training_settings import SelfTrainingSettings
 from mer_jax.settings import Settings
+from mer_jax.sweep_rows import Row, mean_and_spread, train_rows
+from mer_jax.sweep_settings import SweepSettings
 from mer_jax.text import rankings
 from mer_jax.text.ranking_settings import RankingSettings
 from tests.commands import import_command
 
 module = import_command("sweep")
-Row, SweepSettings, as_config, markdown = module.Row, module.SweepSettings, module.as_config, module.markdown
-mean_and_spread, plan_rows, sweep = module.mean_and_spread, module.plan_rows, module.sweep
+as_config, markdown = module.as_config, module.markdown
+plan_rows = module.plan_rows
 
 ALL = ("speech", "image", "text", "video")
 
@@ -102,7 +105,7 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
         Row("narrow", ("speech",), {"hidden": 4}),
         Row("text", ("text",), {}),
     ]
-    entries = sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path)
+    entries = train_rows(settings, plan, rows, lambda standardise: data, 2, tmp_path)
     assert [entry["name"] for entry in entries] == ["both", "narrow", "text"]
     both, narrow, text = entries
     assert narrow["cv_waf"] > 0.8 and narrow["test_waf"] > 0.9 > text["test_waf"]
@@ -113,7 +116,7 @@ def test_rows_are_scored_over_seeds_and_continue_after_any_round(settings, data,
     assert both["subsets"]["speech+text"]["test_waf"] == pytest.approx(both["test_waf"])
     assert len(list(tmp_path.glob("rounds-*/round-01.json"))) == 2  # of either width
     assert (
-        sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
+        train_rows(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
     )  # from the rounds that are there
 
     assert all(entry["challenge_waf"] >= entry["cv_waf"] - 0.1 for entry in entries)
@@ -131,7 +134,7 @@ def test_rows_of_other_epochs_networks_and_rounds_have_programs_of_their_own(set
         Row("raw", ("speech",), {"standardise": "none"}),
     ]
     asked = []
-    entries = sweep(settings, plan, rows, lambda standardise: asked.append(standardise) or data, 2, tmp_path)
+    entries = train_rows(settings, plan, rows, lambda standardise: asked.append(standardise) or data, 2, tmp_path)
     assert asked == ["all", "all", "all", "none"] and [entry["name"] for entry in entries] == [row.name for row in rows]
     first, paper, blind, raw = entries
     assert first["cv_waf"] < paper["cv_waf"] == raw["cv_waf"]
@@ -151,7 +154,9 @@ def test_rows_of_other_epochs_networks_and_rounds_have_programs_of_their_own(set
 )
 def test_fields_that_there_are_not_are_refused(settings, data, tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
-        sweep(settings, SweepSettings("t"), [Row("row", ("speech",), changes)], lambda standardise: data, 2, tmp_path)
+        train_rows(
+            settings, SweepSettings("t"), [Row("row", ("speech",), changes)], lambda standardise: data, 2, tmp_path
+        )
 
 
 def test_the_best_setting_is_a_config(settings, tmp_path):
@@ -244,7 +249,7 @@ def test_features_of_a_run_are_loaded_without_asking_a_paid_annotator(tmp_path, 
 
 def test_a_row_that_diverges_is_marked_and_the_others_go_on(settings, data, tmp_path):
     rows = [Row("wild", ("speech",), {"learning_rate": 1e30}), Row("tame", ("speech",), {})]
-    wild, tame = sweep(settings, SweepSettings("t", seeds=2), rows, lambda standardise: data, 2, tmp_path)
+    wild, tame = train_rows(settings, SweepSettings("t", seeds=2), rows, lambda standardise: data, 2, tmp_path)
     assert wild["cv_waf"] is wild["test_waf"] is None and tame["cv_waf"] > 0.8 and not tame["divergence"]
     assert "| wild (diverged: fold 1, epoch 1: the loss is not finite) | – |" in markdown([wild, tame])
 
@@ -253,19 +258,19 @@ def test_rows_that_are_done_are_not_trained_again(settings, data, tmp_path, monk
     """Two programs; the rows of one are damaged."""
     rows = [Row("wide", ("speech",), {}, ("1", "2")), Row("narrow", ("speech",), {"hidden": 4})]
     plan, trained = SweepSettings("t", subsets=True), []
-    entries = sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path)
-    self_train = module.CrossValidation.self_train
+    entries = train_rows(settings, plan, rows, lambda standardise: data, 2, tmp_path)
+    self_train = sweep_rows.CrossValidation.self_train
     monkeypatch.setattr(
-        module.CrossValidation,
+        sweep_rows.CrossValidation,
         "self_train",
         lambda self, *rest: trained.append(self.settings) or self_train(self, *rest),
     )
-    assert sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries and not trained
+    assert train_rows(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries and not trained
     damaged, _ = sorted(tmp_path.glob("rounds-*/rows.json"))
     damaged.write_bytes(damaged.read_bytes()[:-9])
     capsys.readouterr()
-    assert sweep(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
+    assert train_rows(settings, plan, rows, lambda standardise: data, 2, tmp_path) == entries
     assert len(trained) == 1 and f"{damaged}: " in capsys.readouterr().err
     changed = replace(data, digest="other features")
-    sweep(settings, plan, rows, lambda standardise: changed, 2, tmp_path)
+    train_rows(settings, plan, rows, lambda standardise: changed, 2, tmp_path)
     assert len(trained) == 3

@@ -99,8 +99,13 @@ def has_vote(prior: np.ndarray) -> np.ndarray:
 
 
 def agree(logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Whether networks and vote have one label, [..., N] bool of logits [..., N, C] and [N, C]."""
-    return logits.argmax(axis=-1) == prior.argmax(axis=-1)
+    """Whether the networks' label is the vote's, or one of those that share its first place.
+
+    [..., N] bool of logits [..., N, C] and [N, C].
+    """
+    predicted = logits.argmax(axis=-1)[..., None]
+    votes = np.take_along_axis(np.broadcast_to(prior, logits.shape), predicted, axis=-1)[..., 0]
+    return np.asarray(votes == prior.max(axis=-1))
 
 
 def fit_weight(logits: np.ndarray, prior: np.ndarray, labels: np.ndarray) -> float:

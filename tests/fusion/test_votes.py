@@ -11,7 +11,7 @@ from mer_jax.fusion.data import FusionData, Groups
 from mer_jax.fusion.folds import make_folds
 from mer_jax.fusion.fusion_settings import FusionSettings
 from mer_jax.fusion.trials import Setting
-from mer_jax.fusion.votes import VotePrior, alone, fit_weight
+from mer_jax.fusion.votes import VotePrior, agree, alone, fit_weight
 from mer_jax.metrics import softmax
 from mer_jax.report.results import temperatures_of_others
 from mer_jax.report.votes import table_section, vote_cautions, votes_section
@@ -117,6 +117,11 @@ def test_votes_filter_candidates_or_join_the_networks():
     weights = [alone(good[~clips], labels[~clips]) for clips in held_out]
     assert all_eligible.all() and weights[0] != weights[1] and min(weights) > 0
     np.testing.assert_allclose(voted, logits + np.array(weights)[:, None, None] * prior.unlabelled)
+
+
+def test_a_vote_for_two_labels_agrees_with_either():
+    tied = VotePrior.of(Votes(np.array([[0.5, 0.5, 0.0]] * 3)), *[np.arange(3)] * 3).labelled
+    assert agree(np.eye(3), tied).tolist() == [True, True, False]
 
 
 @pytest.fixture(scope="module")
