@@ -56,8 +56,8 @@ class Siglip(nnx.Module):
 
     configs: ClassVar[Mapping[str, Any]] = {"siglip": SiglipConfig}
 
-    def __init__(self, config: SiglipConfig, *, attention_impl: str = "auto", rngs: nnx.Rngs):
-        vision: Any = config.vision_config
+    def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
+        vision = config.vision_config
         for name, expected in (("num_channels", 3), ("vision_use_head", True)):
             if (value := getattr(vision, name)) != expected:
                 raise DataError(f"config.json asks for {name}={value}; supported is {expected}")
