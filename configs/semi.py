@@ -96,7 +96,10 @@ def get_config(argument: str = "sample") -> ConfigDict:
         settings = with_base_encoders(settings, language)
     if recipe == "best":
         settings = with_best_recipe(settings)
-    streams = ready_made_tables(own) | encoder_tables(further, settings.encoders)
+    own_streams, more_streams = ready_made_tables(own), encoder_tables(further, settings.encoders)
+    if doubled := own_streams.keys() & more_streams.keys():
+        raise UsageError(f"streams={further!r}: another stream is called {min(doubled)!r}; rename a folder")
+    streams = own_streams | more_streams
     settings = replace(settings, streams=read_settings(Settings, {"streams": streams}).streams)
     settings = replace(settings, votes=VoteSettings(votes))
     settings.check()
@@ -119,6 +122,8 @@ def ready_made_tables(arguments: dict[str, str]) -> dict[str, dict[str, str]]:
     for argument, folders in arguments.items():
         modality = argument.removesuffix("_feature")
         for name, folder in ready_made_streams(modality, folders).items():
+            if name in tables:
+                raise UsageError(f"{argument}={folders!r}: another modality has a stream {name!r}; rename a folder")
             tables[name] = {"modality": modality, "feature": folder}
     return tables
 

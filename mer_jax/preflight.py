@@ -18,7 +18,7 @@ from mer_jax.data.crops import check_room_for_crops
 from mer_jax.data.dataset import known_dataset
 from mer_jax.data.votes import check_votes
 from mer_jax.features.encoders import check_encoders
-from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of
+from mer_jax.features.inputs import check_modalities, check_transcripts, encoded_of, labelled_streams
 from mer_jax.features.memory import check_memory, encoder_memory
 from mer_jax.features.stream_settings import Stream
 from mer_jax.fusion.folds import check_folds
@@ -81,7 +81,8 @@ def data_checks(
 ) -> Iterator[Check]:
     """Of clips, labels and transcripts."""
     if learns:
-        yield partial(check_folds, dataset, settings.cv, settings.seed)
+        modalities = dict.fromkeys(settings.modality_of[name] for name in labelled_streams(dataset, settings))
+        yield partial(check_folds, dataset, settings.cv, settings.seed, tuple(modalities))
         yield partial(check_modalities, dataset, settings)
         yield partial(check_votes, settings.votes, dataset)
     if "image" in encoded:

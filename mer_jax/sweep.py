@@ -110,10 +110,13 @@ def top_streams(
     Raises:
         UsageError: there is one stream, or two folds, or the plan asks for what is not chosen by streams.
     """
-    modality_of = data_of(settings.fusion.standardise).modality_of
+    data = data_of(settings.fusion.standardise)
+    modality_of = {
+        stream: own for stream, own in data.modality_of.items() if own in data.shown
+    }  # by these all is chosen
     if len(modality_of) < 2:
         raise UsageError(f"{plan.name}: the run has one stream, {next(iter(modality_of))}: there is nothing to choose")
-    if (folds := data_of(settings.fusion.standardise).num_folds) < 3:
+    if (folds := data.num_folds) < 3:
         raise UsageError(
             f"{plan.name}: the run has {folds} folds; a choice in which one has no say needs three or more"
         )

@@ -187,6 +187,12 @@ def test_streams_are_named_by_their_sources_and_typed_at_the_door():
         ("modalities=speech+eye", "data.modalities='speech.eye': unknown 'eye'"),
         ("streams=video:openai/clip-vit-base-patch16", "no speech:SOURCE"),
         ("speech_feature=a+hubert,streams=speech:bundled/hubert", "streams.hubert: another stream is called so"),
+        ("speech_feature=a+b,image_feature=b+c", "two modalities have a stream 'b'"),
+        ("speech_feature=text+b", "two modalities have a stream 'text'"),
+        ("modalities=eye+pulse,eye_feature=a+b,pulse_feature=b+c", "pulse_feature='b.c': another"),
+        ("modalities=eye,eye_feature=a+hubert,streams=speech:bundled/hubert", "another stream is called 'hubert'"),
+        ("speech_feature=self+b", "speech_feature='self.b': a stream is called after its folder: .* no 'self'"),
+        ("modalities=none,none_feature=a", "no 'none'"),
     ],
 )
 def test_streams_that_do_not_go_together_are_refused_in_one_line(argument, problem):

@@ -90,6 +90,12 @@ def test_folds_are_as_many_as_labelled_clips_can_fill(root):
     assert errors(settings(root, "modalities=text"), learns=False) == []
 
 
+def test_candidates_who_have_nothing_that_labelled_clips_have(root):
+    (root / "clips.csv").write_text("name,label,text\na,x,今\nb,y,明\nc,,今\n", "utf-8")
+    (error,) = errors(settings(root, "modalities=text", "candidate_modalities=image"))
+    assert "of what counts for the clips that are predicted (image) no labelled clip has any; these have text" in error
+
+
 def test_a_modality_that_no_clip_has_needs_no_checkpoint(root):
     own = settings(root, encoders="base")
     with pytest.MonkeyPatch.context() as patch:

@@ -201,6 +201,10 @@ def test_the_best_streams_are_chosen_and_become_a_config(settings, data, tmp_pat
     assert "+".join(trained.sources) == best["chosen"] and trained.cv.settings_from.startswith("the best of ")
     with pytest.raises(UsageError, match="neither rows"):
         module.top_streams(tmp_path, settings, replace(plan, subsets=True), lambda _: streams, 2, folder)
+    seen = replace(streams, limited_to=("speech",))  # as candidates who are heard alone have it
+    results, _, config = module.top_streams(tmp_path, settings, plan, lambda _: seen, 2, folder)
+    assert {row["name"] for row in results["rows"]} == {"good", "bad", "good+bad"}
+    assert "text" in config.split("left_out = ")[1].split("\n")[0]
     with pytest.raises(UsageError, match="has 2 folds"):
         module.top_streams(tmp_path, settings, plan, lambda _: replace(data, **parts), 2, folder)
     alone = replace(data, labelled=data.labelled._replace(features={"text": data.labelled.features["text"]}))

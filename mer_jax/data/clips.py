@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mer_jax.data.labels import is_missing
 from mer_jax.defaults import MODALITIES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def unknown_modalities(names: str, known: Sequence[str] = MODALITIES) -> str:
 
 
 def valid_modalities(cell: str, known: Collection[str] | None = None) -> tuple[str, ...] | None:
-    """The "+"-joined modalities that count for a clip; () of "none"; None, for all, of "" and "all".
+    """The "+"-joined modalities that count for a clip; () of "none"; None, for all, of "all" and what is missing.
 
     known: those that there are, in the order that they are to have; None: whatever stands in the cell.
 
@@ -34,8 +35,10 @@ def valid_modalities(cell: str, known: Collection[str] | None = None) -> tuple[s
         ValueError: one is not `known`; the message names them.
     """
     names = [name.strip() for name in cell.split("+")]
-    if names in ([""], ["all"], ["none"]):
-        return () if names == ["none"] else None
+    if names[0].casefold() == "none" and len(names) == 1:
+        return ()
+    if (names[0].casefold() == "all" and len(names) == 1) or is_missing(cell):
+        return None
     if known is None:
         return tuple(names)
     if unknown := [name for name in names if name not in known]:
@@ -120,8 +123,10 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Of what folds and pseudo-labels go by: the clips, and their splits, labels and groups."""
-        clips = [(clip.name, clip.split, clip.label, clip.group) for clip in self.clips]
+        """Of what folds and pseudo-labels go by: the clips, their splits, labels, groups and what counts of them."""
+        clips: list[Any] = [(clip.name, clip.split, clip.label, clip.group) for clip in self.clips]
+        if any(clip.modalities is not None for clip in self.clips):
+            clips.append([clip.modalities for clip in self.clips])
         return hashlib.blake2b(json.dumps(clips, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
     def split(self, name: str) -> list[int]:

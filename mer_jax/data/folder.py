@@ -91,9 +91,9 @@ class Cells:
             DataError: its split is none.
         """
         place = f"{self.table.name}, row {number}"
-        cells = {column: row.get(header, "") for column, header in self.columns.items()}
+        cells = {column: row.get(header, "") if header else "" for column, header in self.columns.items()}
         for column, cell in cells.items():
-            if cell and (cell in UNSAID if column == "text" else is_missing(cell)):
+            if column != "modalities" and cell and (cell in UNSAID if column == "text" else is_missing(cell)):
                 self.note(name, f"no {column}: a marker of what is missing ({place}: {cell!r})")
                 cells[column] = ""
         if common := self.common.get(cells["label"]):

@@ -43,6 +43,8 @@ class InputSettings:
         if problem := wrong_modalities(self.data.candidate_modalities, known):
             raise UsageError(f"data.candidate_modalities={self.data.candidate_modalities!r}: {problem}")
         first = [name for modality in MODALITIES for name in self._first_streams(modality)]
+        if doubled := next((name for name in first if first.count(name) > 1), None):
+            raise UsageError(f"two modalities have a stream {doubled!r}, after its folder; give one another name")
         for name, each in self.streams.items():
             if problem := unusable(name):
                 raise UsageError(f"streams.{name}: {problem}")

@@ -181,24 +181,30 @@ def check_transcripts(dataset: Dataset, settings: InputSettings) -> Iterator[str
         yield NO_TEXT
 
 
+def labelled_streams(dataset: Dataset, settings: InputSettings) -> list[str]:
+    """The streams that any of the labelled clips may have."""
+    clips = [dataset.clips[i] for i in dataset.split("train")]
+    encoded = encoded_of(clips, settings)
+
+    def brought(name: str, modality: str) -> bool:
+        return any(name in clip.features and not clip.hides(modality) for clip in clips)
+
+    return [
+        name
+        for name, stream in settings.sources.items()
+        if (stream.modality in encoded if stream.encoder else brought(name, stream.modality))
+    ]
+
+
 def check_modalities(dataset: Dataset, settings: InputSettings) -> Iterator[str]:
     """Notes the modalities that no labelled clip can have, and transcripts in another language than is expected.
 
     Raises:
         DataError: that leaves none.
     """
-    labelled = [dataset.clips[i] for i in dataset.split("train")]
-    encoded = encoded_of(labelled, settings)
-
-    def brought(name: str, modality: str) -> bool:
-        return any(name in clip.features and not clip.hides(modality) for clip in labelled)
-
-    lacking = [
-        name
-        for name, stream in settings.sources.items()
-        if not (stream.modality in encoded if stream.encoder else brought(name, stream.modality))
-    ]
-    if len(lacking) == len(settings.sources) and labelled:
+    labelled = labelled_streams(dataset, settings)
+    lacking = [name for name in settings.sources if name not in labelled]
+    if not labelled and dataset.split("train"):
         raise DataError(f"{dataset.name}: no labelled clip has any of {', '.join(lacking)}; see the media files")
     if lacking:
         yield f"no labelled clip has {', '.join(lacking)}: the run goes on without"

@@ -10,10 +10,14 @@ from mer_jax.features.encoder_settings import ImageSettings, SpeechSettings, Tex
 from mer_jax.runtime.errors import UsageError
 from mer_jax.runtime.settings import setting
 
+# Stages of a command, and what stands for modalities in a cell.
+RESERVED = ("self", "kernel", "all", "none", "data", "faces", "ranking", "prompts", "fusion", "report")
+
 
 def unusable(name: str) -> str:
     """What is wrong with a name of a stream or modality, which names files, flags and parameters; empty if nothing."""
-    usable = re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII) and name != "self" and not hasattr(dict, name)
+    taken = name in RESERVED or hasattr(dict, name)
+    usable = re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII) and not taken
     return "" if usable else f"expected letters, digits, - and _, and no {name!r}"
 
 
@@ -88,6 +92,8 @@ def ready_made_streams(modality: str, features: str) -> dict[str, str]:
     if len(folders) == 1:
         return {modality: folders[0]}
     streams = {stream_name(folder): folder for folder in folders}
+    if problem := next(filter(None, map(unusable, streams)), ""):
+        raise UsageError(f"{modality}_feature={features!r}: a stream is called after its folder: {problem}")
     if len(streams) < len(folders):
         raise UsageError(f"{modality}_feature={features!r}: two of its streams are called alike; rename a folder")
     return streams

@@ -86,8 +86,13 @@ def shown_modalities(dataset: Dataset, settings: FoldSettings, modalities: Seque
     return shown
 
 
-def check_folds(dataset: Dataset, settings: FoldSettings, seed: int) -> Iterator[str]:
-    """Notes that there are fewer folds than are asked for. Raises as `labelled_folds`."""
+def check_folds(dataset: Dataset, settings: FoldSettings, seed: int, modalities: Sequence[str]) -> Iterator[str]:
+    """Notes that there are fewer folds than are asked for. Raises as `labelled_folds` and `shown_modalities`.
+
+    modalities: of labelled clips.
+    """
+    if modalities:
+        shown_modalities(dataset, settings, modalities)
     if (count := labelled_folds(dataset, settings, seed).count) < settings.folds:
         yield f"{count} labelled clips, or groups of them: as many folds, not cv.folds={settings.folds}"
 

@@ -16,6 +16,7 @@ from mer_jax.checkpoints.huggingface import checkpoint_facts
 from mer_jax.checkpoints.pytrees import hand_on
 from mer_jax.data.dataset import RootData
 from mer_jax.features.networks import checkpoint_of
+from mer_jax.features.stream_settings import Stream
 from mer_jax.fusion.ensemble import TrainedEnsemble
 from mer_jax.fusion.stablehlo import PLATFORMS, exported
 from mer_jax.recognition.distance import FAMILIAR
@@ -28,6 +29,7 @@ from mer_jax.runtime.kept import keep, read_kept
 from mer_jax.runtime.random import named_key
 from mer_jax.runtime.settings import as_dict
 from mer_jax.settings import Settings
+from mer_jax.text.ranking_settings import RankingSettings
 from mer_jax.tuning.prompts import PromptTuning
 
 LICENCES = {  # of the encoders that presets name, as their model pages have them
@@ -88,22 +90,23 @@ def write_parts(
         hand_on(trained, folder / "checkpoints" / "prompts.safetensors")
     (folder / "fusion.stablehlo").write_bytes(exported(ensemble).serialize())
     encoders = {}
-    for name, stream in settings.encoded_streams.items():
+    used = {name: stream for name, stream in settings.encoded_streams.items() if name in ensemble.shape.dims}
+    for name, stream in used.items():
         licence = LICENCES.get(stream.source.partition("/")[0], "")
         encoders[name] = checkpoint_facts(stream.source) | {"licence": licence}
     keep(folder / ENCODERS, {"encoders": encoders})
-    keep(folder / CONFIGS, complete_configs(settings))
+    keep(folder / CONFIGS, complete_configs(used, settings.ranking))
     shutil.copyfile(Path(__file__).with_name(NEEDED), folder / NEEDED)
     (folder / "README.md").write_text(model_card(workdir, settings.variant, encoders), "utf-8")
     take_inventory(folder, (path.name for path in folder.iterdir()))
     return encoders
 
 
-def complete_configs(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Digest of a config.json -> all fields of the config, of each checkpoint that predicting reads."""
-    sources = [(stream.source, stream.modality) for stream in settings.encoded_streams.values()]
-    if settings.ranking.annotator == "local":
-        sources.append((settings.ranking.local.source, "text"))
+def complete_configs(streams: Mapping[str, Stream], ranking: RankingSettings) -> dict[str, dict[str, Any]]:
+    """Digest of a config.json -> all fields of the config, of each checkpoint that predicting by `streams` reads."""
+    sources = [(stream.source, stream.modality) for stream in streams.values()]
+    if ranking.annotator == "local" and any(stream.modality == "text" for stream in streams.values()):
+        sources.append((ranking.local.source, "text"))
     checkpoints = [checkpoint_of(*source) for source in sources]
     return {digest(each.folder): all_fields(each.config) for each in checkpoints}
 

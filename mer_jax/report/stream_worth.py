@@ -17,7 +17,9 @@ def stream_section(
     streams, owners = [*data.modality_of], [*data.modality_of.values()]
     if len(streams) < 2:
         return None
-    alone = {stream: each for stream, each in alone.items() if not each.diverged}
+    alone = {
+        stream: each for stream, each in alone.items() if not each.diverged and data.modality_of[stream] in data.shown
+    }
     right = {each: fusion.held_out_logits(alone[each].fitted).argmax(axis=-1) == data.labels for each in alone}
     section: Section = {"modality_of": dict(data.modality_of)}
     if len(set(owners)) < len(owners):

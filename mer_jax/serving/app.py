@@ -167,7 +167,7 @@ class Service:
             ClientDisconnect: nobody waits for the result.
         """
         task, over = asyncio.ensure_future(work), asyncio.create_task(self.over.wait())
-        gone = asyncio.create_task(request.receive()) if request else over
+        gone = asyncio.ensure_future(request.receive()) if request else over
         try:
             await asyncio.wait({task, over, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

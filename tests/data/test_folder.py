@@ -218,6 +218,16 @@ def test_a_column_says_which_modalities_of_a_clip_count(tmp_path):
     assert limited.candidate_modalities == ("video", "image")
 
 
+def test_cells_of_modalities_are_read_in_any_case_and_without_such_a_column(tmp_path):
+    rows = "name,label,modalities,\na,x,None,1\nb,y,ALL,2\nc,x,nan,3\nd,y,,4\n"
+    (tmp_path / "clips.csv").write_text(rows)
+    dataset = open_dataset("folder", FolderData(root=str(tmp_path)))
+    assert [clip.modalities for clip in dataset.clips] == [(), None, None, None]
+    assert not any("marker" in problem.reason for problem in dataset.problems)
+    without = open_dataset("folder", FolderData(root=str(tmp_path), modalities_column=""))
+    assert [clip.modalities for clip in without.clips] == [None] * 4 and without.digest != dataset.digest
+
+
 def test_an_unknown_modality_is_refused_by_its_row(tmp_path):
     (tmp_path / "clips.csv").write_text("name,label,modalities\na,x,image\nb,y,image+face\n")
     with pytest.raises(

@@ -76,6 +76,16 @@ def test_the_folder_holds_the_runs_own_networks(run, tmp_path):
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("out/checkpoints/*/"))  # no Orbax, nothing half
 
 
+def test_encoders_that_the_run_never_used_are_not_asked_for(tmp_path):
+    run = write_run(tmp_path / "run", {"speech": 3})
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["settings"]["encoders"]["text"]["source"] = "nobody/nothing"
+    dump_json(run / "config.json", config)
+    dump_json(run / "metrics.json", METRICS)
+    hand_on_run(run, tmp_path / "out")
+    assert [*json.loads((tmp_path / "out" / "encoders.json").read_text("utf-8"))["encoders"]] == ["speech"]
+
+
 def test_the_card_says_what_it_is(run, tmp_path):
     hand_on_run(run, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text("utf-8")

@@ -68,7 +68,10 @@ def test_each_stream_alone_without_and_beside_the_others():
     }  # fmt: skip
     assert wavlm["without_waf"] == pytest.approx((1 / 6 + 8 / 15) / 2) and text["without_waf"] is None
     expected = np.corrcoef([1, 1, 0, 1, 0], [0, 1, 0, 1, 0])[0, 1]
-    assert section["correlation"]["hubert"] == {"wavlm": pytest.approx(expected), "text": None}
+    assert section["correlation"] == {
+        a: {b: pytest.approx(expected)} for a, b in (("hubert", "wavlm"), ("wavlm", "hubert"))
+    }
+    assert text["cv_waf"] is None  # the score is by speech, as the candidates have it
     assert section["attention"]["x"] == dict.fromkeys(MODALITY_OF, 1.0)
 
 
