@@ -4,26 +4,22 @@ Sources: `modeling_baichuan.py` of the baichuan-inc repositories on the Hugging 
 `LlamaModel`, `Qwen2Model` and `Qwen3Model`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.baichuan_weights import rules
 from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers
+from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Float, Float64, Int
 from mer_jax.runtime.errors import DataError
 
@@ -138,7 +134,7 @@ class DecoderLayer(nnx.Module):
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
-class Baichuan(nnx.Module):
+class Baichuan(Port):
     """Causal language model as a text encoder.
 
     Args:
@@ -152,13 +148,15 @@ class Baichuan(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = CONFIG_CLASSES
+    rules = staticmethod(rules)
+    prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
 
     def __init__(self, config: Any, *, lm_head: bool = False, attention_impl: str = "auto", rngs: nnx.Rngs):
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise DataError("config.json asks for sliding-window attention, which is not supported")
         if not getattr(config, "is_causal", True):
             raise DataError("config.json asks for is_causal=false; supported is true, attention to what came before")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         self.tied_head = config.tie_word_embeddings
         self.norm_head = getattr(config, "norm_head", False)
         frequencies = rotary_frequencies(config)
@@ -172,29 +170,6 @@ class Baichuan(nnx.Module):
         self.norm = nnx.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps, rngs=rngs)
         head = partial(nnx.Linear, config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs)
         self.lm_head = head() if lm_head and not self.tied_head else None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.float32,
-        mesh: Mesh | None = None,
-        lm_head: bool = False,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Baichuan":
-        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
-        folder = fetch(source)
-        config = read_config(folder, cls.configs)
-        make = partial(cls, config, lm_head=lm_head, attention_impl=attention_impl)
-        prefixes = ("transformer.", "model.language_model.", "language_model.", "model.")  # the head's as well
-        return load_pretrained(make, rules(config), folder, dtype, mesh, prefixes)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder in the layout of the checkpoint's family, `W_pack` and all."""
-        fields = json.loads(self.config_json)
-        config = self.configs[fields["model_type"]].from_dict(fields)
-        save_pretrained(self, rules(config), config, folder)
 
     def __call__(
         self,

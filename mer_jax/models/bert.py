@@ -1,24 +1,19 @@
 """BERT and RoBERTa text encoders (Devlin et al. 2019; transformers `BertModel`, `RobertaModel`, `XLMRobertaModel`)."""
 
-import json
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import BertConfig, RobertaConfig, XLMRobertaConfig
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.bert_weights import RULES
 from mer_jax.models.hubert import EncoderLayer
 from mer_jax.models.layers import EncoderOutput, LayerNorm, scan_layers
+from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Int
 from mer_jax.runtime.errors import DataError
 
@@ -35,7 +30,7 @@ def most_tokens(config: Any) -> int:
     return config.max_position_embeddings - first_position(config)
 
 
-class Bert(nnx.Module):
+class Bert(Port):
     """Text encoder; every token sees all of the text.
 
     Args:
@@ -47,13 +42,15 @@ class Bert(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = BERT_CONFIGS
+    rules = staticmethod(lambda config: RULES)
+    prefixes = ("roberta.",)
 
     def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
             raise DataError(f"config.json asks for position_embedding_type={kind!r}; supported is 'absolute'")
         if getattr(config, "is_decoder", False):
             raise DataError("config.json asks for is_decoder=true; supported is false, an encoder")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         self.first_position = first_position(config)
         width, normal = config.hidden_size, nnx.initializers.normal(0.02)
         sizes = config.vocab_size, config.max_position_embeddings, config.type_vocab_size
@@ -62,25 +59,6 @@ class Bert(nnx.Module):
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
         keys = jax.random.split(rngs.params(), config.num_hidden_layers)
         self.layers = jax.vmap(lambda key: EncoderLayer(config, attention_impl, rngs=nnx.Rngs(key)))(keys)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.float32,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Bert":
-        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
-        folder = fetch(source)
-        make = partial(cls, read_config(folder, cls.configs), attention_impl=attention_impl)
-        return load_pretrained(make, RULES, folder, dtype, mesh, ("bert.", "roberta."))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder that transformers reads."""
-        fields = json.loads(self.config_json)
-        save_pretrained(self, RULES, self.configs[fields["model_type"]].from_dict(fields), folder)
 
     def __call__(
         self,

@@ -3,24 +3,19 @@
 Nothing is computed that the pooled token does not depend on: in the last layer it alone asks.
 """
 
-import json
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import CLIPConfig
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.attention import attention
 from mer_jax.models.clip_weights import RULES
 from mer_jax.models.layers import ACTIVATIONS, LayerNorm, materialise
+from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
 
@@ -223,7 +218,7 @@ class TextTower(nnx.Module):
         return self.pool(x, token_ids, position)
 
 
-class CLIP(nnx.Module):
+class CLIP(Port):
     """Image and text encoder with a shared embedding space of width P = `config.projection_dim`.
 
     `logit_scale` is NaN where a checkpoint lacks it, which embeddings do without.
@@ -235,39 +230,18 @@ class CLIP(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = {"clip": CLIPConfig}
+    rules = staticmethod(lambda config: RULES)
+    default_dtype = jnp.bfloat16
 
     def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         vision = config.vision_config
         if (channels := vision.num_channels) != 3:
             raise DataError(f"config.json asks for num_channels={channels}; frames have 3 (RGB)")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         width = config.projection_dim
         self.vision = VisionTower(vision, width, attention_impl, rngs=rngs)
         self.text = TextTower(config.text_config, width, attention_impl, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.float32(config.logit_scale_init_value))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.bfloat16,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "CLIP":
-        """Loads a folder in Hugging Face layout, or a hub id ("openai/clip-vit-large-patch14").
-
-        Weights and activations are in `dtype`, softmax, norm statistics and `logit_scale` in float32. The
-        weights are replicated over `mesh`. For the errors see `load_pretrained`.
-        """
-        folder = fetch(source)
-        config = read_config(folder, cls.configs)
-        make = partial(cls, config, attention_impl=attention_impl)
-        return load_pretrained(make, RULES, folder, dtype, mesh, ("model.", "clip."))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder that transformers' `CLIPModel` reads."""
-        save_pretrained(self, RULES, CLIPConfig.from_dict(json.loads(self.config_json)), folder)
 
     def encode_image(self, pixels: Float[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B P"]:
         """Pixels, normalised with CLIP's mean and standard deviation -> embeddings, not L2-normalised."""

@@ -3,24 +3,19 @@
 As in CLIP, nothing is computed that the class token does not depend on: in the last layer it alone asks.
 """
 
-import json
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import Dinov2Config
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.clip import Layer, Mlp, layer_at, linear, patch_vectors, run_layers, stacked_layers
 from mer_jax.models.dinov2_weights import rules
 from mer_jax.models.layers import LayerNorm, materialise
+from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float
 from mer_jax.runtime.errors import DataError
 
@@ -80,7 +75,7 @@ class ScaledLayer(Layer):
         return x + self.scale_2 * self.mlp(self.ln_2(x))
 
 
-class Dinov2(nnx.Module):
+class Dinov2(Port):
     """Image encoder.
 
     Args:
@@ -92,12 +87,14 @@ class Dinov2(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = {"dinov2": Dinov2Config}
+    rules = staticmethod(rules)
+    default_dtype = jnp.bfloat16
 
     def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         for name, expected in (("num_channels", 3), ("qkv_bias", True)):
             if (value := getattr(config, name)) != expected:
                 raise DataError(f"config.json asks for {name}={value}; supported is {expected}")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         width, patch, normal = config.hidden_size, config.patch_size, nnx.initializers.normal(0.02)
         self.class_embedding = nnx.Param(normal(rngs.params(), (1, 1, width)))
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, 3, width)))
@@ -106,26 +103,6 @@ class Dinov2(nnx.Module):
         self.position_embedding = nnx.Param(normal(rngs.params(), (1, positions, width)))
         self.layers = stacked_layers(config, attention_impl, ScaledLayer, rngs=rngs)
         self.layer_norm = LayerNorm(width, config.layer_norm_eps)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.bfloat16,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Dinov2":
-        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
-        folder = fetch(source)
-        config = read_config(folder, cls.configs)
-        make = partial(cls, config, attention_impl=attention_impl)
-        return load_pretrained(make, rules(config), folder, dtype, mesh, ("dinov2.",))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder that transformers' `Dinov2Model` reads."""
-        config = Dinov2Config.from_dict(json.loads(self.config_json))
-        save_pretrained(self, rules(config), config, folder)
 
     def positions(self, rows: int) -> Float[Array, "1 {rows}*{rows}+1 D"]:
         """Of the class token and of rows x rows patches, interpolated in float32 as transformers does."""

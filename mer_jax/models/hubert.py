@@ -1,24 +1,20 @@
 """HuBERT and wav2vec 2.0 speech encoders, base and large (Hsu et al. 2021; transformers `HubertModel`)."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import HubertConfig
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
 from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
+from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float, Int, Shaped
 from mer_jax.runtime.errors import DataError
 
@@ -214,7 +210,7 @@ class Encoder(nnx.Module):
         return hidden_states
 
 
-class Hubert(nnx.Module):
+class Hubert(Port):
     """Speech encoder: `feature_encoder`, `feature_projection` and `encoder`, each callable by itself.
 
     Args:
@@ -241,32 +237,10 @@ class Hubert(nnx.Module):
         for name in ("add_adapter", "adapter_attn_dim"):  # of wav2vec 2.0
             if value := getattr(config, name, None):
                 raise DataError(f"config.json asks for {name}={value!r}; adapters are not supported")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         self.feature_encoder = FeatureEncoder(config, rngs=rngs)
         self.feature_projection = FeatureProjection(config, rngs=rngs)
         self.encoder = self.encoder_class(config, attention_impl, rngs=rngs)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.float32,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Hubert":
-        """Loads a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
-        folder = fetch(source)
-        config = read_config(folder, cls.configs)
-        prefixes = ("model.", f"{config.model_type}.")  # of the encoder's tensors in a task model
-        make = partial(cls, config, attention_impl=attention_impl)
-        return load_pretrained(make, cls.rules(config), folder, dtype, mesh, prefixes)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder that transformers reads."""
-        fields = json.loads(self.config_json)
-        config = self.configs[fields["model_type"]].from_dict(fields)
-        save_pretrained(self, self.rules(config), config, folder)
 
     def __call__(
         self,

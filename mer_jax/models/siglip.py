@@ -3,23 +3,18 @@
 CLIP's layers, without a class token: a learned query attends to what all patches have become.
 """
 
-import json
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import SiglipConfig
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.models.attention import attention
 from mer_jax.models.clip import Mlp, SelfAttention, layer_at, patch_vectors, run_layers, stacked_layers
 from mer_jax.models.layers import LayerNorm
+from mer_jax.models.port import Port
 from mer_jax.models.siglip_weights import RULES
 from mer_jax.runtime.array_types import Array, Float
 from mer_jax.runtime.errors import DataError
@@ -43,7 +38,7 @@ class PoolingHead(nnx.Module):
         return pooled + self.mlp(self.layer_norm(pooled[:, None]))[:, 0]
 
 
-class Siglip(nnx.Module):
+class Siglip(Port):
     """Image encoder.
 
     Args:
@@ -55,13 +50,15 @@ class Siglip(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = {"siglip": SiglipConfig}
+    rules = staticmethod(lambda config: RULES)
+    default_dtype = jnp.bfloat16
 
     def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
         vision = config.vision_config
         for name, expected in (("num_channels", 3), ("vision_use_head", True)):
             if (value := getattr(vision, name)) != expected:
                 raise DataError(f"config.json asks for {name}={value}; supported is {expected}")
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         self.image_size, width, patch = vision.image_size, vision.hidden_size, vision.patch_size
         normal = nnx.initializers.normal(0.02)
         self.patch_embedding = nnx.Param(normal(rngs.params(), (patch, patch, 3, width)))
@@ -70,24 +67,6 @@ class Siglip(nnx.Module):
         self.layers = stacked_layers(vision, attention_impl, rngs=rngs)
         self.layer_norm = LayerNorm(width, vision.layer_norm_eps)
         self.head = PoolingHead(vision, attention_impl, rngs=rngs)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.bfloat16,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Siglip":
-        """Loads the image tower of a folder in Hugging Face layout, or a hub id; `load_pretrained` has the errors."""
-        folder = fetch(source)
-        make = partial(cls, read_config(folder, cls.configs), attention_impl=attention_impl)
-        return load_pretrained(make, RULES, folder, dtype, mesh, ("model.", "siglip."))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder, without the text tower, that transformers' `SiglipVisionModel` reads."""
-        save_pretrained(self, RULES, SiglipConfig.from_dict(json.loads(self.config_json)), folder)
 
     def embed(self, pixels: Float[Array, "B S S 3"]) -> Float[Array, "B T D"]:
         """The patches, as the first layer sees them."""

@@ -5,10 +5,7 @@ a clip of any length costs what 30 s cost. The features are the frames that hold
 `attention_mask`, by `_get_feat_extract_output_lengths`).
 """
 
-import json
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -16,15 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import DTypeLike
 
 from mer_jax.checkpoints.config_classes import WhisperConfig
-from mer_jax.checkpoints.huggingface import fetch, load_pretrained, read_config, save_pretrained
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.hubert import EncoderLayer, SelfAttention, SpeechConfig, length_mask
 from mer_jax.models.layers import EncoderOutput, LayerNorm, gelu, scan_layers
 from mer_jax.models.log_mel import HOP, log_mel
+from mer_jax.models.port import Port
 from mer_jax.models.whisper_weights import RULES
 from mer_jax.runtime.array_types import Array, Float, Int, Shaped
 
@@ -46,7 +41,7 @@ class WhisperLayer(EncoderLayer):
         super().__init__(SimpleNamespace(**names, do_stable_layer_norm=True, layer_norm_eps=NORM_EPS), impl, rngs=rngs)
 
 
-class Whisper(nnx.Module):
+class Whisper(Port):
     """Speech encoder, of `openai/whisper-large-v3` and the like; is called as `Hubert` is.
 
     Args:
@@ -55,9 +50,10 @@ class Whisper(nnx.Module):
     """
 
     configs: ClassVar[Mapping[str, Any]] = {"whisper": WhisperConfig}
+    rules = staticmethod(lambda config: RULES)
 
     def __init__(self, config: Any, *, attention_impl: str = "auto", rngs: nnx.Rngs):
-        self.config_json = config.to_json_string()  # jit needs hashable attributes, a config is none
+        super().__init__(config)
         self.bins, width = config.num_mel_bins, config.d_model
         self.conv_1 = nnx.Conv(self.bins, width, 3, padding=1, rngs=rngs)
         self.conv_2 = nnx.Conv(width, width, 3, strides=2, padding=1, rngs=rngs)
@@ -66,24 +62,6 @@ class Whisper(nnx.Module):
         keys = jax.random.split(rngs.params(), config.encoder_layers)
         self.layers = jax.vmap(lambda key: WhisperLayer(config, attention_impl, rngs=nnx.Rngs(key)))(keys)
         self.layer_norm = LayerNorm(width, NORM_EPS)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        dtype: DTypeLike = jnp.float32,
-        mesh: Mesh | None = None,
-        *,
-        attention_impl: str = "auto",
-    ) -> "Whisper":
-        """Loads the encoder of a folder in Hugging Face layout, or a hub id; see `load_pretrained` for the errors."""
-        folder = fetch(source)
-        make = partial(cls, read_config(folder, cls.configs), attention_impl=attention_impl)
-        return load_pretrained(make, RULES, folder, dtype, mesh, ("model.",))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a folder, without the decoder, from which transformers' `WhisperModel` reads its encoder."""
-        save_pretrained(self, RULES, WhisperConfig.from_dict(json.loads(self.config_json)), folder)
 
     def embed(self, spectrogram: Float[Array, "B frames bins"]) -> Float[Array, "B T D"]:
         """A log-mel spectrogram -> what the first layer sees."""
