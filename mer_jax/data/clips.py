@@ -20,8 +20,8 @@ NOT_VALID = "not valid for this clip"  # a modality that is someone else's, or c
 INTENDED = "on purpose"  # behind the reasons of the sample's problems
 
 
-def unknown_modalities(names: str, known: Sequence[str] = MODALITIES) -> str:
-    """What is wrong with "+"-joined modalities; empty if nothing is."""
+def unknown_modalities(names: str, known: Sequence[str]) -> str:
+    """What is wrong with "+"-joined modalities, where some are known; empty if nothing is."""
     unknown = [name for name in names.split("+") if names and name not in known]
     return f"unknown {unknown[0]!r}; known: {'+'.join(known)}" if unknown else ""
 
