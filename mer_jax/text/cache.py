@@ -4,6 +4,7 @@ import fcntl
 import json
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -41,7 +42,7 @@ Kept = TypeVar("Kept", bound=Entry)
 Spent = TypeVar("Spent", bound=Spending)
 
 
-class Cache(Generic[Kept, Spent]):
+class Cache(ABC, Generic[Kept, Spent]):
     """The answers of one asker: a JSON line each, only appended to.
 
     A context manager: while it is open, another process that opens the same file waits. A process may be killed
@@ -56,16 +57,16 @@ class Cache(Generic[Kept, Spent]):
         self.path, self.identity, self.spent = path, {**identity}, spent
         self.answers: dict[str, Kept] = {}
 
+    @abstractmethod
     def parse(self, entry: dict[str, Any], whose: Mapping[str, Any]) -> Kept:
         """An answer from what `append` has written, but for whose it is.
 
         Raises ValueError, KeyError, TypeError or AttributeError where it is none.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def note(self, answer: Kept) -> None:
         """Takes an answer to `answers`."""
-        raise NotImplementedError
 
     def read_line(self, line: bytes) -> tuple[dict[str, Any], Kept]:
         """Whose answer a line is, and the answer. Raises as `parse`; those of earlier versions have no checksum."""

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -83,7 +84,7 @@ class Access:
         return text.replace(self.key, "[key]") if self.key else text
 
 
-class Session(Generic[Item, Result]):
+class Session(ABC, Generic[Item, Result]):
     """A client, its slots, and what becomes of the items that it asks about. `stopped`: why it ended early.
 
     Attributes:
@@ -114,9 +115,9 @@ class Session(Generic[Item, Result]):
         self.failures = 0  # items in a row
         self.stopped = ""
 
+    @abstractmethod
     async def answer(self, item: Item) -> Result | None:
         """What has come of an item; None: it was not asked about at all."""
-        raise NotImplementedError
 
     def run(self, items: Iterable[Item]) -> Iterator[Result]:
         """Answers as they come. Ends early, with `stopped` set, when a budget is spent or the server keeps failing.
