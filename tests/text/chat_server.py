@@ -45,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
             draw = random.Random(f"{server.asked[transcript]} {transcript}")
             server.busy += 1
             server.most_busy = max(server.busy, server.most_busy)
+            if server.busy >= server.together:
+                server.crowded.set()
+        server.crowded.wait(30)
         fault = draw.choice(server.kinds) if draw.random() < server.faults else ""
         time.sleep(server.late if fault == "late" else server.latency)
         with server.lock:
@@ -150,6 +153,7 @@ class ChatServer(ThreadingHTTPServer):
         refuses: (body of a request) -> (status, error) where the request itself is refused, else None.
         says: (transcript, its ranking) -> the message and the finish_reason, in place of the usual ones.
         wait: seconds that clients are asked to wait by a 429, at least.
+        together: so many requests have to be in before the first is answered (or 30 s go by).
     """
 
     daemon_threads = True
@@ -166,10 +170,12 @@ class ChatServer(ThreadingHTTPServer):
         wait=1,
         refuses=None,
         says=None,
+        together=1,
     ):
         super().__init__(("127.0.0.1", 0), self.handler)
         self.latency, self.faults, self.kinds, self.late, self.schemas = latency, faults, kinds, late, schemas
         self.wait, self.refuses, self.says = wait, refuses or (lambda body: None), says
+        self.together, self.crowded = together, threading.Event()
         self.ended = {}  # fields of every choice in place of the usual ones
         self.bodies = []  # of requests that were not refused
         self.lock = threading.Lock()

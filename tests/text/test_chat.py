@@ -43,7 +43,7 @@ def check(rankings, transcripts):
 
 
 def test_asked_once_and_never_again(serve, tmp_path):
-    server, annotator = serve()
+    server, annotator = serve(together=2)
     transcripts = texts(60)
     check(rank_all(transcripts * 3 + [""], LABELS, annotator, tmp_path), transcripts)
     assert server.stats()["requests"] == 60 and 1 < server.most_busy <= 32

@@ -47,7 +47,7 @@ def texts(transcripts):
 
 
 def test_asked_once_and_never_again_whatever_files_are_called(serve, tmp_path):
-    server, settings = serve()
+    server, settings = serve(together=2)
     clips = tones(tmp_path, 6)
     expected = [heard(300 + 10 * i) for i in range(6)]
     transcripts = transcribe_clips(clips, settings, EXTRACTION)
