@@ -172,7 +172,7 @@ def with_base_encoders(settings: Settings, language: str) -> Settings:
             ),
         ),
         transcripts=TranscriptSettings(language="" if language == "other" else language),
-        tune=TuneSettings(epochs=5, warmup_epochs=1, micro_batch=4, images_at_once=0, learning_rate=1e-3),
+        tune=TuneSettings(epochs=5, warmup_epochs=1, micro_batch=4, learning_rate=1e-3),
     )
 
 
@@ -200,13 +200,7 @@ def with_bundled_encoders(settings: Settings) -> Settings:
             )
         ),
         tune=TuneSettings(
-            depth=PerTower(4, 4),
-            epochs=4,
-            warmup_epochs=1,
-            batch_size=10,
-            micro_batch=0,
-            images_at_once=0,
-            learning_rate=5e-3,
+            depth=PerTower(4, 4), epochs=4, warmup_epochs=1, batch_size=10, micro_batch=0, learning_rate=5e-3
         ),
         fusion=FusionSettings(hidden=64, learning_rate=1e-3),
     )

@@ -20,11 +20,13 @@ Exit code 1 where a program does not fit, or lacks cuDNN's fused attention on a 
 
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host computes nothing
@@ -40,12 +42,15 @@ from launch.devices import Gpu, Slice, open_slice
 from launch.gpu_kernels import ATTENTION, bytes_moved, kernels
 from launch.listing import Listing
 from launch.programs import Program, all_programs
-from launch.tpu_time import Estimate, estimate
+from launch.tpu_time import Estimate, estimate, kernel_name
 from mer_jax.runtime import cli
 from mer_jax.runtime.errors import DataError, UsageError
 from mer_jax.runtime.settings import read_settings
 from mer_jax.settings import Settings
 
+DUMPS = Path(gettempdir()) / f"compile_check-{os.getpid()}"  # what the compilers write of a program
+# For libtpu when it is loaded: to write how many bundles of instructions its last pass leaves of each operation.
+LIBTPU = f"--xla_jf_dump_to={DUMPS} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex=final_bundles"
 SLOW = 0.6  # of the peak
 TPU_NOTE = "XLA's estimates, good to about ten points of the peak either way"
 GPU_NOTE = "peak and bandwidth alone, no estimates; on a card XLA tries other kernels for the products"
@@ -58,7 +63,7 @@ def check(program: Program, where: Slice, most: int) -> tuple[list[str], list[st
     """A row of the table, lines that belong under it, and what is wrong, or nothing. most: see `check_all`."""
     chip = where.chip
     try:
-        executable, text = compiled(program)
+        executable, text, bundles = compiled(program)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -78,17 +83,39 @@ def check(program: Program, where: Slice, most: int) -> tuple[list[str], list[st
     if isinstance(chip, Gpu):
         columns, missing = on_gpu(program, listing, chip)
         return [*row, *columns], [], missing if fits else "does not fit"
-    columns, lines = on_tpu(program, listing, where, most)
+    columns, lines = on_tpu(program, listing, where, most, bundles)
     return [*row, *columns], lines, "" if fits else "does not fit"
 
 
-def compiled(program: Program) -> tuple[Any, str]:
-    """The executable, and its text: libtpu's own, because XLA cannot read back all that libtpu has compiled."""
-    with TemporaryDirectory() as folder:
+def compiled(program: Program) -> tuple[Any, str, dict[str, int]]:
+    """The executable, its text and the bundles of its kernels by their names.
+
+    The text is libtpu's own, because XLA cannot read back all that libtpu has compiled.
+    """
+    DUMPS.mkdir(mode=0o700)
+    try:
         lowered = jax.jit(program.function).lower(*program.arguments)
-        executable = lowered.compile(compiler_options={"xla_dump_to": folder})
-        texts = [file.read_text("utf-8") for file in Path(folder).glob("*.after_codegen.txt")]
-    return executable, texts[0] if texts else str(executable.as_text())
+        executable = lowered.compile(compiler_options={"xla_dump_to": str(DUMPS)})
+        texts = [file.read_text("utf-8") for file in DUMPS.glob("*.after_codegen.txt")]
+        return executable, texts[0] if texts else str(executable.as_text()), bundles_of_kernels()
+    finally:
+        shutil.rmtree(DUMPS)
+
+
+def bundles_of_kernels() -> dict[str, int]:
+    """What libtpu has written of each operation: its name is the file's, between two numbers."""
+    bundles = {}
+    for file in DUMPS.glob("*-schedule-analysis_final_bundles.txt"):
+        name, number = re.search(r"^\d+-(.*)-\d+-sched", file.name), re.search(r"bundles: +(\d+)", head(file))
+        if name and number:
+            bundles[kernel_name(name[1])] = int(number[1])
+    return bundles
+
+
+def head(file: Path) -> str:
+    """Its first lines."""
+    with file.open(encoding="utf-8") as lines:
+        return "".join(islice(lines, 3))
 
 
 def bytes_held(executable: Any) -> int:
@@ -98,9 +125,11 @@ def bytes_held(executable: Any) -> int:
     return arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
 
 
-def on_tpu(program: Program, listing: Listing, where: Slice, most: int) -> tuple[list[str], list[str]]:
+def on_tpu(
+    program: Program, listing: Listing, where: Slice, most: int, bundles: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
     """The rest of a row, and the lines under it."""
-    time = estimate(listing, where, program.passes)
+    time = estimate(listing, where, program.passes, bundles)
     of_peak = program.flops / where.chip.peak / time.seconds
     columns = [
         f"{time.seconds * 1e3:.2f}",
@@ -156,6 +185,7 @@ def check_all(config: Settings, slices: Sequence[str], parts: Sequence[str], mos
         DataError: something is wrong with a program, after all tables.
     """
     jax.config.update("jax_enable_compilation_cache", False)  # compiling is what is measured
+    os.environ.setdefault("LIBTPU_INIT_ARGS", LIBTPU)
     wrong = []
     for name in slices:
         where = open_slice(name)

@@ -35,6 +35,7 @@ class Chip:
 class Tpu(Chip):
     accelerator: str  # TPU_ACCELERATOR_TYPE without the number of cores
     clock: float  # Hz: the peak divided by what its matrix units do in a cycle
+    cores: int = 1  # that share the steps of a kernel
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Gpu(Chip):
 
 CHIPS: dict[str, Chip] = {
     "v5e": Tpu(197e12, 819e9, 16e9, 50e9, "v5litepod", 1.5e9),
-    "v5p": Tpu(459e12, 2765e9, 95e9, 100e9, "v5p", 1.75e9),
+    "v5p": Tpu(459e12, 2765e9, 95e9, 100e9, "v5p", 1.75e9, 2),
     "v6e": Tpu(918e12, 1640e9, 32e9, 100e9, "v6e", 1.75e9),
     "a100": Gpu(312e12, 2039e9, 80e9, 300e9, False),
     "h100": Gpu(989e12, 3352e9, 80e9, 450e9, True),

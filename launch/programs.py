@@ -235,7 +235,6 @@ def emovclip(config: Settings, mesh: Mesh) -> EmoVCLIP:
             (settings.depth.vision, settings.depth.text),
             tokenizer=words,
             remat=settings.remat,
-            images_at_once=settings.images_at_once,
             rngs=nnx.Rngs(0),
         )
 
@@ -280,7 +279,7 @@ def emovclip_step(config: Settings, mesh: Mesh) -> Program:
         work.prompt_step_flops(CLIP_L14, clips * frames, texts, length, depths, counts),
         clips,
         "tune.micro_batch, or set tune.remat",
-        parts * -(-held * frames // (settings.images_at_once or held * frames)) * (depth - 1),
+        parts * (depth - 1),
     )
 
 

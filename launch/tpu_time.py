@@ -4,7 +4,8 @@ XLA notes for most operations how many cycles it expects them to take; they foll
 this counts, and says so:
 
 - a collective takes what a chip gets from the others over the links of the chip with the fewest of them;
-- a kernel of Pallas, of which XLA knows nothing, its FLOPs at the peak or its arrays' bytes at the memory's bandwidth;
+- a kernel of Pallas, of which XLA knows nothing, its bundles of instructions, which are issued one in a cycle, as often
+  as it has steps, or its arrays' bytes at the memory's bandwidth if that is longer;
 - anything else without an estimate, such as copies to the chip, its arrays' bytes at the memory's bandwidth.
 
 What lies between `-start` and `-done` is done behind the operations between; the rest of it is waited for.
@@ -12,9 +13,9 @@ What lies between `-start` and `-done` is done behind the operations between; th
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from types import MappingProxyType
 
 from launch.devices import Slice, Tpu
 from launch.listing import FREE, Listing, Operation, sides_of, size_of, sizes_in
@@ -51,19 +52,27 @@ class Estimate:
         return seconds
 
 
-def estimate(listing: Listing, where: Slice, passes: int = 1) -> Estimate:
-    """The time of a program on a slice of TPUs. passes: of a loop of whose length the listing says nothing."""
+def estimate(
+    listing: Listing, where: Slice, passes: int = 1, bundles: Mapping[str, int] = MappingProxyType({})
+) -> Estimate:
+    """The time of a program on a slice of TPUs.
+
+    Args:
+        passes: of a loop of whose length the listing says nothing.
+        bundles: of a step of each kernel of Pallas, by its name.
+    """
     result = Estimate()
-    result.seconds = _Clock(listing, where, passes, result).run(listing.entry, 1)
+    result.seconds = _Clock(listing, where, passes, bundles, result).run(listing.entry, 1)
     return result
 
 
 class _Clock:
     """Goes through a program, operation by operation, and notes in an Estimate what each takes."""
 
-    def __init__(self, listing: Listing, where: Slice, passes: int, result: Estimate):
+    def __init__(self, listing: Listing, where: Slice, passes: int, bundles: Mapping[str, int], result: Estimate):
         assert isinstance(where.chip, Tpu)
         self.listing, self.where, self.chip, self.passes, self.result = listing, where, where.chip, passes, result
+        self.bundles = bundles
 
     def run(self, computation: str, times: int) -> float:
         """Seconds of one pass through a computation that runs so often."""
@@ -110,9 +119,13 @@ class _Clock:
             return seconds
         started = operation.opcode.endswith("-start")  # whose second result is the copy, or the slice
         size = sizes_in(operation.shape)[1] if started else self.listing.traffic(operation)
+        bundles = self.bundles.get(kernel_name(operation.name), 0)
+        if bundles and operation.target == "tpu_custom_call":
+            seconds = bundles * steps_of(operation) / self.chip.cores / self.chip.clock
+            return max(size / self.chip.bandwidth, seconds)
         if size > SCALARS:
             self.result.without[operation.target or operation.opcode] += times
-        return max(size / self.chip.bandwidth, kernel_flops(operation, operands) / self.chip.peak)
+        return size / self.chip.bandwidth
 
 
 def moved(kind: str, operation: Operation, operands: Sequence[Operation]) -> int:
@@ -125,9 +138,12 @@ def moved(kind: str, operation: Operation, operands: Sequence[Operation]) -> int
     return given * (2 if kind == "all-reduce" else 1)
 
 
-def kernel_flops(operation: Operation, operands: Sequence[Operation]) -> float:
-    """Of a kernel of Pallas, by hand: attention's, from q [B, N, T, H] and k [B, N, S, H]; 0 for any other."""
-    if operation.target != "tpu_custom_call" or "attention" not in operation.origin:
-        return 0.0
-    q, k = (sides_of(operand.shape) for operand in operands[:2])
-    return 4.0 * prod(q) * k[-2]
+def kernel_name(operation: str) -> str:
+    """Of what an operation calls: XLA numbers its calls."""
+    return re.sub(r"\.\d+$", "", operation)
+
+
+def steps_of(kernel: Operation) -> int:
+    """Of a kernel of mer_jax/models/tpu_attention.py: for each row, and each part of its width that the name tells."""
+    rows, _, width = sides_of(kernel.shape)
+    return rows * width // int(kernel_name(kernel.name).rpartition("x")[2])

@@ -22,6 +22,6 @@ def in_order(modality_of: Mapping[str, str]) -> dict[str, str]:
 
 HIDDEN, DROPOUT, MODALITY_DROPOUT = 128, 0.3, 0.3  # of the fusion head
 NUM_PROMPTS, DEPTH = 4, 12  # of EmoVCLIP: tokens per layer, layers with tokens of their own
-ATTENTION = ("auto", "xla", "cudnn")  # implementations of `mer_jax.models.attention`, which says what they are
+ATTENTION = ("auto", "xla", "cudnn", "pallas")  # implementations, of which mer_jax/models/attention.py tells
 KEEP_LAYERS = 4  # the last hidden states that are summed (paper, section 3.2)
 OVER_DEVICES = ("pmap", "shard_map")  # how trials spread over them (mer_jax/runtime/devices.py); the first by default

@@ -219,10 +219,7 @@ class PromptStep:
         depth, side = sizes.step_depth, sizes.clip.vision_config.image_size
 
         def build(key: jax.Array) -> EmoVCLIP:
-            at_once = 8 if jax.default_backend() == "tpu" else 0
-            return EmoVCLIP(
-                clip, CLASS_NAMES, depth=depth, tokenizer=letters, images_at_once=at_once, rngs=nnx.Rngs(key)
-            )
+            return EmoVCLIP(clip, CLASS_NAMES, depth=depth, tokenizer=letters, rngs=nnx.Rngs(key))
 
         settings = TuneSettings(mode="all_labelled", epochs=100, warmup_epochs=0, micro_batch=micro_batch)
         self.tuner = Tuner(build(jax.random.key(0)), settings, num_folds=1, seed=0, steps_per_epoch=1)

@@ -22,7 +22,7 @@ class SpeechSettings:
     pooling: str = setting(POOLING[0], choices=POOLING)
     # Of 8n frames, a TPU's tiles. A Whisper has none shorter than its pieces.
     buckets_seconds: tuple[float, ...] = setting((1.605, 2.085, 3.045, 4.005, 5.125, 6.085, 7.045, 8.485), above=0)
-    batch_seconds: float = setting(65.0, above=0)  # of a device's batch, padding included; what fits on the chip
+    batch_seconds: float = setting(97.0, above=0)  # of a device's batch, padding included; what fits on the chip
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageSettings:
     buckets_frames: tuple[int, ...] = setting(
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
-    batch_frames: int = setting(80, least=1)
+    batch_frames: int = setting(160, least=1)
     most_frames: int = setting(0, least=0)  # of a clip with more faces, so many evenly spaced ones; 0: all
 
 

@@ -39,6 +39,7 @@ from mer_jax.models.whisper import Whisper
 from mer_jax.runtime.devices import device_of, frozen_program, local_mesh
 from mer_jax.runtime.errors import UsageError
 
+KERNELS = {"cudnn": ("gpu", "an NVIDIA GPU"), "pallas": ("tpu", "a TPU")}  # of attention, and what they are for
 Embed = Callable[..., tuple[jax.Array, jax.Array]]  # (data, lengths, *side) -> embeddings [B, D], frame counts [B]
 
 
@@ -92,8 +93,10 @@ def check_encoders(settings: EncoderSettings, modalities: Sequence[str]) -> None
     """Raises the error that an encoder of these modalities would raise, before any work and without the weights."""
     (platform,) = {device.platform for device in jax.local_devices()}
     for modality in modalities:
-        if getattr(settings, modality).attention == "cudnn" and platform != "gpu":
-            raise UsageError(f"encoders.{modality}.attention=cudnn needs an NVIDIA GPU, and this is a {platform}: auto")
+        kernel = getattr(settings, modality).attention
+        needed, name = KERNELS.get(kernel, (platform, ""))
+        if needed != platform:
+            raise UsageError(f"encoders.{modality}.attention={kernel} needs {name}, and this is a {platform}: auto")
     if "speech" in modalities:
         sound_as_trained(settings.speech.source, settings.speech.sample_rate, settings.speech.keep_layers)
     if "text" in modalities:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mer_jax.defaults import ATTENTION
+from mer_jax.models.tpu_attention import tpu_attention, tpu_takes
 from mer_jax.runtime.array_types import Array, Bool, Float, Int, Int32
 from mer_jax.runtime.devices import device_of
 
@@ -44,7 +45,8 @@ def attention(
         mask: broadcastable to [B, N, T, S]; False hides a key.
         bias: broadcastable to [B, N, T, S], added to the logits.
         impl: "xla", anywhere; "cudnn", NVIDIA's fused kernel, which keeps no logits, where `cudnn_takes` the arrays,
-            else "xla"; "auto", "cudnn" on GPUs from Hopper on (some older ones are slower by it), else "xla".
+            else "xla"; "pallas", a TPU's own (mer_jax/models/tpu_attention.py), where `tpu_takes` them, else "xla";
+            "auto", "cudnn" on GPUs from Hopper on (some older ones are slower by it), "pallas" on TPUs, else "xla".
             What they give differs by rounding alone.
 
     Raises:
@@ -52,9 +54,13 @@ def attention(
     """
     if impl not in ATTENTION:
         raise ValueError(f"impl={impl!r}: expected one of {', '.join(ATTENTION)}")
-    wanted = impl == "cudnn" or (impl == "auto" and is_hopper_or_later(device_of(q)))
-    if wanted and mask is None and cudnn_takes(q, k, v, bias):
+    if impl == "auto":
+        device = device_of(q)
+        impl = "pallas" if device.platform == "tpu" else "cudnn" if is_hopper_or_later(device) else "xla"
+    if impl == "cudnn" and mask is None and cudnn_takes(q, k, v, bias):
         return cudnn_attention(q, k, v, lengths, causal, bias)
+    if impl == "pallas" and mask is None and bias is None and tpu_takes(q, k, v):
+        return tpu_attention(q, k, v, lengths, causal)
     if lengths is not None:
         real = jnp.arange(k.shape[1]) < lengths[:, None, None, None]  # [B, 1, 1, S]
         mask = real if mask is None else mask & real

@@ -38,7 +38,6 @@ class EmoVCLIP(nnx.Module):
         context: words that the text prompts start from; without text prompts they stand before the template.
         template: what follows the prompts; `{}` is the class name.
         remat: recompute each layer in the backward pass instead of keeping its activations.
-        images_at_once: how many frames go through a layer of the image tower at a time in `encode_video`; 0: all.
         rngs: initial prompts, normal with standard deviation 0.02; but the text prompts of layer 0 are the token
             embeddings of `context`, if that has at least K tokens.
 
@@ -57,10 +56,9 @@ class EmoVCLIP(nnx.Module):
         context: str = "a photo of a",
         template: str = "{}.",
         remat: bool = False,
-        images_at_once: int = 0,
         rngs: nnx.Rngs,
     ):
-        self.clip, self.remat, self.images_at_once = clip, remat, images_at_once
+        self.clip, self.remat = clip, remat
         vision_shape, text_shape = _prompt_shapes(clip, num_prompts, depth)
         normal = nnx.initializers.normal(0.02)
         self.vision_prompts = Prompt(normal(rngs.params(), vision_shape))
@@ -78,12 +76,12 @@ class EmoVCLIP(nnx.Module):
         self.text_prompts = Prompt(text_prompts)
         self.token_ids = nnx.Variable(_pad(ids, count, clip.text.position_embedding.shape[0]))  # [C, L]
 
-    def encode_image(self, frames: Float[Array | np.ndarray, "B H W 3"], at_once: int = 0) -> Float32[Array, "B P"]:
-        """Frames, normalised as CLIP wants -> their embeddings, not L2-normalised; `at_once` as `images_at_once`."""
+    def encode_image(self, frames: Float[Array | np.ndarray, "B H W 3"]) -> Float32[Array, "B P"]:
+        """Frames, normalised as CLIP wants -> their embeddings, not L2-normalised."""
         if not self.vision_prompts.size:
             return self.clip.encode_image(frames).astype(jnp.float32)
         prompts, pixels = self.vision_prompts[...], jnp.asarray(frames)
-        x = prompted_clip.encode_image(self.clip.vision, pixels, prompts, remat=self.remat, at_once=at_once)
+        x = prompted_clip.encode_image(self.clip.vision, pixels, prompts, remat=self.remat)
         return x.astype(jnp.float32)
 
     def encode_video(
@@ -96,7 +94,7 @@ class EmoVCLIP(nnx.Module):
             mask: False where a frame is padding; None if all are real.
         """
         batch, time = frames.shape[:2]
-        x = self.encode_image(frames.reshape(-1, *frames.shape[2:]), self.images_at_once).reshape(batch, time, -1)
+        x = self.encode_image(frames.reshape(-1, *frames.shape[2:])).reshape(batch, time, -1)
         if mask is None:
             return x.mean(axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)

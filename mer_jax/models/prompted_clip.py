@@ -4,27 +4,22 @@ Each of the first layers has prompts of its own. Those that the next layer repla
 ones are tokens from there on. They are listed after the input's tokens, wherever they stand.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from mer_jax.models.clip import Layer, TextTower, VisionTower, append, layer_at, num_layers
-from mer_jax.runtime.array_types import Array, Bool, Float, Int, Num
+from mer_jax.models.layers import unrolled
+from mer_jax.runtime.array_types import Array, Bool, Float, Int
 
 
 def encode_image(
-    tower: VisionTower,
-    pixels: Float[Array, "B H W 3"],
-    prompts: Float[Array, "depth K D"],
-    *,
-    remat: bool = False,
-    at_once: int = 0,
+    tower: VisionTower, pixels: Float[Array, "B H W 3"], prompts: Float[Array, "depth K D"], *, remat: bool = False
 ) -> Float[Array, "B P"]:
-    """`tower(pixels)` with prompts, which have no position. remat, at_once: see `run_layers`."""
+    """`tower(pixels)` with prompts, which have no position. remat: see `run_layers`."""
     prompts = image_prompts(tower, prompts)
-    return tower.pool(run_layers(tower.layers, tower.embed(pixels), prompts, remat=remat, at_once=at_once))
+    return tower.pool(run_layers(tower.layers, tower.embed(pixels), prompts, remat=remat))
 
 
 def encode_text(
@@ -61,7 +56,6 @@ def run_layers(
     mask: Bool[Array, "T+K T+K"] | None = None,
     *,
     remat: bool = False,
-    at_once: int = 0,
 ) -> Float[Array, "B T+K D"]:
     """What the last of a tower's stacked layers, at least `depth`, sees of the tokens `x` and of the prompts, last.
 
@@ -69,30 +63,22 @@ def run_layers(
         mask: False hides a key (column) from a query (row).
         remat: keep only the layers' inputs for the backward pass; otherwise the results of the linear maps as well,
             but not attention's logits, which take the more memory and the less work.
-        at_once: rows that go through a layer at a time; 0: all.
     """
 
     def step(x: jax.Array, inputs: tuple[jax.Array | int, jax.Array | None]) -> tuple[jax.Array, None]:
         index, context = inputs
         seen = None if mask is None else mask[: x.shape[1]]
-        layer = layer_at(layers, index)
-        return in_parts(lambda part: layer(part, context, seen), x, at_once), None
+        return layer_at(layers, index)(x, context, seen), None
 
     policy = None if remat else jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     checkpoint = partial(jax.checkpoint, policy=policy)
-    # Inside a scan XLA cannot undo the recomputation, so its guard against that is not needed.
-    looped = checkpoint(step, prevent_cse=False)
+    # Inside a loop, XLA cannot undo the recomputation; unrolled, it may do so with what is cheap to keep.
+    looped = checkpoint(step, prevent_cse=remat)
     replaced = prompts[:-1, None].astype(x.dtype)  # [depth - 1, 1, K, D]
     if len(replaced):
         x = checkpoint(step)(x, (0, replaced[0]))[0]  # no part of the loop, which would want gradients of its tokens
-    x = jax.lax.scan(looped, x, (jnp.arange(1, len(replaced)), replaced[1:]))[0]
+    # Unrolled, what a layer keeps for the backward pass stays where it is, and is not copied into a stack of all.
+    x = jax.lax.scan(looped, x, (jnp.arange(1, len(replaced)), replaced[1:]), unroll=unrolled(x, True))[0]
     x = append(x, prompts[-1:])
-    return jax.lax.scan(looped, x, (jnp.arange(len(replaced), num_layers(layers) - 1), None))[0]
-
-
-def in_parts(
-    apply: Callable[[Num[Array, "part ..."]], Num[Array, "part ..."]], x: Num[Array, "B ..."], size: int
-) -> Num[Array, "B ..."]:
-    """Applies a layer to `size` rows of `x` after the other, 0: to all, where all do not fit on a TPU's chip."""
-    size = size or len(x)
-    return jnp.concatenate([apply(x[start : start + size]) for start in range(0, len(x), size)])
+    rest = jnp.arange(len(replaced), num_layers(layers) - 1)
+    return jax.lax.scan(looped, x, (rest, None), unroll=unrolled(x, True))[0]

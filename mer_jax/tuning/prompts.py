@@ -84,7 +84,6 @@ class PromptTuning:
             context=asked.context,
             template=asked.text,
             remat=settings.remat,
-            images_at_once=settings.images_at_once,
             rngs=nnx.Rngs(key),
         )
 

@@ -26,7 +26,6 @@ class TuneSettings:
     class_prompts: str = setting("en-1", choices=tuple(CLASS_PROMPTS))
     batch_size: int = setting(16, least=1)
     micro_batch: int = setting(1, least=0)  # clips whose activations a device holds; 0: all of a step, of all its sets
-    images_at_once: int = setting(8, least=0)  # frames in a layer, what fits on a TPU's chip; 0: all of a micro-batch
     epochs: int = setting(20, least=1)
     warmup_epochs: int = setting(5, least=0)
     learning_rate: float = setting(4e-4, above=0)

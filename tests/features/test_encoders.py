@@ -307,9 +307,10 @@ def test_checkpoints_are_refused_before_any_work(settings, tmp_path, modality, s
     check_encoders(settings, [name for name in ("speech", "image", "text", "video") if name != modality])
 
 
-def test_a_gpus_attention_is_refused_where_there_is_none(settings, monkeypatch):
-    settings["speech"].attention = "cudnn"
-    with pytest.raises(UsageError, match=r"encoders.speech.attention=cudnn needs an NVIDIA GPU, .* a cpu"):
+@pytest.mark.parametrize(("kernel", "name"), [("cudnn", "an NVIDIA GPU"), ("pallas", "a TPU")])
+def test_a_kernel_is_refused_where_its_device_is_not(settings, monkeypatch, kernel, name):
+    settings["speech"].attention = kernel
+    with pytest.raises(UsageError, match=rf"encoders.speech.attention={kernel} needs {name}, .* a cpu"):
         check_encoders(settings, ("image", "speech"))
     check_encoders(settings, ("image",))
     monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform="gpu")] * 2)

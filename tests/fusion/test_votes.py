@@ -104,7 +104,7 @@ def test_labels_that_a_fold_holds_out_change_nothing_in_its_honest_networks(tmp_
 def test_votes_filter_candidates_or_join_the_networks():
     logits = np.array([[[2.0, 0], [2, 0], [2, 0]]] * 2)  # [G, U, C]
     prior = VotePrior.of(Votes(np.array([[1.0, 0], [0, 1], [0, 0]]), "none"), *[np.arange(3)] * 3)
-    eligible, labels, held_out = np.ones((2, 3), bool), np.arange(40) % 2, np.arange(40) % 4 < np.array([[2], [0]])
+    eligible, labels, held_out = np.ones((2, 3), bool), np.arange(40) % 2, np.arange(40) % 5 < np.array([[2], [0]])
 
     def choice(mode, labelled):
         return replace(prior, pseudo_labels=mode, labelled=labelled).for_choice(logits, eligible, labels, held_out)

@@ -24,19 +24,19 @@ class Expected(NamedTuple):
 
 
 EXPECTED = {
-    "CLIP L/14 extraction": Expected((10, 1536), 23),
+    "CLIP L/14 extraction": Expected((20, 1536), 23),
     # The interpolated positions, which are the same for all images, are not counted.
-    "DINOv2-large extraction": Expected((10, 2048), 23, 2e-3),
+    "DINOv2-large extraction": Expected((20, 2048), 23, 2e-3),
     # The head's one query, the same for all images, is projected for each.
-    "SigLIP 2 so400m extraction": Expected((10, 2304), 27, 1e-5),
-    "HuBERT-large extraction": Expected((16, 2048), 24),
-    "WavLM-large extraction": Expected((16, 2048), 24),
-    "Whisper-large extraction": Expected((2, 2560), 32),
+    "SigLIP 2 so400m extraction": Expected((20, 2304), 27, 1e-5),
+    "HuBERT-large extraction": Expected((24, 2048), 24),
+    "WavLM-large extraction": Expected((24, 2048), 24),
+    "Whisper-large extraction": Expected((3, 2560), 32),
     "MacBERT-large extraction": Expected((64, 2048), 24),
     # As many sets of prompts as folds. Hidden states are taken to hold the prompts in every layer.
     "EmoVCLIP L/14 extraction": Expected((10, 5, 768), 5 * 23, 8e-3),
-    # A set of prompts per text layer. Two halves of a clip go through each layer. Backward computes more than needed.
-    "EmoVCLIP L/14 training step": Expected((12, 4, 768), 16 * 2 * 23, 1.1e-2),
+    # A set of prompts per text layer. Backward computes more than needed.
+    "EmoVCLIP L/14 training step": Expected((12, 4, 768), 16 * 23, 1.1e-2),
     "Baichuan-13B": Expected((64, 10240), 40),
 }
 

@@ -1,5 +1,8 @@
 """The time of a compiled program on a TPU, against sums by hand."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,9 +15,10 @@ CHIP = Tpu(peak=1e9, bandwidth=1e9, memory=1e9, link=1e8, accelerator="v9", cloc
 SLICE = Slice("v9:2x2", CHIP, np.arange(4), (2, 2))
 
 
-def time_of(*lines: str, more: str = "") -> Estimate:
+def time_of(*lines: str, more: str = "", bundles: Mapping[str, int] | None = None, cores: int = 1) -> Estimate:
     body = "\n".join(f"  {line}" for line in lines)
-    return estimate(Listing.of(f"{more}\nENTRY %main (x: f32[250]) -> f32[250] {{\n{body}\n}}"), SLICE)
+    listing = Listing.of(f"{more}\nENTRY %main (x: f32[250]) -> f32[250] {{\n{body}\n}}")
+    return estimate(listing, replace(SLICE, chip=replace(CHIP, cores=cores)), bundles=bundles or {})
 
 
 def cycles(name: str, count: int, origin: str = "") -> str:
@@ -98,15 +102,18 @@ def test_a_collective_in_an_asynchronous_operation_is_one_as_well():
     assert dict(time.collectives) == {"all-to-all": 1}
 
 
-def test_kernels_count_by_hand():
-    """Attention has 4 N T S H FLOPs of a row; XLA would count nothing."""
-    q, k = "%q = bf16[2,4,64,8]{3,2,1,0} parameter(1)", "%k = bf16[2,4,32,8]{3,2,1,0} parameter(2)"
-    call = '%o = bf16[2,4,64,8] custom-call(%q, %k, %k), custom_call_target="tpu_custom_call", metadata={op_name="'
-    time = time_of(X, q, k, f'{call}jit(f)/flash_attention"}}')
-    assert time.seconds == pytest.approx(4 * 2 * 4 * 64 * 32 * 8 / 1e9)
-    assert dict(time.without) == {"tpu_custom_call": 1}
-    other = time_of(X, q, k, f'{call}jit(f)/something"}}')
-    assert other.seconds == pytest.approx((2 * 8192 + 2 * 4096) / 1e9)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_kernel_takes_its_bundles_once_a_step(cores):
+    """Of 3 rows and half of the width at a time; XLA would count nothing."""
+    q, name = "%q = bf16[3,64,256]{2,1,0} parameter(1)", "attention_forward_64x64x128"
+    call = f'%{name}.7 = bf16[3,64,256] custom-call(%q, %q, %q), custom_call_target="tpu_custom_call"'
+    time = time_of(X, q, call, bundles={name: 1_000_000}, cores=cores)
+    assert time.seconds == pytest.approx(3 * 2 * 1_000_000 / 1e9 / cores)
+    assert not time.without
+    moved = 4 * 3 * 64 * 256 * 2 / 1e9  # seconds
+    assert time_of(X, q, call, bundles={name: 10}).seconds == pytest.approx(moved)  # its bytes
+    unknown = time_of(X, q, call)
+    assert unknown.seconds == pytest.approx(moved) and dict(unknown.without) == {"tpu_custom_call": 1}
 
 
 def test_the_slowest_branch_is_taken():

@@ -74,7 +74,7 @@ def loss(prompts, frozen, graphdef, frames, labels):
     return cross_entropy(nnx.merge(graphdef, prompts, frozen)(frames), labels)
 
 
-@pytest.mark.parametrize("options", [{}, {"remat": True}, {"images_at_once": 3}])
+@pytest.mark.parametrize("options", [{}, {"remat": True}])
 def test_gradients_match_torch(oracle, pair, options):
     folder, clip = pair
     model = make(clip, **options)
@@ -96,13 +96,13 @@ def test_prompts_are_the_only_trainable_variables(pair):
 
 
 @pytest.mark.parametrize("remat", [False, True])
-def test_options_reach_the_layers(pair, remat):
-    model = make(pair[1], remat=remat, images_at_once=4)
-    video = str(jax.make_jaxpr(EmoVCLIP.encode_video)(model, videos()))
-    activations = [f"f32[{rows},17,88]" in video for rows in (4, 2, 6)]  # an MLP's, of six frames in two parts
-    assert activations == [True, True, False]
-    for program in (video, str(jax.make_jaxpr(EmoVCLIP.class_features)(model))):
-        assert ("policy=None" in program) == remat
+def test_remat_reaches_the_layers(pair, remat):
+    model = make(pair[1], remat=remat)
+    for program in (
+        jax.make_jaxpr(EmoVCLIP.encode_video)(model, videos()),
+        jax.make_jaxpr(EmoVCLIP.class_features)(model),
+    ):
+        assert ("policy=None" in str(program)) == remat
 
 
 def test_five_sets_of_prompts_share_one_backbone(pair):

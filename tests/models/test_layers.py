@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mer_jax.models.clip import CLIP_ACTIVATIONS
 from mer_jax.models.layers import ACTIVATIONS, LayerNorm, known_activation, materialise, scan_layers
 from mer_jax.runtime.errors import DataError
 
@@ -23,9 +24,15 @@ def test_equals_transformers(name, oracle):
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_keeps_bfloat16(name):
-    assert ACTIVATIONS[name](jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+@pytest.mark.parametrize("name", sorted(CLIP_ACTIVATIONS))
+def test_bfloat16_is_rounded_but_once(name):
+    """All numbers from 2^-10 to 16; gelu's own error is as small as that of rounding."""
+    x = jnp.arange(0x3A80, 0x4180, dtype=jnp.uint16).view(jnp.bfloat16)
+    x = jnp.concatenate([-x[::-1], x])
+    y, exact = (np.asarray(CLIP_ACTIVATIONS[name](each), np.float64) for each in (x, x.astype(jnp.float32)))
+    assert CLIP_ACTIVATIONS[name](x).dtype == jnp.bfloat16
+    error = np.abs(y - exact)
+    assert (error <= (2**-8 + 1.2e-3 * (name == "gelu")) * np.abs(exact) + 4e-6).all()
 
 
 def test_materialise_is_the_identity_with_its_gradient():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mer_jax.models.clip import CLIP, layer_at, num_layers
-from mer_jax.models.prompted_clip import encode_image, image_prompts, in_parts, run_layers, text_positions, text_prompts
+from mer_jax.models.prompted_clip import encode_image, image_prompts, run_layers, text_positions, text_prompts
 from tests.models.test_clip import assert_close, images, write_clip
 
 
@@ -94,16 +94,3 @@ def test_where_the_prompts_stand_and_which_get_positions(clip):
     seen = text_prompts(clip.text, prompts)
     np.testing.assert_array_equal(seen[0], prompts[0] + clip.text.position_embedding[1:5])
     np.testing.assert_array_equal(seen[1:], prompts[1:])
-
-
-@pytest.mark.parametrize(("size", "parts"), [(0, [7]), (3, [3, 3, 1]), (7, [7]), (9, [7])])
-def test_rows_go_through_in_parts_and_stay_in_order(size, parts):
-    lengths = []
-
-    def apply(x):
-        lengths.append(len(x))
-        return 2 * x
-
-    x = jnp.arange(14.0).reshape(7, 2)
-    np.testing.assert_array_equal(in_parts(apply, x, size), 2 * x)
-    assert lengths == parts

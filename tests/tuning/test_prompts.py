@@ -33,7 +33,6 @@ SETTINGS = TuneSettings(
     depth=PerTower(2, 2),
     batch_size=6,
     micro_batch=0,
-    images_at_once=0,
     epochs=4,
     warmup_epochs=1,
     learning_rate=0.03,

@@ -1,0 +1,185 @@
+"""Attention of short sequences as one kernel on a TPU, forward and backward, which keeps no logits in memory.
+
+A step of it takes a row of the batch: queries, keys and values as their projections left them, head beside head, so
+that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers. The next head's logits
+are asked for before this one's softmax, for the matrix and the vector units to work at once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AxisType, PartitionSpec
+
+from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
+
+LANES = 128  # of a register
+WIDEST = 1024  # of the heads that a step takes
+LONGEST = 512  # tokens whose logits are held at once
+LOG2_E = float(np.log2(np.e))
+
+Block = Any  # a reference to a part of an array, in the chip's fast memory
+
+
+def tpu_takes(q: Array, k: Array, v: Array) -> bool:
+    """Whether the kernel is for such arrays, [B, T, N, H] and [B, S, key_heads, H]."""
+    (_, queries, heads, size), keys = q.shape, k.shape[1]
+    if not q.dtype == k.dtype == v.dtype == jnp.bfloat16 or k.shape[2] != heads:
+        return False
+    # One query, as in CLIP's last layers, has hardly any logits.
+    return 1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // over_model(q), size) > 0
+
+
+def width_at_once(heads: int, size: int) -> int:
+    """Of the most heads of that size which a step can take, all or an even part of them: whole registers; 0: none."""
+    parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0)
+    return next((width for width in parts if width <= WIDEST and width % LANES == 0 and LANES % size == 0), 0)
+
+
+def over_model(x: Array) -> int:
+    """Over how many devices the heads are split."""
+    return dict(jax.typeof(x).sharding.mesh.shape).get("model", 1)
+
+
+def tpu_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S N H"],
+    v: Float[Array, "B S N H"],
+    lengths: Int[Array, "B"] | None = None,
+    causal: bool = False,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """`mer_jax.models.attention.attention` of arrays that the kernel takes. interpret: slowly, on any device."""
+    kernel: Callable[..., Array] = partial(attend, Kind(q.shape[-1], causal, interpret))
+    arrays = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)] + [lengths] * (lengths is not None)
+    mesh = jax.typeof(q).sharding.mesh
+    if any(kind != AxisType.Manual for kind in mesh.axis_types):  # XLA does not split a kernel over devices by itself
+        rows = PartitionSpec("data")
+        heads = PartitionSpec("data", None, "model" if "model" in mesh.shape else None)
+        places = (heads,) * 3 + (rows,) * (lengths is not None)
+        kernel = jax.shard_map(kernel, mesh=mesh, in_specs=places, out_specs=heads, check_vma=False)
+    return kernel(*arrays).reshape(q.shape)
+
+
+class Kind(NamedTuple):
+    """Of attention."""
+
+    size: int  # of a head
+    causal: bool
+    interpret: bool
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(kind: Kind, q: Array, k: Array, v: Array, *lengths: Array) -> Array:
+    """[B, T, N H], [B, S, N H] and perhaps lengths [B] -> [B, T, N H]."""
+    (out,) = call(forward, kind, (q, k, v), (q,), lengths)
+    return out
+
+
+def attend_forward(kind: Kind, *arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+    """The output, and what its gradients are computed from."""
+    return attend(kind, *arrays), arrays
+
+
+def attend_backward(kind: Kind, arrays: tuple[Array, ...], gradient: Array) -> tuple[Array | None, ...]:
+    """The gradients; `lengths` have none."""
+    q, k, v, *lengths = arrays
+    return *call(backward, kind, (q, k, v, gradient), (q, k, v), lengths), *[None] * len(lengths)
+
+
+attend.defvjp(attend_forward, attend_backward)
+
+
+def call(
+    kernel: Callable[..., None], kind: Kind, arrays: Sequence[Array], outputs: Sequence[Array], lengths: Sequence[Array]
+) -> Sequence[Array]:
+    """A kernel on each row and each group of heads. outputs: arrays that its outputs are like."""
+    rows, queries, width = arrays[0].shape
+    at_once, keys = width_at_once(width // kind.size, kind.size), arrays[1].shape[1]
+
+    def block(x: Array) -> pl.BlockSpec:
+        return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group: (row, 0, group))
+
+    def step(*blocks: Block) -> None:
+        length = blocks[0][pl.program_id(0)] if lengths else None
+        kernel(visible(keys, queries, length, kind.causal), kind.size, *blocks[len(lengths) :])
+
+    return pl.pallas_call(
+        step,
+        grid=(rows, width // at_once),
+        in_specs=[*[pl.BlockSpec(memory_space=pltpu.SMEM)] * len(lengths), *map(block, arrays)],
+        out_specs=[block(x) for x in outputs],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
+        interpret=kind.interpret,
+        name=f"attention_{kernel.__name__}_{queries}x{keys}x{at_once}",
+    )(*lengths, *arrays)
+
+
+def visible(keys: int, queries: int, length: Array | None, causal: bool) -> Bool[Array, "S T"] | None:
+    """Which keys each query sees; None: all."""
+    key, query = (jax.lax.broadcasted_iota(jnp.int32, (keys, queries), axis) for axis in (0, 1))
+    if length is None:
+        return key <= query if causal else None
+    return (key < length) & (key <= query) if causal else key < length
+
+
+def all_logits(
+    q: Block, k: Block, size: int, mask: Bool[Array, "S T"] | None
+) -> Iterator[tuple[slice, Float32[Array, "S T"]]]:
+    """Each head's place, and its logits for powers of 2."""
+    heads = [slice(start, start + size) for start in range(0, q.shape[-1], size)]
+    products = (product(k[0, :, head], q[0, :, head], 1, 1) for head in heads)
+    logits = next(products)
+    for head in heads:
+        following = next(products, logits)
+        logits *= size**-0.5 * LOG2_E
+        yield head, logits if mask is None else jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+        logits = following
+
+
+def product(x: Float[Array, "..."], y: Float[Array, "..."], x_axis: int, y_axis: int) -> Float32[Array, "..."]:
+    """Of two matrices, summed over an axis of each."""
+    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def softmax(logits: Float32[Array, "S T"]) -> tuple[Float32[Array, "S T"], Float32[Array, "1 T"]]:
+    """Weights of the keys, and what to multiply them by."""
+    weights = jnp.exp2(logits - logits.max(0, keepdims=True))
+    return weights, pl.reciprocal(weights.sum(0, keepdims=True))
+
+
+def put(out: Block, end: int, parts: list[Float32[Array, "H T"]], part: Float32[Array, "H T"]) -> None:
+    """Writes a head that ends there with those before it, once they fill registers."""
+    parts.append(part)
+    if len(parts) * len(part) == LANES:
+        out[0, :, end - LANES : end] = jnp.concatenate(parts).T.astype(out.dtype)
+        parts.clear()
+
+
+def forward(mask: Array | None, size: int, q: Block, k: Block, v: Block, out: Block) -> None:
+    """A step's outputs."""
+    parts: list[Array] = []
+    for head, logits in all_logits(q, k, size, mask):
+        weights, scale = softmax(logits)
+        put(out, head.stop, parts, product(v[0, :, head], weights.astype(v.dtype), 0, 0) * scale)
+
+
+def backward(mask: Array | None, size: int, q: Block, k: Block, v: Block, gradient: Block, *by: Block) -> None:
+    """A step's gradients by q, k and v, of the gradient by its outputs."""
+    by_q, by_k, by_v = by
+    parts: list[Array] = []
+    for head, logits in all_logits(q, k, size, mask):
+        weights, scale = softmax(logits)
+        weights *= scale
+        by_v[0, :, head] = product(weights.astype(v.dtype), gradient[0, :, head], 1, 0).astype(v.dtype)
+        by_weights = product(v[0, :, head], gradient[0, :, head], 1, 1)  # [S, T]
+        by_logits = weights * (by_weights - (weights * by_weights).sum(0, keepdims=True)) * size**-0.5
+        by_logits = by_logits.astype(q.dtype)
+        by_k[0, :, head] = product(by_logits, q[0, :, head], 1, 0).astype(k.dtype)
+        put(by_q, head.stop, parts, product(k[0, :, head], by_logits, 0, 0))

@@ -1,0 +1,148 @@
+"""A TPU's attention, by XLA's operations on this machine, against the one that is everywhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, PartitionSpec
+
+from mer_jax.models import tpu_attention as module
+from mer_jax.models.attention import attention
+from mer_jax.models.tpu_attention import tpu_attention, tpu_takes, width_at_once
+from mer_jax.runtime.devices import local_mesh
+
+
+def inputs(queries=17, keys=17, heads=4, size=64, rows=2):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=(rows, tokens, heads, size)), jnp.bfloat16) for tokens in (queries, keys, keys)]
+
+
+def weighted(function):
+    """A number, every part of the output with another weight."""
+
+    def loss(*arrays):
+        out = function(*arrays).astype(jnp.float32)
+        return (out * jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)).sum()
+
+    return loss
+
+
+CASES = [
+    ({}, {}),
+    ({}, {"causal": True}),
+    ({}, {"lengths": jnp.array([5, 17])}),
+    ({}, {"lengths": jnp.array([17, 1]), "causal": True}),
+    ({"queries": 9, "keys": 13, "heads": 2, "size": 128}, {}),
+    ({"queries": 21, "heads": 8, "size": 32}, {"lengths": jnp.array([16, 3])}),
+    ({"heads": 6}, {}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), CASES)
+def test_outputs_and_gradients_are_those_of_products_and_a_softmax(shape, options, monkeypatch):
+    monkeypatch.setattr(module, "WIDEST", 256)  # six heads of 64 in three steps, four in one
+    arrays = inputs(**shape)
+    exact = [x.astype(jnp.float32) for x in arrays]
+
+    def kernel(q, k, v):
+        return tpu_attention(q, k, v, interpret=True, **options)
+
+    def plain(q, k, v):
+        return attention(q, k, v, impl="xla", **options)
+
+    assert tpu_takes(*arrays) and kernel(*arrays).dtype == jnp.bfloat16
+    np.testing.assert_allclose(kernel(*arrays).astype(jnp.float32), plain(*exact), atol=0.015)
+    gradients, expected = (
+        jax.grad(weighted(function), argnums=(0, 1, 2))(*of) for function, of in ((kernel, arrays), (plain, exact))
+    )
+    for gradient, right in zip(gradients, expected, strict=True):
+        assert gradient.dtype == jnp.bfloat16
+        assert np.abs(gradient.astype(jnp.float32) - right).max() <= 0.02 * np.abs(right).max()
+
+
+def test_hidden_keys_do_not_matter_and_a_row_without_any_stays_finite():
+    q, k, v = inputs()
+    lengths = jnp.array([6, 0])
+    changed = k.at[0, 6:].set(1e4), v.at[0, 6:].set(-1e4)
+    out, again = (tpu_attention(q, *kv, lengths, interpret=True) for kv in ((k, v), changed))
+    np.testing.assert_array_equal(out[0], again[0])
+    assert jnp.isfinite(out).all()
+
+
+def test_sets_side_by_side_give_what_each_gives():
+    sets = [jnp.stack([x, x[::-1] + 1]) for x in inputs()]
+
+    def gradients(q, k, v):
+        return jax.grad(weighted(lambda *arrays: tpu_attention(*arrays, interpret=True)), argnums=(0, 1, 2))(q, k, v)
+
+    together = jax.vmap(gradients)(*sets)
+    for index in range(2):
+        alone = gradients(*(x[index] for x in sets))
+        jax.tree.map(lambda x, y, i=index: np.testing.assert_array_equal(x[i], y), together, alone)
+
+
+def test_arrays_that_are_split_over_a_mesh():
+    arrays = jax.device_put(inputs(), NamedSharding(local_mesh(), PartitionSpec("data")))
+    out = jax.jit(lambda q, k, v: tpu_attention(q, k, v, jnp.array([5, 17]), interpret=True))(*arrays)
+    np.testing.assert_array_equal(out, tpu_attention(*inputs(), jnp.array([5, 17]), interpret=True))
+
+
+@pytest.mark.parametrize(
+    ("heads", "size", "expected"),
+    [(16, 64, 1024), (12, 64, 768), (20, 64, 640), (1, 128, 128), (40, 128, 1024), (3, 64, 0), (4, 72, 0), (2, 256, 0)],
+)
+def test_how_many_heads_a_step_takes(heads, size, expected):
+    assert width_at_once(heads, size) == expected
+
+
+def on_tpu(queries=64, keys=64, heads=4, key_heads=4, size=64, dtype=jnp.bfloat16, mesh=(1, 1)):
+    """Shapes of q, k and v on a mesh of TPUs."""
+    device = AbstractDevice("TPU v5 lite", None, "tpu")
+    places = AbstractMesh(mesh, ("data", "model"), abstract_device=device)
+    return [
+        jax.ShapeDtypeStruct((2, t, n, size), dtype, sharding=NamedSharding(places, PartitionSpec("data")))
+        for t, n in ((queries, heads), (keys, key_heads), (keys, key_heads))
+    ]
+
+
+def traced(*arrays, **options):
+    return str(jax.jit(lambda q, k, v: attention(q, k, v, **options)).trace(*arrays).jaxpr)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        ({}, {}, True),
+        ({}, {"lengths": jnp.array([3, 64]), "causal": True}, True),
+        ({"queries": 257, "keys": 261}, {}, True),
+        ({"queries": 512, "keys": 512}, {}, True),
+        ({"queries": 513, "keys": 513}, {}, False),
+        ({"queries": 1}, {}, False),
+        ({"dtype": jnp.float32}, {}, False),
+        ({"key_heads": 2}, {}, False),
+        ({"size": 72}, {}, False),
+        ({"mesh": (1, 2)}, {}, True),
+        ({"mesh": (1, 4)}, {}, False),  # each device has one head of 64, half a register
+        ({}, {"mask": jnp.ones((64, 64), bool)}, False),
+        ({}, {"bias": jnp.zeros((1, 4, 64, 64))}, False),
+        ({}, {"impl": "xla"}, False),
+    ],
+)
+def test_a_tpu_takes_what_it_can(shape, options, expected):
+    assert ("pallas_call" in traced(*on_tpu(**shape), **options)) == expected
+
+
+def test_each_device_has_its_rows_and_its_heads():
+    assert "bf16[1,64,128]" in traced(*on_tpu(mesh=(2, 2))) and "bf16[2,64,256]" in traced(*on_tpu())
+
+
+def test_the_program_for_a_tpu_keeps_no_logits():
+    """Forward, and backward with recomputation; what is written down is a kernel for each."""
+
+    def loss(q, k, v):
+        return jnp.square(jax.checkpoint(attention)(q, k, v)).sum().astype(jnp.float32)
+
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    text = gradients.trace(*on_tpu(queries=96, keys=80)).lower(lowering_platforms=("tpu",)).as_text()
+    names = ("attention_forward_96x80x256", "attention_backward_96x80x256")
+    assert all(name in text for name in names) and "80x96xf32" not in text and "96x80xf32" not in text
