@@ -51,8 +51,8 @@ def extract(
 ) -> None:
     """Computes what the store lacks, a shard at a time; an interrupted run continues at the next shard.
 
-    Batches never cross a shard, so that a continued run computes the same bits as an uninterrupted one. Of several
-    hosts each takes every n-th clip and writes shards of its own. advance: called with clips done.
+    A clip's bits depend on no other clip, so a continued run, or one on other hosts, computes the same. Of several hosts
+    each takes every n-th clip and writes shards of its own. advance: called with clips done.
     """
     part = own_part(clips)
     missing = [(key, clip) for clip in part if (key := encoder.key(clip)) not in store]
@@ -117,16 +117,13 @@ class Dispatch:
             jax.block_until_ready(self.batches[-IN_FLIGHT])  # or inputs would pile up on the device
 
     def finish(self) -> None:
-        """Sends what is left, the largest shapes first."""
-        waiting, encoder = self.waiting, self.encoder
-        for shape in sorted(waiting, reverse=True):
-            shorter_shapes = sorted((o for o in waiting if o[1:] == shape[1:] and o < shape), reverse=True)
-            for shorter in [] if self.small else shorter_shapes:
-                free = encoder.batch_size(shape[0]) - len(waiting[shape])  # rows that would be computed for nothing
-                waiting[shape] += waiting[shorter][:free]
-                del waiting[shorter][:free]
-            if waiting[shape]:
-                self.flush(shape)
+        """Sends what is left, the largest shapes first.
+
+        Shorter chunks would fill the batches up, but then have other bits than in their own: what a clip's features are
+        would depend on what else its host has to do.
+        """
+        for shape in sorted(self.waiting, reverse=True):
+            self.flush(shape)
 
     def embeddings(self) -> dict[int, np.ndarray | str]:
         """Waits for the device: each clip's embedding by its position, or why there is none."""

@@ -307,11 +307,13 @@ def test_checkpoints_are_refused_before_any_work(settings, tmp_path, modality, s
     check_encoders(settings, [name for name in ("speech", "image", "text", "video") if name != modality])
 
 
-@pytest.mark.parametrize(("kernel", "name"), [("cudnn", "an NVIDIA GPU"), ("pallas", "a TPU")])
-def test_a_kernel_is_refused_where_its_device_is_not(settings, monkeypatch, kernel, name):
+@pytest.mark.parametrize(
+    ("kernel", "name", "platform"), [("cudnn", "an NVIDIA GPU", "gpu"), ("pallas", "a TPU", "tpu")]
+)
+def test_a_kernel_is_refused_where_its_device_is_not(settings, monkeypatch, kernel, name, platform):
     settings["speech"].attention = kernel
     with pytest.raises(UsageError, match=rf"encoders.speech.attention={kernel} needs {name}, .* a cpu"):
         check_encoders(settings, ("image", "speech"))
     check_encoders(settings, ("image",))
-    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform="gpu")] * 2)
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform=platform)] * 2)
     check_encoders(settings, ("speech",))

@@ -73,12 +73,12 @@ def read_all(folder, encoder):
     return np.asarray(rows), present
 
 
-def test_the_last_batch_of_a_bucket_takes_in_shorter_chunks(encoder):
-    """Of budget 16: three chunks of 4 or fewer rows, and one of 8, whose batch has room for one of them."""
+def test_a_chunk_is_in_a_batch_of_its_own_bucket_whatever_else_there_is(encoder):
+    """Of budget 16: three chunks of 4 or fewer rows, and one of 8, whose batch would have room for one of them."""
     contents = [[Chunk(np.ones((rows, 3), np.float32))] for rows in (3, 4, 8, 2)]
     batches = dispatch(contents, encoder, encoder.load(), lambda count: None).batches
-    assert [positions for positions, *_ in batches] == [(2, 0), (1, 3)]
-    assert [counts.tolist() for *_, counts in batches] == [[8, 3], [4, 2, 4, 4]]
+    assert [positions for positions, *_ in batches] == [(2,), (0, 1, 3)]
+    assert [counts.tolist() for *_, counts in batches] == [[8, 8], [3, 4, 2, 3]]
 
 
 def test_every_clip_gets_its_own_statistics(tmp_path, encoder):
