@@ -51,8 +51,8 @@ def extract(
 ) -> None:
     """Computes what the store lacks, a shard at a time; an interrupted run continues at the next shard.
 
-    A clip's bits depend on no other clip, so a continued run, or one on other hosts, computes the same. Of several hosts
-    each takes every n-th clip and writes shards of its own. advance: called with clips done.
+    A clip's bits depend on no other clip, so a continued run, or one on other hosts, computes the same. Of several
+    hosts each takes every n-th clip and writes shards of its own. advance: called with clips done.
     """
     part = own_part(clips)
     missing = [(key, clip) for clip in part if (key := encoder.key(clip)) not in store]

@@ -17,6 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, PartitionSpec
 
 from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
+from mer_jax.runtime.devices import shards
 
 LANES = 128  # of a register
 WIDEST = 1024  # of the heads that a step takes
@@ -32,18 +33,13 @@ def tpu_takes(q: Array, k: Array, v: Array) -> bool:
     if not q.dtype == k.dtype == v.dtype == jnp.bfloat16 or k.shape[2] != heads:
         return False
     # One query, as in CLIP's last layers, has hardly any logits.
-    return 1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // over_model(q), size) > 0
+    return 1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // shards(q, "model"), size) > 0
 
 
 def width_at_once(heads: int, size: int) -> int:
     """Of the most heads of that size which a step can take, all or an even part of them: whole registers; 0: none."""
     parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0)
     return next((width for width in parts if width <= WIDEST and width % LANES == 0 and LANES % size == 0), 0)
-
-
-def over_model(x: Array) -> int:
-    """Over how many devices the heads are split."""
-    return dict(jax.typeof(x).sharding.mesh.shape).get("model", 1)
 
 
 def tpu_attention(

@@ -128,6 +128,11 @@ def device_of(x: jax.Array) -> Any:
     return device
 
 
+def shards(x: jax.Array, axis: str) -> int:
+    """Over how many devices the program that is being traced splits what goes along an axis of the mesh of `x`."""
+    return dict(jax.typeof(x).sharding.mesh.shape).get(axis, 1)
+
+
 def frozen_program(model: nnx.Module, function: Callable[..., Any]) -> Callable[..., Any]:
     """jit of function(model, *arrays), the weights passed as an argument, not as constants."""
     graphdef, state = nnx.split(model)
