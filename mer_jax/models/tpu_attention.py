@@ -20,7 +20,7 @@ from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
 from mer_jax.runtime.devices import shards
 
 LANES = 128  # of a register
-WIDEST = 1024  # of the heads that a step takes
+WIDEST = 4096  # of the heads that a step takes, all its arrays together
 LONGEST = 512  # tokens whose logits are held at once
 LOG2_E = float(np.log2(np.e))
 
@@ -36,10 +36,13 @@ def tpu_takes(q: Array, k: Array, v: Array) -> bool:
     return 1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // shards(q, "model"), size) > 0
 
 
-def width_at_once(heads: int, size: int) -> int:
-    """Of the most heads of that size which a step can take, all or an even part of them: whole registers; 0: none."""
+def width_at_once(heads: int, size: int, arrays: int = 4) -> int:
+    """Of the most heads of that size which a step on so many arrays can take: whole registers; 0: none.
+
+    All heads, or an even part of them.
+    """
     parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0)
-    return next((width for width in parts if width <= WIDEST and width % LANES == 0 and LANES % size == 0), 0)
+    return next((x for x in parts if x * arrays <= WIDEST and x % LANES == 0 and LANES % size == 0), 0)
 
 
 def tpu_attention(
@@ -54,7 +57,7 @@ def tpu_attention(
     kernel: Callable[..., Array] = partial(attend, Kind(q.shape[-1], causal, interpret))
     arrays = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)] + [lengths] * (lengths is not None)
     mesh = jax.typeof(q).sharding.mesh
-    if any(kind != AxisType.Manual for kind in mesh.axis_types):  # XLA does not split a kernel over devices by itself
+    if AxisType.Auto in mesh.axis_types:  # XLA does not split a kernel over devices by itself
         rows = PartitionSpec("data")
         heads = PartitionSpec("data", None, "model" if "model" in mesh.shape else None)
         places = (heads,) * 3 + (rows,) * (lengths is not None)
@@ -96,7 +99,8 @@ def call(
 ) -> Sequence[Array]:
     """A kernel on each row and each group of heads. outputs: arrays that its outputs are like."""
     rows, queries, width = arrays[0].shape
-    at_once, keys = width_at_once(width // kind.size, kind.size), arrays[1].shape[1]
+    at_once = width_at_once(width // kind.size, kind.size, len(arrays) + len(outputs))
+    keys = arrays[1].shape[1]
 
     def block(x: Array) -> pl.BlockSpec:
         return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group: (row, 0, group))
@@ -147,7 +151,7 @@ def product(x: Float[Array, "..."], y: Float[Array, "..."], x_axis: int, y_axis:
 def softmax(logits: Float32[Array, "S T"]) -> tuple[Float32[Array, "S T"], Float32[Array, "1 T"]]:
     """Weights of the keys, and what to multiply them by."""
     weights = jnp.exp2(logits - logits.max(0, keepdims=True))
-    return weights, pl.reciprocal(weights.sum(0, keepdims=True))
+    return weights, 1 / weights.sum(0, keepdims=True)
 
 
 def put(out: Block, end: int, parts: list[Float32[Array, "H T"]], part: Float32[Array, "H T"]) -> None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from mer_jax.models import tpu_attention as module
 from mer_jax.models.attention import attention
@@ -40,7 +40,7 @@ CASES = [
 
 @pytest.mark.parametrize(("shape", "options"), CASES)
 def test_outputs_and_gradients_are_those_of_products_and_a_softmax(shape, options, monkeypatch):
-    monkeypatch.setattr(module, "WIDEST", 256)  # six heads of 64 in three steps, four in one
+    monkeypatch.setattr(module, "WIDEST", 1024)  # six heads of 64 in three steps, four in one; in two backward
     arrays = inputs(**shape)
     exact = [x.astype(jnp.float32) for x in arrays]
 
@@ -88,17 +88,26 @@ def test_arrays_that_are_split_over_a_mesh():
 
 
 @pytest.mark.parametrize(
-    ("heads", "size", "expected"),
-    [(16, 64, 1024), (12, 64, 768), (20, 64, 640), (1, 128, 128), (40, 128, 1024), (3, 64, 0), (4, 72, 0), (2, 256, 0)],
+    ("heads", "size", "forward", "backward"),
+    [
+        (16, 64, 1024, 512),
+        (12, 64, 768, 384),
+        (20, 64, 640, 256),
+        (1, 128, 128, 128),
+        (40, 128, 1024, 512),
+        (3, 64, 0, 0),
+        (4, 72, 0, 0),
+        (2, 256, 0, 0),
+    ],
 )
-def test_how_many_heads_a_step_takes(heads, size, expected):
-    assert width_at_once(heads, size) == expected
+def test_how_many_heads_a_step_takes(heads, size, forward, backward):
+    assert (width_at_once(heads, size), width_at_once(heads, size, arrays=7)) == (forward, backward)
 
 
 def on_tpu(queries=64, keys=64, heads=4, key_heads=4, size=64, dtype=jnp.bfloat16, mesh=(1, 1)):
     """Shapes of q, k and v on a mesh of TPUs."""
     device = AbstractDevice("TPU v5 lite", None, "tpu")
-    places = AbstractMesh(mesh, ("data", "model"), abstract_device=device)
+    places = AbstractMesh(mesh, ("data", "model"), axis_types=(AxisType.Auto,) * 2, abstract_device=device)
     return [
         jax.ShapeDtypeStruct((2, t, n, size), dtype, sharding=NamedSharding(places, PartitionSpec("data")))
         for t, n in ((queries, heads), (keys, key_heads), (keys, key_heads))
