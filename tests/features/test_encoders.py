@@ -317,3 +317,7 @@ def test_a_kernel_is_refused_where_its_device_is_not(settings, monkeypatch, kern
     check_encoders(settings, ("image",))
     monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform=platform)] * 2)
     check_encoders(settings, ("speech",))
+    other = {"gpu": "tpu", "tpu": "gpu"}[platform]
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform=other)])
+    with pytest.raises(UsageError, match=f"needs {name}, and this is a {other}"):
+        check_encoders(settings, ("speech",))
