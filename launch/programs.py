@@ -25,6 +25,7 @@ from benchmarks.work import (
 )
 from launch.shapes import batch, copies, weights
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
+from mer_jax.features.networks import images_at_once
 from mer_jax.fusion.data import TrainingSet
 from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials
@@ -89,14 +90,14 @@ def clip_extraction(config: Settings, mesh: Mesh) -> Program:
     """Aligned faces -> pooled CLIP L/14 features."""
     model, vision = weights(lambda: CLIP(CLIP_L14, rngs=nnx.Rngs(0)), CLIP_RULES, mesh), CLIP_L14.vision_config
     flops, layers = work.vit_flops(CLIP_L14), vision.num_hidden_layers
-    return face_extraction(config, mesh, "CLIP L/14", model, vision.image_size, flops, layers)
+    return face_extraction(config, mesh, "CLIP L/14", model, CLIP_L14, vision.image_size, flops, layers)
 
 
 def dinov2_extraction(config: Settings, mesh: Mesh) -> Program:
     """Aligned faces -> pooled DINOv2-large features."""
     model = weights(lambda: Dinov2(DINOV2_LARGE, rngs=nnx.Rngs(0)), dinov2_rules(DINOV2_LARGE), mesh)
     flops, layers = work.dinov2_flops(DINOV2_LARGE), DINOV2_LARGE.num_hidden_layers
-    return face_extraction(config, mesh, "DINOv2-large", model, DINOV2_SIDE, flops, layers)
+    return face_extraction(config, mesh, "DINOv2-large", model, DINOV2_LARGE, DINOV2_SIDE, flops, layers)
 
 
 def siglip_extraction(config: Settings, mesh: Mesh) -> Program:
@@ -104,16 +105,16 @@ def siglip_extraction(config: Settings, mesh: Mesh) -> Program:
     model = weights(lambda: Siglip(SIGLIP2_SO400M, rngs=nnx.Rngs(0)), SIGLIP_RULES, mesh)
     vision, flops = SIGLIP2_SO400M.vision_config, work.siglip_flops(SIGLIP2_SO400M)
     layers = vision.num_hidden_layers + 1  # and the head
-    return face_extraction(config, mesh, "SigLIP 2 so400m", model, vision.image_size, flops, layers)
+    return face_extraction(config, mesh, "SigLIP 2 so400m", model, SIGLIP2_SO400M, vision.image_size, flops, layers)
 
 
 def face_extraction(
-    config: Settings, mesh: Mesh, name: str, model: Any, size: int, flops: float, layers: int
+    config: Settings, mesh: Mesh, name: str, model: Any, encoder: Any, size: int, flops: float, layers: int
 ) -> Program:
-    """Of an image encoder on images of so many pixels a side. flops: of one image."""
+    """Of an image encoder, of that config, on images of so many pixels a side. flops: of one image."""
     settings, side = config.encoders.image, work.FACE_SIDE
     frames = max(settings.buckets_frames)
-    chunks = max(1, settings.batch_frames // frames)
+    chunks = max(1, images_at_once(encoder, size, settings.batch_frames) // frames)
     total = chunks * mesh.shape["data"]
     resizing = batch(mesh, (total, size, side), jnp.float32)
     faces, lengths = batch(mesh, (total, frames, side, side, 3), jnp.uint8), batch(mesh, (total,), jnp.int32)

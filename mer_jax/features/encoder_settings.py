@@ -36,7 +36,7 @@ class ImageSettings:
     buckets_frames: tuple[int, ...] = setting(
         (8,), least=1, wrong=few
     )  # longer clips go in chunks, so little is padding
-    batch_frames: int = setting(160, least=1)  # what fits on a TPU's chip in CLIP and DINOv2; in SigLIP 2, 80
+    batch_frames: int = setting(160, least=1)  # of 256 patches, what fits on a TPU's chip; fewer of more
     most_frames: int = setting(0, least=0)  # of a clip with more faces, so many evenly spaced ones; 0: all
 
 

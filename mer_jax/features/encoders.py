@@ -24,7 +24,7 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
-from mer_jax.features.networks import checkpoint_of
+from mer_jax.features.networks import checkpoint_of, images_at_once
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -204,6 +204,7 @@ def speech_encoder(settings: SpeechSettings) -> Encoder:
 def image_encoder(settings: ImageSettings) -> Encoder:
     """An image encoder on every aligned face."""
     side, preprocessing = frames_as_trained(settings.source, "image")
+    config = checkpoint_of(settings.source, "image").config
     changes = {"most": settings.most_frames} if settings.most_frames else {}
     return Encoder(
         modality="image",
@@ -211,7 +212,7 @@ def image_encoder(settings: ImageSettings) -> Encoder:
         fingerprint=identify(settings.source, dtype=settings.dtype, **preprocessing.changes, **changes),
         load=lambda: resized(frozen_program(pretrained("image", settings), embed_images), preprocessing),
         buckets=tuple(settings.buckets_frames),
-        budget=settings.batch_frames,
+        budget=images_at_once(config, side, settings.batch_frames),
     )
 
 

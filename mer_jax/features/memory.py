@@ -19,7 +19,7 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
-from mer_jax.features.networks import Checkpoint, checkpoint_of
+from mer_jax.features.networks import Checkpoint, checkpoint_of, images_at_once
 from mer_jax.models.baichuan import head_dim
 from mer_jax.models.log_mel import HOP
 from mer_jax.models.whisper import Whisper
@@ -75,7 +75,8 @@ def text(settings: TextSettings, checkpoint: Checkpoint, platform: str) -> Neede
 def images(settings: ImageSettings, checkpoint: Checkpoint, platform: str) -> Needed:
     frames = max(settings.buckets_frames)
     side, _ = frames_as_trained(settings.source, "image")
-    return frames_of(checkpoint, side, max(1, settings.batch_frames // frames), frames, settings.dtype, platform)
+    rows = max(1, images_at_once(checkpoint.config, side, settings.batch_frames) // frames)
+    return frames_of(checkpoint, side, rows, frames, settings.dtype, platform)
 
 
 def video(settings: VideoSettings, checkpoint: Checkpoint, platform: str) -> Needed:

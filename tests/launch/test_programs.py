@@ -28,7 +28,7 @@ EXPECTED = {
     # The interpolated positions, which are the same for all images, are not counted.
     "DINOv2-large extraction": Expected((20, 2048), 23, 2e-3),
     # The head's one query, the same for all images, is projected for each.
-    "SigLIP 2 so400m extraction": Expected((20, 2304), 27, 1e-5),
+    "SigLIP 2 so400m extraction": Expected((7, 2304), 27, 1e-5),
     "HuBERT-large extraction": Expected((24, 2048), 24),
     "WavLM-large extraction": Expected((24, 2048), 24),
     "Whisper-large extraction": Expected((3, 2560), 32),
