@@ -23,7 +23,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from tempfile import gettempdir
@@ -106,16 +105,11 @@ def bundles_of_kernels() -> dict[str, int]:
     """What libtpu has written of each operation: its name is the file's, between two numbers."""
     bundles = {}
     for file in DUMPS.glob("*-schedule-analysis_final_bundles.txt"):
-        name, number = re.search(r"^\d+-(.*)-\d+-sched", file.name), re.search(r"bundles: +(\d+)", head(file))
+        name = re.search(r"^\d+-(.*)-\d+-sched", file.name)
+        number = re.search(r"bundles: +(\d+)", file.read_text("utf-8"))
         if name and number:
             bundles[kernel_name(name[1])] = int(number[1])
     return bundles
-
-
-def head(file: Path) -> str:
-    """Its first lines."""
-    with file.open(encoding="utf-8") as lines:
-        return "".join(islice(lines, 3))
 
 
 def bytes_held(executable: Any) -> int:

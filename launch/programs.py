@@ -25,7 +25,7 @@ from benchmarks.work import (
 )
 from launch.shapes import batch, copies, weights
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text, embed_video
-from mer_jax.features.networks import images_at_once
+from mer_jax.features.memory import images_at_once
 from mer_jax.fusion.data import TrainingSet
 from mer_jax.fusion.trainer import VALIDATION_BATCH, FoldTrainer
 from mer_jax.fusion.trials import Setting, make_trials

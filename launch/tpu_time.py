@@ -146,4 +146,5 @@ def kernel_name(operation: str) -> str:
 def steps_of(kernel: Operation) -> int:
     """Of a kernel of mer_jax/models/tpu_attention.py: for each row, and each part of its width that the name tells."""
     rows, _, width = sides_of(kernel.shape)
-    return rows * width // int(kernel_name(kernel.name).rpartition("x")[2])
+    at_once = re.search(r"\dx(\d+)\D*$", kernel_name(kernel.name))
+    return rows * width // int(at_once[1]) if at_once else rows

@@ -24,7 +24,8 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
-from mer_jax.features.networks import checkpoint_of, images_at_once
+from mer_jax.features.memory import images_at_once
+from mer_jax.features.networks import checkpoint_of
 from mer_jax.features.pooling import mean_variance
 from mer_jax.features.readers import Chunk, FaceReader, SpeechReader, TextReader, VideoReader
 from mer_jax.models.baichuan import Baichuan
@@ -150,8 +151,8 @@ def encode_frames(encode: Callable[[jax.Array], jax.Array], pixels: jax.Array) -
     """`encode` ([B, S, S, 3] -> [B, P]) of every frame of each clip: [B, T, P] float32.
 
     On a GPU all at once: the products of few tokens leave many of its processors idle. Elsewhere one frame of each clip
-    after the other: the logits of all do not fit in a TPU's on-chip memory, which halves its speed by XLA's estimate.
-    Along time, because the batch is split over devices.
+    after the other: the activations of all do not fit in a TPU's on-chip memory, which costs an eighth of its speed
+    with 24 faces, where 20 fit, by XLA's estimate. Along time, because the batch is split over devices.
     """
     if device_of(pixels).platform == "gpu":
         return encode(pixels.reshape(-1, *pixels.shape[2:])).reshape(*pixels.shape[:2], -1).astype(jnp.float32)

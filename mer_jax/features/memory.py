@@ -19,12 +19,14 @@ from mer_jax.features.encoder_settings import (
     TextSettings,
     VideoSettings,
 )
-from mer_jax.features.networks import Checkpoint, checkpoint_of, images_at_once
+from mer_jax.features.networks import Checkpoint, checkpoint_of
 from mer_jax.models.baichuan import head_dim
 from mer_jax.models.log_mel import HOP
 from mer_jax.models.whisper import Whisper
 from mer_jax.runtime.disk import size_text
 from mer_jax.runtime.errors import DataError
+
+PATCHES = 256  # of an image of 224 pixels a side, in patches of 14
 
 
 class Needed(NamedTuple):
@@ -84,6 +86,15 @@ def video(settings: VideoSettings, checkpoint: Checkpoint, platform: str) -> Nee
     return frames_of(
         checkpoint, checkpoint.config.vision_config.image_size, rows, settings.num_frames, settings.dtype, platform
     )
+
+
+def images_at_once(config: Any, side: int, batch_frames: int) -> int:
+    """How many images of so many pixels a side go through an encoder: `batch_frames` of `PATCHES`, fewer of more.
+
+    config: of the encoder. What more images are between layers would leave a TPU's chip.
+    """
+    tower = getattr(config, "vision_config", config)
+    return max(1, batch_frames * PATCHES // max(PATCHES, (side // tower.patch_size) ** 2))
 
 
 def frames_of(checkpoint: Checkpoint, side: int, rows: int, frames: int, dtype: str, platform: str) -> Needed:

@@ -17,9 +17,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """By modality and `model_type`: the class of `mer_jax.models`, whose `configs` has transformers' for it."""
 
 
-PATCHES = 256  # of an image of 224 pixels a side, in patches of 14
-
-
 class Checkpoint(NamedTuple):
     """What the small files of a checkpoint say, before any weight is read."""
 
@@ -37,9 +34,3 @@ def checkpoint_of(source: str, modality: str) -> Checkpoint:
     folder, networks = fetch(source, weights=False), NETWORKS[modality]
     config = read_config(folder, {kind: network.configs[kind] for kind, network in networks.items()})
     return Checkpoint(folder, config, networks[config.model_type])
-
-
-def images_at_once(config: Any, side: int, batch_frames: int) -> int:
-    """How many images of so many pixels a side go through an encoder: `batch_frames` of `PATCHES`, fewer of more."""
-    tower = getattr(config, "vision_config", config)
-    return max(1, batch_frames * PATCHES // max(PATCHES, (side // tower.patch_size) ** 2))

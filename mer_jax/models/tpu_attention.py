@@ -85,10 +85,10 @@ def attend_forward(kind: Kind, *arrays: Array) -> tuple[Array, tuple[Array, ...]
     return attend(kind, *arrays), arrays
 
 
-def attend_backward(kind: Kind, arrays: tuple[Array, ...], gradient: Array) -> tuple[Array | None, ...]:
+def attend_backward(kind: Kind, arrays: tuple[Array, ...], dout: Array) -> tuple[Array | None, ...]:
     """The gradients; `lengths` have none."""
     q, k, v, *lengths = arrays
-    return *call(backward, kind, (q, k, v, gradient), (q, k, v), lengths), *[None] * len(lengths)
+    return *call(backward, kind, (q, k, v, dout), (q, k, v), lengths), *[None] * len(lengths)
 
 
 attend.defvjp(attend_forward, attend_backward)
@@ -170,16 +170,16 @@ def forward(mask: Array | None, size: int, q: Block, k: Block, v: Block, out: Bl
         put(out, head.stop, parts, product(v[0, :, head], weights.astype(v.dtype), 0, 0) * scale)
 
 
-def backward(mask: Array | None, size: int, q: Block, k: Block, v: Block, gradient: Block, *by: Block) -> None:
-    """A step's gradients by q, k and v, of the gradient by its outputs."""
-    by_q, by_k, by_v = by
+def backward(mask: Array | None, size: int, q: Block, k: Block, v: Block, dout: Block, *outputs: Block) -> None:
+    """A step's gradients by q, k and v from that by its outputs."""
+    dq, dk, dv = outputs
     parts: list[Array] = []
     for head, logits in all_logits(q, k, size, mask):
         weights, scale = softmax(logits)
         weights *= scale
-        by_v[0, :, head] = product(weights.astype(v.dtype), gradient[0, :, head], 1, 0).astype(v.dtype)
-        by_weights = product(v[0, :, head], gradient[0, :, head], 1, 1)  # [S, T]
-        by_logits = weights * (by_weights - (weights * by_weights).sum(0, keepdims=True)) * size**-0.5
-        by_logits = by_logits.astype(q.dtype)
-        by_k[0, :, head] = product(by_logits, q[0, :, head], 1, 0).astype(k.dtype)
-        put(by_q, head.stop, parts, product(k[0, :, head], by_logits, 0, 0))
+        dv[0, :, head] = product(weights.astype(v.dtype), dout[0, :, head], 1, 0).astype(v.dtype)
+        dweights = product(v[0, :, head], dout[0, :, head], 1, 1)  # [S, T]
+        dlogits = weights * (dweights - (weights * dweights).sum(0, keepdims=True)) * size**-0.5
+        dlogits = dlogits.astype(q.dtype)
+        dk[0, :, head] = product(dlogits, q[0, :, head], 1, 0).astype(k.dtype)
+        put(dq, head.stop, parts, product(k[0, :, head], dlogits, 0, 0))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from transformers import BertConfig, Dinov2Config, RobertaConfig, SiglipConfig, 
 
 from configs.semi import get_config
 from mer_jax.features.encoders import embed_images, embed_speech, embed_text
-from mer_jax.features.memory import Needed, check_memory, encoder_memory
+from mer_jax.features.memory import Needed, check_memory, encoder_memory, images_at_once
 from mer_jax.features.networks import checkpoint_of
 from mer_jax.runtime.errors import DataError
 from mer_jax.runtime.settings import read_settings
@@ -115,3 +116,10 @@ def test_what_does_not_fit_a_device_is_said_with_what_to_do():
         list(check(2_900_000_000))
     with pytest.raises(DataError, match=r"take a smaller checkpoint \(encoders=base\), or leave it out"):
         list(check(1_900_000_000))
+
+
+@pytest.mark.parametrize(("side", "patch", "expected"), [(224, 14, 160), (224, 32, 160), (336, 14, 71), (384, 14, 56)])
+def test_fewer_images_of_more_patches_at_once(side, patch, expected):
+    for config in (SimpleNamespace(patch_size=patch), SimpleNamespace(vision_config=SimpleNamespace(patch_size=patch))):
+        assert images_at_once(config, side, 160) == expected
+    assert images_at_once(config, 100 * side, 1) == 1

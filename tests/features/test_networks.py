@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from mer_jax.data.clips import Clip
 from mer_jax.features.encoder_settings import EncoderSettings, ImageSettings, SpeechSettings, TextSettings
 from mer_jax.features.encoders import image_encoder, speech_encoder, text_encoder
 from mer_jax.features.memory import encoder_memory
-from mer_jax.features.networks import NETWORKS, checkpoint_of, images_at_once
+from mer_jax.features.networks import NETWORKS, checkpoint_of
 from mer_jax.runtime.errors import DataError
 from tests.data.media_files import write_sound
 from tests.features.test_encoders import RATE, assert_close, mean_and_variance, row
@@ -179,10 +178,3 @@ def test_what_stands_between_the_special_tokens_of_bert_is_pooled(oracle, tmp_pa
     assert sum(encoder_memory(EncoderSettings(text=settings), "text", "cpu")) > 0
     with pytest.raises(DataError, match="takes 16 tokens, fewer than the 32 of"):
         text_encoder(replace(settings, buckets_tokens=(32,)), {}, "zh-1")
-
-
-@pytest.mark.parametrize(("side", "patch", "expected"), [(224, 14, 160), (224, 32, 160), (336, 14, 71), (384, 14, 56)])
-def test_fewer_images_of_more_patches_at_once(side, patch, expected):
-    for config in (SimpleNamespace(patch_size=patch), SimpleNamespace(vision_config=SimpleNamespace(patch_size=patch))):
-        assert images_at_once(config, side, 160) == expected
-    assert images_at_once(config, 100 * side, 1) == 1

@@ -39,10 +39,10 @@ CASES = [
 
 
 @pytest.mark.parametrize(("shape", "options"), CASES)
-def test_outputs_and_gradients_are_those_of_products_and_a_softmax(shape, options, monkeypatch):
+def test_outputs_and_gradients_are_as_exact_as_by_products_and_a_softmax(shape, options, monkeypatch):
+    """Errors against float32, root mean square: what XLA's have in bfloat16, and a quarter of it at most."""
     monkeypatch.setattr(module, "WIDEST", 1024)  # six heads of 64 in three steps, four in one; in two backward
     arrays = inputs(**shape)
-    exact = [x.astype(jnp.float32) for x in arrays]
 
     def kernel(q, k, v):
         return tpu_attention(q, k, v, interpret=True, **options)
@@ -50,14 +50,16 @@ def test_outputs_and_gradients_are_those_of_products_and_a_softmax(shape, option
     def plain(q, k, v):
         return attention(q, k, v, impl="xla", **options)
 
-    assert tpu_takes(*arrays) and kernel(*arrays).dtype == jnp.bfloat16
-    np.testing.assert_allclose(kernel(*arrays).astype(jnp.float32), plain(*exact), atol=0.015)
-    gradients, expected = (
-        jax.grad(weighted(function), argnums=(0, 1, 2))(*of) for function, of in ((kernel, arrays), (plain, exact))
-    )
-    for gradient, right in zip(gradients, expected, strict=True):
-        assert gradient.dtype == jnp.bfloat16
-        assert np.abs(gradient.astype(jnp.float32) - right).max() <= 0.02 * np.abs(right).max()
+    def values(function, arrays):
+        """Outputs and gradients."""
+        return function(*arrays), *jax.grad(weighted(function), argnums=(0, 1, 2))(*arrays)
+
+    assert tpu_takes(*arrays)
+    exact = values(plain, [x.astype(jnp.float32) for x in arrays])
+    for ours, theirs, right in zip(values(kernel, arrays), values(plain, arrays), exact, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        error, usual = (np.sqrt(np.square(np.asarray(x, np.float32) - right).mean()) for x in (ours, theirs))
+        assert error <= 1.25 * usual < 0.01
 
 
 def test_hidden_keys_do_not_matter_and_a_row_without_any_stays_finite():
