@@ -124,7 +124,12 @@ def embed_speech(
     normal = (waveform.astype(jnp.float32) / 32768 - mean[:, None]) * scale[:, None]
     real = jnp.arange(waveform.shape[1]) < lengths[:, None]
     out = model(jnp.where(real, normal, 0.0), lengths, keep_layers=keep_layers)
-    return mean_variance(out.hidden_states.sum(0, dtype=jnp.float32), out.lengths), out.lengths
+    return mean_variance(summed(out.hidden_states), out.lengths), out.lengths
+
+
+def summed(hidden_states: jax.Array) -> jax.Array:
+    """[layers, B, T, D] -> [B, T, D], float32. One by one, or XLA would put them side by side in memory for it."""
+    return sum(state.astype(jnp.float32) for state in hidden_states)
 
 
 def embed_images(model: CLIP | Dinov2 | Siglip, pixels: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -167,7 +172,7 @@ def embed_text(
     prefix, suffix: tokens that come before and behind every text, which are seen and not pooled.
     """
     out = model(tokens, lengths, keep_layers=keep_layers)
-    x, lengths = out.hidden_states.sum(0, dtype=jnp.float32)[:, prefix:], jnp.maximum(out.lengths - prefix - suffix, 0)
+    x, lengths = summed(out.hidden_states)[:, prefix:], jnp.maximum(out.lengths - prefix - suffix, 0)
     return mean_variance(x, lengths), lengths
 
 

@@ -59,8 +59,8 @@ def attention(
         impl = "pallas" if device.platform == "tpu" else "cudnn" if is_hopper_or_later(device) else "xla"
     if impl == "cudnn" and mask is None and cudnn_takes(q, k, v, bias):
         return cudnn_attention(q, k, v, lengths, causal, bias)
-    if impl == "pallas" and mask is None and bias is None and tpu_takes(q, k, v):
-        return tpu_attention(q, k, v, lengths, causal)
+    if impl == "pallas" and mask is None and tpu_takes(q, k, v, bias):
+        return tpu_attention(q, k, v, lengths, causal, bias)
     if lengths is not None:
         real = jnp.arange(k.shape[1]) < lengths[:, None, None, None]  # [B, 1, 1, S]
         mask = real if mask is None else mask & real

@@ -18,7 +18,7 @@ from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.baichuan_config import CONFIG_CLASSES
 from mer_jax.models.baichuan_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers
+from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, known_activation, materialise, scan_layers, with_last
 from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Float, Float64, Int
 from mer_jax.runtime.errors import DataError
@@ -195,7 +195,7 @@ class Baichuan(Port):
 
         x = self.embedding[token_ids]  # [B, T, D]
         hidden_states = scan_layers(lambda layer, x: layer(x, bias, angles), self.layers, x, keep_layers)
-        return EncoderOutput(hidden_states.at[-1].set(self.norm(hidden_states[-1])), jnp.asarray(lengths))
+        return EncoderOutput(with_last(self.norm, hidden_states), jnp.asarray(lengths))
 
     def logits(self, hidden: Float[Array | np.ndarray, "*B D"]) -> Float[Array, "*B vocabulary"]:
         """Next-token logits of the last hidden state; ValueError if the model was made without `lm_head=True`."""

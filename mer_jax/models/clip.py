@@ -14,7 +14,7 @@ from flax import nnx
 from mer_jax.checkpoints.config_classes import CLIPConfig
 from mer_jax.models.attention import attention
 from mer_jax.models.clip_weights import RULES
-from mer_jax.models.layers import ACTIVATIONS, LayerNorm, in_float32, materialise, unrolled
+from mer_jax.models.layers import ACTIVATIONS, LayerNorm, in_float32, layer_at, materialise, unrolled
 from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float, Int
 from mer_jax.runtime.errors import DataError
@@ -118,18 +118,12 @@ def num_layers(layers: Layer) -> int:
     return layers.ln_1.scale.shape[0]
 
 
-def layer_at(layers: Layer, index: int | Int[Array, ""]) -> Layer:
-    """One of the stacked layers."""
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers)
-
-
 def run_layers(layers: Layer, x: Float[Array, "B T D"], causal: bool = False) -> Float[Array, "B T D"]:
     """What the last of a tower's stacked layers sees. causal: no token attends to a later one."""
 
     def step(x: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
         return layer_at(layers, index)(x, causal=causal), None
 
-    # The stack is indexed, not cut in slices, which would copy the weights.
     return jax.lax.scan(step, x, jnp.arange(num_layers(layers) - 1), unroll=unrolled(x, 4))[0]
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from mer_jax.checkpoints.config_classes import Dinov2Config
-from mer_jax.models.clip import Layer, Mlp, layer_at, linear, patch_vectors, run_layers, stacked_layers
+from mer_jax.models.clip import Layer, Mlp, linear, patch_vectors, run_layers, stacked_layers
 from mer_jax.models.dinov2_weights import rules
-from mer_jax.models.layers import LayerNorm, materialise
+from mer_jax.models.layers import LayerNorm, layer_at, materialise
 from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float
 from mer_jax.runtime.errors import DataError

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import combinations_with_replacement
 from typing import Any, ClassVar
 
 import jax
@@ -13,7 +14,16 @@ from mer_jax.checkpoints.config_classes import HubertConfig
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.attention import attention
 from mer_jax.models.hubert_weights import rules
-from mer_jax.models.layers import ACTIVATIONS, EncoderOutput, LayerNorm, known_activation, materialise, scan_layers
+from mer_jax.models.layers import (
+    ACTIVATIONS,
+    EncoderOutput,
+    LayerNorm,
+    known_activation,
+    materialise,
+    read_once,
+    scan_layers,
+    with_last,
+)
 from mer_jax.models.port import Port
 from mer_jax.runtime.array_types import Array, Bool, Float, Int, Shaped
 from mer_jax.runtime.errors import DataError
@@ -64,13 +74,37 @@ class ConvLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "B S inputs"], lengths: Int[Array, "B"]
     ) -> tuple[Float[Array, "B T D"], Int[Array, "B"]]:
-        x = self.conv(x)
         lengths = self.frame_count(lengths)
-        if self.layer_norm is not None:
-            x = self.layer_norm(x)
+        if self.layer_norm is None:
+            y = self.conv(x)
+        elif x.shape[-1] == 1 and read_once(x):
+            y = self.normalised(x, self.layer_norm)
+        else:
+            y = self.layer_norm(self.conv(x))
         if self.time_norm is not None:
-            x = self.time_norm(x, lengths)
-        return ACTIVATIONS[self.activation](x), lengths
+            y = self.time_norm(y, lengths)
+        return ACTIVATIONS[self.activation](y), lengths
+
+    def normalised(self, x: Float[Array, "B S 1"], norm: LayerNorm) -> Float[Array, "B T D"]:
+        """`norm(conv(x))` of the first convolution, whose output, the largest array of all, is not read for it.
+
+        Weights without their mean over the channels give outputs without one, and the variance is a sum over pairs of
+        the few samples that a frame sees.
+        """
+        kernel, bias = self.conv.kernel.astype(jnp.float32), self.conv.bias
+        kernel -= kernel.mean(-1, keepdims=True)  # [taps, 1, D]
+        conv = partial(jax.lax.conv_general_dilated, dimension_numbers=("NWC", "WIO", "NWC"))
+        y = conv(x, kernel.astype(x.dtype), (self.stride,), "VALID").astype(jnp.float32)
+        end = self.stride * (y.shape[1] - 1) + 1
+        seen = [x[:, tap : tap + end : self.stride].astype(jnp.float32) for tap in range(self.kernel_size)]
+        weights = [*kernel[:, 0]]
+        if bias is not None:
+            centred = bias.astype(jnp.float32) - bias.astype(jnp.float32).mean()
+            y, seen, weights = y + centred, [*seen, jnp.ones_like(seen[0])], [*weights, centred]
+        variance = jnp.zeros_like(seen[0])
+        for i, j in combinations_with_replacement(range(len(seen)), 2):
+            variance += (1 + (i != j)) * (weights[i] * weights[j]).mean() * seen[i] * seen[j]
+        return norm.scaled(y, jnp.maximum(variance, 0)).astype(x.dtype)
 
 
 class FeatureEncoder(nnx.Module):
@@ -206,7 +240,7 @@ class Encoder(nnx.Module):
         bias = self.bias(x.shape[1])
         hidden_states = scan_layers(lambda layer, x: layer(x, lengths, bias), self.layers, x, keep_layers)
         if self.norm_first:
-            hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
+            hidden_states = with_last(self.layer_norm, hidden_states)
         return hidden_states
 
 

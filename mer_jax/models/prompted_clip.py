@@ -9,8 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from mer_jax.models.clip import Layer, TextTower, VisionTower, append, layer_at, num_layers
-from mer_jax.models.layers import unrolled
+from mer_jax.models.clip import Layer, TextTower, VisionTower, append, num_layers
+from mer_jax.models.layers import layer_at, unrolled
 from mer_jax.runtime.array_types import Array, Bool, Float, Int
 
 

@@ -12,8 +12,8 @@ from flax import nnx
 
 from mer_jax.checkpoints.config_classes import SiglipConfig
 from mer_jax.models.attention import attention
-from mer_jax.models.clip import Mlp, SelfAttention, layer_at, patch_vectors, run_layers, stacked_layers
-from mer_jax.models.layers import LayerNorm
+from mer_jax.models.clip import Mlp, SelfAttention, patch_vectors, run_layers, stacked_layers
+from mer_jax.models.layers import LayerNorm, layer_at
 from mer_jax.models.port import Port
 from mer_jax.models.siglip_weights import RULES
 from mer_jax.runtime.array_types import Array, Float

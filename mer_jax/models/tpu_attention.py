@@ -21,27 +21,33 @@ from mer_jax.runtime.devices import shards
 
 LANES = 128  # of a register
 WIDEST = 4096  # of the heads that a step takes, all its arrays together
+BIASES = 2**19  # values of a bias that a step takes at most
 LONGEST = 512  # tokens whose logits are held at once
 LOG2_E = float(np.log2(np.e))
 
 Block = Any  # a reference to a part of an array, in the chip's fast memory
 
 
-def tpu_takes(q: Array, k: Array, v: Array) -> bool:
+def tpu_takes(q: Array, k: Array, v: Array, bias: Array | None = None) -> bool:
     """Whether the kernel is for such arrays, [B, T, N, H] and [B, S, key_heads, H]."""
     (_, queries, heads, size), keys = q.shape, k.shape[1]
     if not q.dtype == k.dtype == v.dtype == jnp.bfloat16 or k.shape[2] != heads:
         return False
+    if bias is not None and bias.shape[1:] != (heads, queries, keys):
+        return False
+    most = heads if bias is None else BIASES // (queries * keys)
     # One query, as in CLIP's last layers, has hardly any logits.
-    return 1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // shards(q, "model"), size) > 0
+    return (
+        1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // shards(q, "model"), size, most=most) > 0
+    )
 
 
-def width_at_once(heads: int, size: int, arrays: int = 4) -> int:
+def width_at_once(heads: int, size: int, arrays: int = 4, most: int = WIDEST) -> int:
     """Of the most heads of that size which a step on so many arrays can take: whole registers; 0: none.
 
-    All heads, or an even part of them.
+    All heads, or an even part of them. most: heads at most.
     """
-    parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0)
+    parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= most)
     return next((x for x in parts if x * arrays <= WIDEST and x % LANES == 0 and LANES % size == 0), 0)
 
 
@@ -51,18 +57,21 @@ def tpu_attention(
     v: Float[Array, "B S N H"],
     lengths: Int[Array, "B"] | None = None,
     causal: bool = False,
+    bias: Float[Array, "#B N T S"] | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """`mer_jax.models.attention.attention` of arrays that the kernel takes. interpret: slowly, on any device."""
     kernel: Callable[..., Array] = partial(attend, Kind(q.shape[-1], causal, interpret))
-    arrays = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)] + [lengths] * (lengths is not None)
+    arrays = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
+    bias = None if bias is None else bias.swapaxes(2, 3) * LOG2_E
     mesh = jax.typeof(q).sharding.mesh
     if AxisType.Auto in mesh.axis_types:  # XLA does not split a kernel over devices by itself
-        rows = PartitionSpec("data")
-        heads = PartitionSpec("data", None, "model" if "model" in mesh.shape else None)
-        places = (heads,) * 3 + (rows,) * (lengths is not None)
+        model = "model" if "model" in mesh.shape else None
+        rows, heads = PartitionSpec("data"), PartitionSpec("data", None, model)
+        of_bias = PartitionSpec("data" if bias is not None and len(bias) > 1 else None, model)
+        places = (heads, heads, heads, rows, of_bias)
         kernel = jax.shard_map(kernel, mesh=mesh, in_specs=places, out_specs=heads, check_vma=False)
-    return kernel(*arrays).reshape(q.shape)
+    return kernel(*arrays, lengths, bias).reshape(q.shape)
 
 
 class Kind(NamedTuple):
@@ -74,51 +83,74 @@ class Kind(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def attend(kind: Kind, q: Array, k: Array, v: Array, *lengths: Array) -> Array:
-    """[B, T, N H], [B, S, N H] and perhaps lengths [B] -> [B, T, N H]."""
-    (out,) = call(forward, kind, (q, k, v), (q,), lengths)
+def attend(kind: Kind, q: Array, k: Array, v: Array, lengths: Array | None, bias: Array | None) -> Array:
+    """[B, T, N H], [B, S, N H], perhaps lengths [B] and a bias [#B, N, S, T] for powers of 2 -> [B, T, N H]."""
+    (out,) = call(forward, kind, (q, k, v), (q,), lengths, bias)
     return out
 
 
-def attend_forward(kind: Kind, *arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+def attend_forward(kind: Kind, *arrays: Any) -> tuple[Array, tuple[Any, ...]]:
     """The output, and what its gradients are computed from."""
+    *_, bias = arrays
+    if bias is not None:
+        raise NotImplementedError("a TPU's kernel has no gradients where there is a bias; expected attention=xla")
     return attend(kind, *arrays), arrays
 
 
-def attend_backward(kind: Kind, arrays: tuple[Array, ...], dout: Array) -> tuple[Array | None, ...]:
+def attend_backward(kind: Kind, arrays: tuple[Any, ...], dout: Array) -> tuple[Array | None, ...]:
     """The gradients; `lengths` have none."""
-    q, k, v, *lengths = arrays
-    return *call(backward, kind, (q, k, v, dout), (q, k, v), lengths), *[None] * len(lengths)
+    q, k, v, lengths, _ = arrays
+    return *call(backward, kind, (q, k, v, dout), (q, k, v), lengths), None, None
 
 
 attend.defvjp(attend_forward, attend_backward)
 
 
 def call(
-    kernel: Callable[..., None], kind: Kind, arrays: Sequence[Array], outputs: Sequence[Array], lengths: Sequence[Array]
+    kernel: Callable[..., None],
+    kind: Kind,
+    arrays: Sequence[Array],
+    outputs: Sequence[Array],
+    lengths: Array | None,
+    bias: Array | None = None,
 ) -> Sequence[Array]:
     """A kernel on each row and each group of heads. outputs: arrays that its outputs are like."""
-    rows, queries, width = arrays[0].shape
-    at_once = width_at_once(width // kind.size, kind.size, len(arrays) + len(outputs))
-    keys = arrays[1].shape[1]
+    (rows, queries, width), keys, size = arrays[0].shape, arrays[1].shape[1], kind.size
+    most = WIDEST if bias is None else BIASES // (queries * keys)
+    at_once = width_at_once(width // size, size, len(arrays) + len(outputs), most)
 
     def block(x: Array) -> pl.BlockSpec:
         return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group: (row, 0, group))
 
-    def step(*blocks: Block) -> None:
-        length = blocks[0][pl.program_id(0)] if lengths else None
-        kernel(visible(keys, queries, length, kind.causal), kind.size, *blocks[len(lengths) :])
+    def of_bias(row: Array, group: Array) -> tuple[Array | int, ...]:
+        return row if bias is not None and len(bias) > 1 else 0, group, 0, 0
+
+    def step(lengths: Block, bias: Block, *blocks: Block) -> None:
+        length = None if lengths is None else lengths[pl.program_id(0)]
+        kernel(Seen(size, visible(keys, queries, length, kind.causal), bias), *blocks)
 
     return pl.pallas_call(
         step,
         grid=(rows, width // at_once),
-        in_specs=[*[pl.BlockSpec(memory_space=pltpu.SMEM)] * len(lengths), *map(block, arrays)],
+        in_specs=[
+            None if lengths is None else pl.BlockSpec(memory_space=pltpu.SMEM),
+            None if bias is None else pl.BlockSpec((1, at_once // size, keys, queries), of_bias),
+            *map(block, arrays),
+        ],
         out_specs=[block(x) for x in outputs],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
         interpret=kind.interpret,
         name=f"attention_{kernel.__name__}_{queries}x{keys}x{at_once}",
-    )(*lengths, *arrays)
+    )(lengths, bias, *arrays)
+
+
+class Seen(NamedTuple):
+    """What queries see of keys in a step."""
+
+    size: int  # of a head
+    mask: Bool[Array, "S T"] | None  # None: every query sees every key
+    bias: Block  # [1, heads, S, T]; None: none
 
 
 def visible(keys: int, queries: int, length: Array | None, causal: bool) -> Bool[Array, "S T"] | None:
@@ -129,17 +161,17 @@ def visible(keys: int, queries: int, length: Array | None, causal: bool) -> Bool
     return (key < length) & (key <= query) if causal else key < length
 
 
-def all_logits(
-    q: Block, k: Block, size: int, mask: Bool[Array, "S T"] | None
-) -> Iterator[tuple[slice, Float32[Array, "S T"]]]:
+def all_logits(q: Block, k: Block, seen: Seen) -> Iterator[tuple[slice, Float32[Array, "S T"]]]:
     """Each head's place, and its logits for powers of 2."""
-    heads = [slice(start, start + size) for start in range(0, q.shape[-1], size)]
+    heads = [slice(start, start + seen.size) for start in range(0, q.shape[-1], seen.size)]
     products = (product(k[0, :, head], q[0, :, head], 1, 1) for head in heads)
     logits = next(products)
-    for head in heads:
+    for index, head in enumerate(heads):
         following = next(products, logits)
-        logits *= size**-0.5 * LOG2_E
-        yield head, logits if mask is None else jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+        logits *= seen.size**-0.5 * LOG2_E
+        if seen.bias is not None:
+            logits += seen.bias[0, index]
+        yield head, logits if seen.mask is None else jnp.where(seen.mask, logits, jnp.finfo(jnp.float32).min)
         logits = following
 
 
@@ -162,24 +194,24 @@ def put(out: Block, end: int, parts: list[Float32[Array, "H T"]], part: Float32[
         parts.clear()
 
 
-def forward(mask: Array | None, size: int, q: Block, k: Block, v: Block, out: Block) -> None:
+def forward(seen: Seen, q: Block, k: Block, v: Block, out: Block) -> None:
     """A step's outputs."""
     parts: list[Array] = []
-    for head, logits in all_logits(q, k, size, mask):
+    for head, logits in all_logits(q, k, seen):
         weights, scale = softmax(logits)
         put(out, head.stop, parts, product(v[0, :, head], weights.astype(v.dtype), 0, 0) * scale)
 
 
-def backward(mask: Array | None, size: int, q: Block, k: Block, v: Block, dout: Block, *outputs: Block) -> None:
+def backward(seen: Seen, q: Block, k: Block, v: Block, dout: Block, *outputs: Block) -> None:
     """A step's gradients by q, k and v from that by its outputs."""
     dq, dk, dv = outputs
     parts: list[Array] = []
-    for head, logits in all_logits(q, k, size, mask):
+    for head, logits in all_logits(q, k, seen):
         weights, scale = softmax(logits)
         weights *= scale
         dv[0, :, head] = product(weights.astype(v.dtype), dout[0, :, head], 1, 0).astype(v.dtype)
         dweights = product(v[0, :, head], dout[0, :, head], 1, 1)  # [S, T]
-        dlogits = weights * (dweights - (weights * dweights).sum(0, keepdims=True)) * size**-0.5
+        dlogits = weights * (dweights - (weights * dweights).sum(0, keepdims=True)) * seen.size**-0.5
         dlogits = dlogits.astype(q.dtype)
         dk[0, :, head] = product(dlogits, q[0, :, head], 1, 0).astype(k.dtype)
         put(dq, head.stop, parts, product(k[0, :, head], dlogits, 0, 0))

@@ -17,7 +17,7 @@ from flax import nnx
 from mer_jax.checkpoints.config_classes import WhisperConfig
 from mer_jax.defaults import KEEP_LAYERS
 from mer_jax.models.hubert import EncoderLayer, SelfAttention, SpeechConfig, length_mask
-from mer_jax.models.layers import EncoderOutput, LayerNorm, gelu, scan_layers
+from mer_jax.models.layers import EncoderOutput, LayerNorm, gelu, scan_layers, with_last
 from mer_jax.models.log_mel import HOP, log_mel
 from mer_jax.models.port import Port
 from mer_jax.models.whisper_weights import RULES
@@ -93,5 +93,4 @@ class Whisper(Port):
         x = jnp.where(length_mask(lengths, x.shape[1]), x, 0)
         x = self.embed(log_mel(jnp.pad(x, ((0, 0), (0, most - x.shape[1]))), self.bins))
         hidden_states = scan_layers(lambda layer, x: layer(x), self.layers, x, keep_layers)
-        hidden_states = hidden_states.at[-1].set(self.layer_norm(hidden_states[-1]))
-        return EncoderOutput(hidden_states, -(-lengths // (2 * HOP)))
+        return EncoderOutput(with_last(self.layer_norm, hidden_states), -(-lengths // (2 * HOP)))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mer_jax.models.clip import CLIP, layer_at, num_layers
+from mer_jax.models.clip import CLIP, num_layers
+from mer_jax.models.layers import layer_at
 from mer_jax.models.prompted_clip import encode_image, image_prompts, run_layers, text_positions, text_prompts
 from tests.models.test_clip import assert_close, images, write_clip
 
