@@ -1,12 +1,14 @@
 """Attention of short sequences as one kernel on a TPU, forward and backward, which keeps no logits in memory.
 
 A step of it takes a row of the batch: queries, keys and values as their projections left them, head beside head, so
-that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers. The next head's logits
+that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers. The next heads' logits
 are asked for before this one's softmax, for the matrix and the vector units to work at once.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +24,8 @@ from mer_jax.runtime.devices import shards
 LANES = 128  # of a register
 WIDEST = 4096  # of the heads that a step takes, all its arrays together
 BIASES = 2**19  # values of a bias that a step takes at most
+AHEAD = 3  # heads whose logits are asked for before one's softmax,
+LOGITS = 2**18  # if they are no more in all
 LONGEST = 512  # tokens whose logits are held at once
 LOG2_E = float(np.log2(np.e))
 
@@ -127,7 +131,7 @@ def call(
 
     def step(lengths: Block, bias: Block, *blocks: Block) -> None:
         length = None if lengths is None else lengths[pl.program_id(0)]
-        kernel(Seen(size, visible(keys, queries, length, kind.causal), bias), *blocks)
+        kernel(Seen(size, length, kind.causal, bias), *blocks)
 
     return pl.pallas_call(
         step,
@@ -149,30 +153,38 @@ class Seen(NamedTuple):
     """What queries see of keys in a step."""
 
     size: int  # of a head
-    mask: Bool[Array, "S T"] | None  # None: every query sees every key
+    length: Int[Array, ""] | None  # how many keys there are; None: all
+    causal: bool
     bias: Block  # [1, heads, S, T]; None: none
 
 
-def visible(keys: int, queries: int, length: Array | None, causal: bool) -> Bool[Array, "S T"] | None:
-    """Which keys each query sees; None: all."""
-    key, query = (jax.lax.broadcasted_iota(jnp.int32, (keys, queries), axis) for axis in (0, 1))
-    if length is None:
-        return key <= query if causal else None
-    return (key < length) & (key <= query) if causal else key < length
+def visible(seen: Seen, keys: int, columns: int, first: int = 0, each: int = 1) -> Bool[Array, "S columns"] | None:
+    """Which keys the query of each column sees; None: all. first: that of the first `each` columns."""
+    key, column = (jax.lax.broadcasted_iota(jnp.int32, (keys, columns), axis) for axis in (0, 1))
+    past = key <= first + jax.lax.div(column, each)
+    if seen.length is None:
+        return past if seen.causal else None
+    return (key < seen.length) & past if seen.causal else key < seen.length
 
 
-def all_logits(q: Block, k: Block, seen: Seen) -> Iterator[tuple[slice, Float32[Array, "S T"]]]:
-    """Each head's place, and its logits for powers of 2."""
+def masked(logits: Float32[Array, "S T"], mask: Bool[Array, "S T"] | None) -> Float32[Array, "S T"]:
+    """The logits of the keys that are seen."""
+    return logits if mask is None else jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+
+
+def all_logits(
+    q: Block, k: Block, seen: Seen, queries: int, ahead: int = 1
+) -> Iterator[tuple[slice, Float32[Array, "S T"]]]:
+    """Each head's place, and for powers of 2 its logits of the first queries, those of heads ahead being asked for."""
     heads = [slice(start, start + seen.size) for start in range(0, q.shape[-1], seen.size)]
-    products = (product(k[0, :, head], q[0, :, head], 1, 1) for head in heads)
-    logits = next(products)
+    products = (product(k[0, :, head], q[0, :queries, head], 1, 1) for head in heads)
+    mask, waiting = visible(seen, k.shape[1], queries), deque(islice(products, ahead))
     for index, head in enumerate(heads):
-        following = next(products, logits)
-        logits *= seen.size**-0.5 * LOG2_E
+        waiting.extend(islice(products, 1))
+        logits = waiting.popleft() * (seen.size**-0.5 * LOG2_E)
         if seen.bias is not None:
             logits += seen.bias[0, index]
-        yield head, logits if seen.mask is None else jnp.where(seen.mask, logits, jnp.finfo(jnp.float32).min)
-        logits = following
+        yield head, masked(logits, mask)
 
 
 def product(x: Float[Array, "..."], y: Float[Array, "..."], x_axis: int, y_axis: int) -> Float32[Array, "..."]:
@@ -186,27 +198,50 @@ def softmax(logits: Float32[Array, "S T"]) -> tuple[Float32[Array, "S T"], Float
     return weights, 1 / weights.sum(0, keepdims=True)
 
 
-def put(out: Block, end: int, parts: list[Float32[Array, "H T"]], part: Float32[Array, "H T"]) -> None:
-    """Writes a head that ends there with those before it, once they fill registers."""
+def put(out: Block, queries: int, end: int, parts: list[Array], part: Float32[Array, "H T"]) -> None:
+    """Writes the first queries of a head that ends there with those before it, once they fill registers."""
     parts.append(part)
     if len(parts) * len(part) == LANES:
-        out[0, :, end - LANES : end] = jnp.concatenate(parts).T.astype(out.dtype)
+        out[0, :queries, end - LANES : end] = jnp.concatenate(parts).T.astype(out.dtype)
         parts.clear()
 
 
 def forward(seen: Seen, q: Block, k: Block, v: Block, out: Block) -> None:
     """A step's outputs."""
+    queries, width = q.shape[1:]
+    last = queries % LANES  # few, such as one class token, would take a register for each head
+    if seen.bias is not None or last * width // seen.size > min(LANES, queries - 1):
+        last = 0
+    first = queries - last
+    ahead = max(1, min(AHEAD, LOGITS // (first * k.shape[1])))
     parts: list[Array] = []
-    for head, logits in all_logits(q, k, seen):
+    for head, logits in all_logits(q, k, seen, first, ahead):
         weights, scale = softmax(logits)
-        put(out, head.stop, parts, product(v[0, :, head], weights.astype(v.dtype), 0, 0) * scale)
+        put(out, first, head.stop, parts, product(v[0, :, head], weights.astype(v.dtype), 0, 0) * scale)
+    if last:
+        out[0, first:] = heads_together(seen, q[0, first:], k[0], v[0], first)
+
+
+def heads_together(seen: Seen, q: Array, k: Array, v: Array, first: int) -> Float[Array, "few width"]:
+    """Outputs of the few queries from `first` on: in each column of the logits is one of a head."""
+    width = q.shape[1]
+    heads = width // seen.size
+    head, lane = (jax.lax.broadcasted_iota(jnp.int32, (heads, width), axis) for axis in (0, 1))
+    own = head == jax.lax.div(lane, seen.size)
+    wide = q.astype(jnp.float32)
+    columns = jnp.concatenate([jnp.where(own, wide[i : i + 1], 0) for i in range(len(q))])  # [few heads, N H]
+    logits = product(k, columns.astype(k.dtype), 1, 1) * (seen.size**-0.5 * LOG2_E)
+    weights, scale = softmax(masked(logits, visible(seen, len(k), len(columns), first, heads)))
+    outputs = product((weights * scale).astype(v.dtype), v, 0, 0)  # [few heads, N H]
+    each = [outputs[start : start + heads] for start in range(0, len(columns), heads)]
+    return jnp.concatenate([jnp.where(own, x, 0).sum(0, keepdims=True) for x in each]).astype(q.dtype)
 
 
 def backward(seen: Seen, q: Block, k: Block, v: Block, dout: Block, *outputs: Block) -> None:
     """A step's gradients by q, k and v from that by its outputs."""
     dq, dk, dv = outputs
-    parts: list[Array] = []
-    for head, logits in all_logits(q, k, seen):
+    queries, parts = q.shape[1], list[Array]()
+    for head, logits in all_logits(q, k, seen, queries):
         weights, scale = softmax(logits)
         weights *= scale
         dv[0, :, head] = product(weights.astype(v.dtype), dout[0, :, head], 1, 0).astype(v.dtype)
@@ -214,4 +249,4 @@ def backward(seen: Seen, q: Block, k: Block, v: Block, dout: Block, *outputs: Bl
         dlogits = weights * (dweights - (weights * dweights).sum(0, keepdims=True)) * seen.size**-0.5
         dlogits = dlogits.astype(q.dtype)
         dk[0, :, head] = product(dlogits, q[0, :, head], 1, 0).astype(k.dtype)
-        put(dq, head.stop, parts, product(k[0, :, head], dlogits, 0, 0))
+        put(dq, queries, head.stop, parts, product(k[0, :, head], dlogits, 0, 0))
