@@ -198,6 +198,23 @@ def test_bfloat16_stays_close(load):
     assert (np.sum(a * b, axis=1) > 0.999 * np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)).all()
 
 
+@pytest.mark.parametrize("variant", ["large", "large_switched"])
+@pytest.mark.parametrize("sound", ["noise", "hum", "hum beside a constant", "silence"])
+def test_the_first_norm_in_bfloat16_is_as_exact_as_that_of_what_the_convolution_gives(variant, sound, load):
+    """Its variance comes from the samples; what the filters leave of a low tone is small beside what cancels."""
+    time = np.arange(1200, dtype=np.float32) / 16000
+    hum = np.sin(2 * np.pi * 100 * time) + 3 * (sound == "hum beside a constant")
+    x = jnp.asarray({"noise": waveforms(1, 1200)[0], "silence": 0 * time}.get(sound, hum)[None], jnp.bfloat16)
+    exact, rough = (load(variant, dtype).feature_encoder.layers[0] for dtype in (jnp.float32, jnp.bfloat16))
+    wide = x[..., None].astype(jnp.float32)
+    expected = exact.layer_norm(exact.conv(wide))
+    ours = rough.normalised(x[..., None], rough.layer_norm)
+    usual = rough.layer_norm(rough.conv(x[..., None]))
+    assert ours.dtype == jnp.bfloat16
+    error, known = (np.sqrt(np.square(np.asarray(y, np.float32) - expected).mean()) for y in (ours, usual))
+    assert error <= 1.25 * known + 1e-6
+
+
 def test_pretraining_can_replace_frames_between_projection_and_encoder(load):
     model, x, lengths = load("large"), waveforms(2, 800), jnp.array([800, 600])
 

@@ -35,7 +35,14 @@ CASES = [
     ({"queries": 9, "keys": 13, "heads": 2, "size": 128}, {}),
     ({"queries": 21, "heads": 8, "size": 32}, {"lengths": jnp.array([16, 3])}),
     ({"heads": 6}, {}),
+    ({"queries": 130, "keys": 19}, {}),  # two of them share a register, all heads'
+    ({"queries": 131, "keys": 131}, {"lengths": jnp.array([131, 129]), "causal": True}),
 ]
+
+
+def error_of(values, exact):
+    """Root mean square."""
+    return np.sqrt(np.square(np.asarray(values, np.float32) - exact).mean())
 
 
 @pytest.mark.parametrize(("shape", "options"), CASES)
@@ -58,8 +65,33 @@ def test_outputs_and_gradients_are_as_exact_as_by_products_and_a_softmax(shape, 
     exact = values(plain, [x.astype(jnp.float32) for x in arrays])
     for ours, theirs, right in zip(values(kernel, arrays), values(plain, arrays), exact, strict=True):
         assert ours.dtype == jnp.bfloat16
-        error, usual = (np.sqrt(np.square(np.asarray(x, np.float32) - right).mean()) for x in (ours, theirs))
-        assert error <= 1.25 * usual < 0.01
+        assert error_of(ours, right) <= 1.25 * error_of(theirs, right) < 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"lengths": jnp.array([5, 17]), "causal": True}])
+def test_a_bias_is_added(rows, options, monkeypatch):
+    """To each row's logits its own, or to all rows' the same one; of two heads in a step."""
+    monkeypatch.setattr(module, "BIASES", 2 * 17 * 17)
+    arrays, bias = inputs(), jnp.asarray(np.random.default_rng(1).normal(size=(rows, 4, 17, 17)), jnp.float32)
+    exact = attention(*(x.astype(jnp.float32) for x in arrays), bias=bias, impl="xla", **options)
+    usual = attention(*arrays, bias=bias, impl="xla", **options)
+    out = tpu_attention(*arrays, bias=bias, interpret=True, **options)
+    assert error_of(out, exact) <= 1.25 * error_of(usual, exact) < 0.01
+
+
+def test_beside_a_bias_there_are_no_gradients():
+    arrays, bias = inputs(), jnp.zeros((1, 4, 17, 17))
+    with pytest.raises(NotImplementedError, match="expected attention=xla"):
+        jax.grad(weighted(lambda *arrays: tpu_attention(*arrays, bias=bias, interpret=True)))(*arrays)
+
+
+def test_the_few_last_queries_do_not_depend_on_those_before():
+    """The same tokens alone, one head at a time, give the same."""
+    q, k, v = inputs(queries=130, keys=19)
+    out = tpu_attention(q, k, v, interpret=True)[:, 128:]
+    alone = tpu_attention(q[:, 128:], k, v, interpret=True)
+    np.testing.assert_allclose(np.asarray(out, np.float32), np.asarray(alone, np.float32), atol=2**-7)
 
 
 def test_hidden_keys_do_not_matter_and_a_row_without_any_stays_finite():
@@ -135,7 +167,10 @@ def traced(*arrays, **options):
         ({"mesh": (1, 2)}, {}, True),
         ({"mesh": (1, 4)}, {}, False),  # each device has one head of 64, half a register
         ({}, {"mask": jnp.ones((64, 64), bool)}, False),
-        ({}, {"bias": jnp.zeros((1, 4, 64, 64))}, False),
+        ({}, {"bias": jnp.zeros((1, 4, 64, 64))}, True),
+        ({}, {"bias": jnp.zeros((1, 1, 64, 64))}, False),
+        ({"queries": 512, "keys": 512}, {"bias": jnp.zeros((1, 4, 512, 512))}, True),
+        ({"queries": 512, "keys": 512, "size": 32}, {"bias": jnp.zeros((1, 4, 512, 512))}, False),  # four at once
         ({}, {"impl": "xla"}, False),
     ],
 )
@@ -145,6 +180,13 @@ def test_a_tpu_takes_what_it_can(shape, options, expected):
 
 def test_each_device_has_its_rows_and_its_heads():
     assert "bf16[1,64,128]" in traced(*on_tpu(mesh=(2, 2))) and "bf16[2,64,256]" in traced(*on_tpu())
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, "f32[1,2,64,64]"), (4, "f32[2,2,64,64]")])
+def test_each_device_has_the_bias_of_its_rows_and_its_heads(rows, expected):
+    arrays = [jax.ShapeDtypeStruct((4, *x.shape[1:]), x.dtype, sharding=x.sharding) for x in on_tpu(mesh=(2, 2))]
+    program = traced(*arrays, bias=jnp.zeros((rows, 4, 64, 64)))
+    assert expected in program and "attention_forward_64x64x128" in program
 
 
 def test_the_program_for_a_tpu_keeps_no_logits():
