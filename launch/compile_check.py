@@ -93,12 +93,25 @@ def compiled(program: Program) -> tuple[Any, str, dict[str, int]]:
     """
     DUMPS.mkdir(mode=0o700)
     try:
-        lowered = jax.jit(program.function).lower(*program.arguments)
-        executable = lowered.compile(compiler_options={"xla_dump_to": str(DUMPS)})
+        executable = compiled_somehow(jax.jit(program.function).lower(*program.arguments))
         texts = [file.read_text("utf-8") for file in DUMPS.glob("*.after_codegen.txt")]
         return executable, texts[0] if texts else str(executable.as_text()), bundles_of_kernels()
     finally:
         shutil.rmtree(DUMPS)
+
+
+def compiled_somehow(lowered: Any) -> Any:
+    """The executable, whose products are cuBLAS's where XLA's first tiles for one of Triton's do not work.
+
+    On a card it tries several, and drops those.
+    """
+    options = {"xla_dump_to": str(DUMPS)}
+    try:
+        return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+        if "Couldn't find output tile sizes" not in str(error):
+            raise
+        return lowered.compile(compiler_options=options | {"xla_gpu_enable_triton_gemm": False})
 
 
 def bundles_of_kernels() -> dict[str, int]:

@@ -76,3 +76,21 @@ def test_chosen_programs_alone(command, capsys):
     assert "attention |" not in capsys.readouterr().out
     with pytest.raises(UsageError, match="--program=none: expected a part of one of product, attention"):
         command(["z100"], ["none"])
+
+
+class Lowered:
+    """Compiles only without Triton's products."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def compile(self, compiler_options):
+        if compiler_options.get("xla_gpu_enable_triton_gemm", True):
+            raise jax.errors.JaxRuntimeError(self.message)
+        return "executable"
+
+
+def test_products_whose_first_tiles_do_not_work_are_left_to_cublas():
+    assert compile_check.compiled_somehow(Lowered("INTERNAL: Couldn't find output tile sizes that ...")) == "executable"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        compile_check.compiled_somehow(Lowered("RESOURCE_EXHAUSTED: ..."))
