@@ -144,7 +144,7 @@ def kernel_name(operation: str) -> str:
 
 
 def steps_of(kernel: Operation) -> int:
-    """Of a kernel of mer_jax/models/tpu_attention.py: for each row, and each part of its width that the name tells."""
-    rows, _, width = sides_of(kernel.shape)
-    at_once = re.search(r"\dx(\d+)\D*$", kernel_name(kernel.name))
-    return rows * width // int(at_once[1]) if at_once else rows
+    """Of a kernel of mer_jax/models/tpu_attention.py: for each row, and each part of its sides that the name tells."""
+    rows, queries, width = sides_of(kernel.shape)
+    at_once = re.search(r"(\d+)x\d+x(\d+)\D*$", kernel_name(kernel.name))
+    return rows * -(-queries // int(at_once[1])) * width // int(at_once[2]) if at_once else rows

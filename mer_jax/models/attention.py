@@ -10,15 +10,12 @@ import numpy as np
 
 from mer_jax.defaults import ATTENTION
 from mer_jax.models.tpu_attention import tpu_attention, tpu_takes
+from mer_jax.models.xla_attention import xla_attention
 from mer_jax.runtime.array_types import Array, Bool, Float, Int, Int32
 from mer_jax.runtime.devices import device_of
 
 # Of compute capability 9.0 and more: H100, H200, GH200, B200, GB200, ...
 HOPPER_OR_LATER = re.compile(r"NVIDIA (G?[HB]\d|.*Blackwell)")
-
-# Tokens. The logits of a block of queries stay on a TPU's chip; those of whole sequences that are longer do not, which
-# would make attention a half of what a network takes.
-LONG, BLOCK = 512, 128
 
 
 @jax.named_scope("attention")
@@ -61,13 +58,7 @@ def attention(
         return cudnn_attention(q, k, v, lengths, causal, bias)
     if impl == "pallas" and mask is None and tpu_takes(q, k, v, bias):
         return tpu_attention(q, k, v, lengths, causal, bias)
-    if lengths is not None:
-        real = jnp.arange(k.shape[1]) < lengths[:, None, None, None]  # [B, 1, 1, S]
-        mask = real if mask is None else mask & real
-    if causal:
-        past = jnp.arange(k.shape[1]) <= jnp.arange(q.shape[1])[:, None]  # [T, S]
-        mask = past if mask is None else mask & past
-    return xla_attention(q, k, v, mask, bias)
+    return xla_attention(q, k, v, lengths, causal, mask, bias)
 
 
 def is_hopper_or_later(gpu: Any) -> bool:
@@ -145,43 +136,3 @@ def odd_attention_backward(causal: bool, backward: Any, gradient: Array) -> tupl
 
 
 odd_attention.defvjp(odd_attention_forward, odd_attention_backward)
-
-
-def xla_attention(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B S key_heads H"],
-    v: Float[Array, "B S key_heads H"],
-    mask: Bool[Array, "..."] | None,
-    bias: Float[Array, "..."] | None,
-) -> Float[Array, "B T N H"]:
-    """`attention` as products and a softmax, of a long sequence for one BLOCK of queries after the other."""
-    groups = q.shape[2] // k.shape[2]
-    if groups > 1:
-        k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)
-    # Heads before time first: as one product with heads in the middle, XLA takes twice as long on a CPU.
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    queries, blocks = q.shape[2], []
-    step = BLOCK if queries > LONG else queries
-    for first in range(0, queries, step):
-        own = slice(first, first + step)
-        of_own = (x if x is None or x.ndim < 2 or x.shape[-2] == 1 else x[..., own, :] for x in (mask, bias))
-        blocks.append(products(q[:, :, own], k, v, *of_own))
-    return jnp.concatenate(blocks, axis=2).transpose(0, 2, 1, 3)
-
-
-def products(
-    q: Float[Array, "B N T H"],
-    k: Float[Array, "B N S H"],
-    v: Float[Array, "B N S H"],
-    mask: Bool[Array, "..."] | None,
-    bias: Float[Array, "..."] | None,
-) -> Float[Array, "B N T H"]:
-    """`xla_attention` of the queries of a block."""
-    logits = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
-    logits *= q.shape[-1] ** -0.5
-    if bias is not None:
-        logits += bias
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("BNTS,BNSH->BNTH", weights, v)

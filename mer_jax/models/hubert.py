@@ -95,7 +95,7 @@ class ConvLayer(nnx.Module):
         kernel -= kernel.mean(-1, keepdims=True)  # [taps, 1, D]
         conv = partial(jax.lax.conv_general_dilated, dimension_numbers=("NWC", "WIO", "NWC"))
         y = conv(x, kernel.astype(x.dtype), (self.stride,), "VALID", preferred_element_type=jnp.float32)
-        end = self.stride * (y.shape[1] - 1) + 1
+        end = self.stride * y.shape[1]
         seen = [x[:, tap : tap + end : self.stride].astype(jnp.float32) for tap in range(self.kernel_size)]
         weights = [*kernel[:, 0]]
         if bias is not None:

@@ -1,4 +1,4 @@
-"""Attention of short sequences as one kernel on a TPU, forward and backward, which keeps no logits in memory.
+"""Attention as one kernel on a TPU, forward and of short sequences backward, which keeps no logits in memory.
 
 A step of it takes a row of the batch: queries, keys and values as their projections left them, head beside head, so
 that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers. The next heads' logits
@@ -18,15 +18,18 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, PartitionSpec
 
+from mer_jax.models.xla_attention import xla_attention
 from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
 from mer_jax.runtime.devices import shards
 
 LANES = 128  # of a register
-WIDEST = 4096  # of the heads that a step takes, all its arrays together
+WIDEST = 4096  # of the heads that a step takes, all its arrays together, of up to SHORT tokens; of more in proportion
 BIASES = 2**19  # values of a bias that a step takes at most
 AHEAD = 3  # heads whose logits are asked for before one's softmax,
 LOGITS = 2**18  # if they are no more in all
-LONGEST = 512  # tokens whose logits are held at once
+SHORT = 512  # tokens, of which there are no more: all queries go in one step,
+BLOCK = 384  # else as many
+LONGEST = 2048  # keys
 LOG2_E = float(np.log2(np.e))
 
 Block = Any  # a reference to a part of an array, in the chip's fast memory
@@ -39,20 +42,25 @@ def tpu_takes(q: Array, k: Array, v: Array, bias: Array | None = None) -> bool:
         return False
     if bias is not None and bias.shape[1:] != (heads, queries, keys):
         return False
-    most = heads if bias is None else BIASES // (queries * keys)
-    # One query, as in CLIP's last layers, has hardly any logits.
-    return (
-        1 < queries <= LONGEST and keys <= LONGEST and width_at_once(heads // shards(q, "model"), size, most=most) > 0
-    )
+    biases = 0 if bias is None else keys * queries_at_once(queries, keys)
+    at_once = width_at_once(heads // shards(q, "model"), size, keys, biases=biases)
+    return queries > 1 and keys <= LONGEST and at_once > 0  # one query, as in CLIP's last layers, has hardly any logits
 
 
-def width_at_once(heads: int, size: int, arrays: int = 4, most: int = WIDEST) -> int:
+def queries_at_once(queries: int, keys: int) -> int:
+    """Of one row, in a step."""
+    return queries if max(queries, keys) <= SHORT else min(queries, BLOCK)
+
+
+def width_at_once(heads: int, size: int, keys: int, arrays: int = 4, biases: int = 0) -> int:
     """Of the most heads of that size which a step on so many arrays can take: whole registers; 0: none.
 
-    All heads, or an even part of them. most: heads at most.
+    All heads, or an even part of them. biases: values of a head's bias.
     """
-    parts = (heads * size // n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= most)
-    return next((x for x in parts if x * arrays <= WIDEST and x % LANES == 0 and LANES % size == 0), 0)
+    widest = WIDEST * SHORT // (arrays * max(keys, SHORT))
+    parts = (heads // n for n in range(1, heads + 1) if heads % n == 0)
+    widths = (part * size for part in parts if part * biases <= BIASES)
+    return next((x for x in widths if x <= widest and x % LANES == 0 and LANES % size == 0), 0)
 
 
 def tpu_attention(
@@ -95,16 +103,22 @@ def attend(kind: Kind, q: Array, k: Array, v: Array, lengths: Array | None, bias
 
 def attend_forward(kind: Kind, *arrays: Any) -> tuple[Array, tuple[Any, ...]]:
     """The output, and what its gradients are computed from."""
-    *_, bias = arrays
-    if bias is not None:
-        raise NotImplementedError("a TPU's kernel has no gradients where there is a bias; expected attention=xla")
     return attend(kind, *arrays), arrays
 
 
 def attend_backward(kind: Kind, arrays: tuple[Any, ...], dout: Array) -> tuple[Array | None, ...]:
-    """The gradients; `lengths` have none."""
-    q, k, v, lengths, _ = arrays
-    return *call(backward, kind, (q, k, v, dout), (q, k, v), lengths), None, None
+    """The gradients, of long sequences and beside a bias those of XLA's attention; `lengths` have none."""
+    q, k, v, lengths, bias = arrays
+    if bias is None and q.shape[1] <= SHORT and k.shape[1] <= SHORT:
+        return *call(backward, kind, (q, k, v, dout), (q, k, v), lengths), None, None
+
+    def plain(q: Array, k: Array, v: Array, bias: Array | None) -> Array:
+        q, k, v = (x.reshape(*x.shape[:2], -1, kind.size) for x in (q, k, v))
+        added = None if bias is None else bias.swapaxes(2, 3) / LOG2_E
+        return xla_attention(q, k, v, lengths, kind.causal, bias=added).reshape(dout.shape)
+
+    dq, dk, dv, dbias = jax.vjp(plain, q, k, v, bias)[1](dout)
+    return dq, dk, dv, None, dbias
 
 
 attend.defvjp(attend_forward, attend_backward)
@@ -118,34 +132,37 @@ def call(
     lengths: Array | None,
     bias: Array | None = None,
 ) -> Sequence[Array]:
-    """A kernel on each row and each group of heads. outputs: arrays that its outputs are like."""
+    """A kernel on each row, group of heads and block of queries. outputs: arrays that its outputs are like."""
     (rows, queries, width), keys, size = arrays[0].shape, arrays[1].shape[1], kind.size
-    most = WIDEST if bias is None else BIASES // (queries * keys)
-    at_once = width_at_once(width // size, size, len(arrays) + len(outputs), most)
+    some = queries_at_once(queries, keys)
+    at_once = width_at_once(width // size, size, keys, len(arrays) + len(outputs), 0 if bias is None else keys * some)
 
     def block(x: Array) -> pl.BlockSpec:
-        return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group: (row, 0, group))
+        if x is arrays[0]:  # the queries, and what is like them
+            return pl.BlockSpec((1, some, at_once), lambda row, group, part: (row, part, group))
+        return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group, part: (row, 0, group))
 
-    def of_bias(row: Array, group: Array) -> tuple[Array | int, ...]:
-        return row if bias is not None and len(bias) > 1 else 0, group, 0, 0
+    def of_bias(row: Array, group: Array, part: Array) -> tuple[Array | int, ...]:
+        return row if bias is not None and len(bias) > 1 else 0, group, 0, part
 
     def step(lengths: Block, bias: Block, *blocks: Block) -> None:
         length = None if lengths is None else lengths[pl.program_id(0)]
-        kernel(Seen(size, length, kind.causal, bias), *blocks)
+        first = 0 if some == queries else pl.program_id(2) * some
+        kernel(Seen(size, first, length, kind.causal, bias), *blocks)
 
     return pl.pallas_call(
         step,
-        grid=(rows, width // at_once),
+        grid=(rows, width // at_once, pl.cdiv(queries, some)),
         in_specs=[
             None if lengths is None else pl.BlockSpec(memory_space=pltpu.SMEM),
-            None if bias is None else pl.BlockSpec((1, at_once // size, keys, queries), of_bias),
+            None if bias is None else pl.BlockSpec((1, at_once // size, keys, some), of_bias),
             *map(block, arrays),
         ],
         out_specs=[block(x) for x in outputs],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 3),
         interpret=kind.interpret,
-        name=f"attention_{kernel.__name__}_{queries}x{keys}x{at_once}",
+        name=f"attention_{kernel.__name__}_{some}x{keys}x{at_once}",
     )(lengths, bias, *arrays)
 
 
@@ -153,15 +170,16 @@ class Seen(NamedTuple):
     """What queries see of keys in a step."""
 
     size: int  # of a head
+    first: int | Int[Array, ""]  # of the queries
     length: Int[Array, ""] | None  # how many keys there are; None: all
     causal: bool
     bias: Block  # [1, heads, S, T]; None: none
 
 
-def visible(seen: Seen, keys: int, columns: int, first: int = 0, each: int = 1) -> Bool[Array, "S columns"] | None:
-    """Which keys the query of each column sees; None: all. first: that of the first `each` columns."""
+def visible(seen: Seen, keys: int, columns: int, after: int = 0, each: int = 1) -> Bool[Array, "S columns"] | None:
+    """Which keys the query of each column sees; None: all. after: how many queries the first `each` columns come."""
     key, column = (jax.lax.broadcasted_iota(jnp.int32, (keys, columns), axis) for axis in (0, 1))
-    past = key <= first + jax.lax.div(column, each)
+    past = key <= seen.first + after + jax.lax.div(column, each)
     if seen.length is None:
         return past if seen.causal else None
     return (key < seen.length) & past if seen.causal else key < seen.length

@@ -102,14 +102,21 @@ def test_a_collective_in_an_asynchronous_operation_is_one_as_well():
     assert dict(time.collectives) == {"all-to-all": 1}
 
 
-@pytest.mark.parametrize("name", ["attention_forward_64x64x128", "transpose_jvp_attention_backward_64x64x128__"])
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("attention_forward_64x64x128", 1),
+        ("attention_forward_48x64x128", 2),
+        ("transpose_jvp_attention_backward_64x64x128__", 1),
+    ],
+)
 @pytest.mark.parametrize("cores", [1, 2])
-def test_a_kernel_takes_its_bundles_once_a_step(cores, name):
-    """Of 3 rows and half of the width at a time; XLA would count nothing."""
+def test_a_kernel_takes_its_bundles_once_a_step(cores, name, blocks):
+    """Of 3 rows, half of the width and a block of queries at a time; XLA would count nothing."""
     q = "%q = bf16[3,64,256]{2,1,0} parameter(1)"
     call = f'%{name}.7 = bf16[3,64,256] custom-call(%q, %q, %q), custom_call_target="tpu_custom_call"'
     time = time_of(X, q, call, bundles={name: 1_000_000}, cores=cores)
-    assert time.seconds == pytest.approx(3 * 2 * 1_000_000 / 1e9 / cores)
+    assert time.seconds == pytest.approx(3 * 2 * blocks * 1_000_000 / 1e9 / cores)
     assert not time.without
     moved = 4 * 3 * 64 * 256 * 2 / 1e9  # seconds
     assert time_of(X, q, call, bundles={name: 10}).seconds == pytest.approx(moved)  # its bytes

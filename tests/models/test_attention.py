@@ -54,8 +54,8 @@ def test_a_long_sequence_in_blocks_gives_the_same(monkeypatch):
     bias = jnp.asarray(np.random.default_rng(2).normal(size=(1, HEADS, QUERIES, KEYS)), jnp.float32)
     cases = [{}, {"mask": mask, "bias": bias}, {"mask": mask[0]}, {"lengths": jnp.array([7, 3]), "causal": True}]
     whole = [attention(q, k, v, **case) for case in cases]
-    monkeypatch.setattr("mer_jax.models.attention.LONG", QUERIES - 1)
-    monkeypatch.setattr("mer_jax.models.attention.BLOCK", 2)
+    monkeypatch.setattr("mer_jax.models.xla_attention.LONG", QUERIES - 1)
+    monkeypatch.setattr("mer_jax.models.xla_attention.BLOCK", 2)
     for case, expected in zip(cases, whole, strict=True):
         np.testing.assert_allclose(attention(q, k, v, **case), expected, atol=1e-6)
 

@@ -80,10 +80,40 @@ def test_a_bias_is_added(rows, options, monkeypatch):
     assert error_of(out, exact) <= 1.25 * error_of(usual, exact) < 0.01
 
 
-def test_beside_a_bias_there_are_no_gradients():
-    arrays, bias = inputs(), jnp.zeros((1, 4, 17, 17))
-    with pytest.raises(NotImplementedError, match="expected attention=xla"):
-        jax.grad(weighted(lambda *arrays: tpu_attention(*arrays, bias=bias, interpret=True)))(*arrays)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_beside_a_bias_gradients_are_those_of_products_and_a_softmax(rows):
+    arrays, bias = inputs(), jnp.asarray(np.random.default_rng(1).normal(size=(rows, 4, 17, 17)), jnp.float32)
+    options = {"lengths": jnp.array([5, 17]), "causal": True}
+
+    def kernel(q, k, v, bias):
+        return tpu_attention(q, k, v, bias=bias, interpret=True, **options)
+
+    def plain(q, k, v, bias):
+        return attention(q, k, v, bias=bias, impl="xla", **options)
+
+    ours, right = (jax.grad(weighted(each), argnums=(0, 1, 2, 3))(*arrays, bias) for each in (kernel, plain))
+    for x, y in zip(ours, right, strict=True):
+        np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": jnp.array([301, 77]), "causal": True}])
+def test_long_sequences_go_through_their_queries_in_blocks(options, monkeypatch):
+    """Of 128 and what is left of 301; their gradients are those of products and a softmax."""
+    monkeypatch.setattr(module, "SHORT", 256)
+    monkeypatch.setattr(module, "BLOCK", 128)
+    arrays = inputs(queries=301, keys=301, heads=2)
+    exact = attention(*(x.astype(jnp.float32) for x in arrays), impl="xla", **options)
+    usual = attention(*arrays, impl="xla", **options)
+    out = tpu_attention(*arrays, interpret=True, **options)
+    assert error_of(out, exact) <= 1.25 * error_of(usual, exact) < 0.01
+    ours, right = (
+        jax.grad(weighted(each))(*arrays)
+        for each in (
+            lambda *arrays: tpu_attention(*arrays, interpret=True, **options),
+            lambda *arrays: attention(*arrays, impl="xla", **options),
+        )
+    )
+    np.testing.assert_allclose(np.asarray(ours, np.float32), np.asarray(right, np.float32), atol=1e-6)
 
 
 def test_the_few_last_queries_do_not_depend_on_those_before():
@@ -135,7 +165,7 @@ def test_arrays_that_are_split_over_a_mesh():
     ],
 )
 def test_how_many_heads_a_step_takes(heads, size, forward, backward):
-    assert (width_at_once(heads, size), width_at_once(heads, size, arrays=7)) == (forward, backward)
+    assert (width_at_once(heads, size, 512), width_at_once(heads, size, 17, arrays=7)) == (forward, backward)
 
 
 def on_tpu(queries=64, keys=64, heads=4, key_heads=4, size=64, dtype=jnp.bfloat16, mesh=(1, 1)):
@@ -159,7 +189,8 @@ def traced(*arrays, **options):
         ({}, {"lengths": jnp.array([3, 64]), "causal": True}, True),
         ({"queries": 257, "keys": 261}, {}, True),
         ({"queries": 512, "keys": 512}, {}, True),
-        ({"queries": 513, "keys": 513}, {}, False),
+        ({"queries": 1500, "keys": 1500}, {}, True),
+        ({"queries": 2049, "keys": 2049}, {}, False),
         ({"queries": 1}, {}, False),
         ({"dtype": jnp.float32}, {}, False),
         ({"key_heads": 2}, {}, False),
