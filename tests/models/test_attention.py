@@ -47,19 +47,6 @@ def test_mask_and_bias_match_torch(oracle):
     np.testing.assert_allclose(attention(q, k, v, mask=jnp.asarray(mask), bias=bias), expected["output"], atol=1e-6)
 
 
-def test_a_long_sequence_in_blocks_gives_the_same(monkeypatch):
-    """Of two queries, but for the last; what is said of each query goes with it."""
-    q, k, v = inputs(2)
-    mask = jnp.asarray(np.random.default_rng(1).random((QUERIES, KEYS)) < 0.6).at[:, 0].set(True)
-    bias = jnp.asarray(np.random.default_rng(2).normal(size=(1, HEADS, QUERIES, KEYS)), jnp.float32)
-    cases = [{}, {"mask": mask, "bias": bias}, {"mask": mask[0]}, {"lengths": jnp.array([7, 3]), "causal": True}]
-    whole = [attention(q, k, v, **case) for case in cases]
-    monkeypatch.setattr("mer_jax.models.xla_attention.LONG", QUERIES - 1)
-    monkeypatch.setattr("mer_jax.models.xla_attention.BLOCK", 2)
-    for case, expected in zip(cases, whole, strict=True):
-        np.testing.assert_allclose(attention(q, k, v, **case), expected, atol=1e-6)
-
-
 def test_hidden_keys_do_not_matter_and_a_blind_query_stays_finite():
     q, k, v = inputs()
     mask = jnp.arange(KEYS) < 3
