@@ -93,17 +93,17 @@ def compiled(program: Program) -> tuple[Any, str, dict[str, int]]:
     """
     DUMPS.mkdir(mode=0o700)
     try:
-        executable = compiled_somehow(jax.jit(program.function).lower(*program.arguments))
+        executable = compile_lowered(jax.jit(program.function).lower(*program.arguments))
         texts = [file.read_text("utf-8") for file in DUMPS.glob("*.after_codegen.txt")]
         return executable, texts[0] if texts else str(executable.as_text()), bundles_of_kernels()
     finally:
         shutil.rmtree(DUMPS)
 
 
-def compiled_somehow(lowered: Any) -> Any:
-    """The executable, whose products are cuBLAS's where XLA's first tiles for one of Triton's do not work.
+def compile_lowered(lowered: Any) -> Any:
+    """The executable; all its products are cuBLAS's if the tiles that XLA takes first for one of Triton's do not work.
 
-    On a card it tries several, and drops those.
+    On a card XLA tries several tiles for each product, and leaves out those that do not work.
     """
     options = {"xla_dump_to": str(DUMPS)}
     try:

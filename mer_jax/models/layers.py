@@ -123,6 +123,8 @@ def scan_layers(
 ) -> Float[Array, "{keep_layers} B T D"]:
     """`apply_layer` of one after another of the stacked layers -> the outputs of the last `keep_layers`.
 
+    For frozen layers: gradients by their weights would be summed up in arrays as large as the stack.
+
     Raises:
         ValueError: `keep_layers` is not between 1 and the number of layers.
     """

@@ -1,8 +1,8 @@
 """Attention as one kernel on a TPU, forward and of short sequences backward, which keeps no logits in memory.
 
-A step of it takes a row of the batch: queries, keys and values as their projections left them, head beside head, so
-that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers. The next heads' logits
-are asked for before this one's softmax, for the matrix and the vector units to work at once.
+A step of it takes heads of a row of the batch, and of a long one a block of queries: as their projections left them,
+head beside head, so that nothing is transposed. Logits are [keys, queries], whose softmax goes along whole registers.
+The next heads' logits are asked for before this one's softmax, for the matrix and the vector units to work at once.
 """
 
 from collections import deque
@@ -25,11 +25,11 @@ from mer_jax.runtime.devices import shards
 LANES = 128  # of a register
 WIDEST = 4096  # of the heads that a step takes, all its arrays together, of up to SHORT tokens; of more in proportion
 BIASES = 2**19  # values of a bias that a step takes at most
-AHEAD = 3  # heads whose logits are asked for before one's softmax,
-LOGITS = 2**18  # if they are no more in all
-SHORT = 512  # tokens, of which there are no more: all queries go in one step,
-BLOCK = 384  # else as many
-LONGEST = 2048  # keys
+AHEAD = 3  # heads whose logits are asked for before one's softmax, or as few as have LOGITS
+LOGITS = 2**18
+SHORT = 512  # tokens whose queries all go in one step
+BLOCK = 384  # queries of more tokens that go in one
+LONGEST = 2048  # keys that the kernel takes
 LOG2_E = float(np.log2(np.e))
 
 Block = Any  # a reference to a part of an array, in the chip's fast memory
@@ -55,7 +55,7 @@ def queries_at_once(queries: int, keys: int) -> int:
 def width_at_once(heads: int, size: int, keys: int, arrays: int = 4, biases: int = 0) -> int:
     """Of the most heads of that size which a step on so many arrays can take: whole registers; 0: none.
 
-    All heads, or an even part of them. biases: values of a head's bias.
+    All heads, or an equal part of them. biases: values of a head's bias.
     """
     widest = WIDEST * SHORT // (arrays * max(keys, SHORT))
     parts = (heads // n for n in range(1, heads + 1) if heads % n == 0)
@@ -75,7 +75,8 @@ def tpu_attention(
     """`mer_jax.models.attention.attention` of arrays that the kernel takes. interpret: slowly, on any device."""
     kernel: Callable[..., Array] = partial(attend, Kind(q.shape[-1], causal, interpret))
     arrays = [x.reshape(*x.shape[:2], -1) for x in (q, k, v)]
-    bias = None if bias is None else bias.swapaxes(2, 3) * LOG2_E
+    if bias is not None:  # for powers of 2
+        bias = jnp.maximum(bias.swapaxes(2, 3).astype(jnp.float32) * LOG2_E, jnp.finfo(jnp.float32).min)
     mesh = jax.typeof(q).sharding.mesh
     if AxisType.Auto in mesh.axis_types:  # XLA does not split a kernel over devices by itself
         model = "model" if "model" in mesh.shape else None
@@ -132,37 +133,41 @@ def call(
     lengths: Array | None,
     bias: Array | None = None,
 ) -> Sequence[Array]:
-    """A kernel on each row, group of heads and block of queries. outputs: arrays that its outputs are like."""
+    """A kernel on each row, group of heads and block of queries.
+
+    Args:
+        arrays: the queries, the keys, the values, and in a kernel of all queries what else there is.
+        outputs: arrays that its outputs are like, the first one the queries.
+    """
     (rows, queries, width), keys, size = arrays[0].shape, arrays[1].shape[1], kind.size
-    some = queries_at_once(queries, keys)
-    at_once = width_at_once(width // size, size, keys, len(arrays) + len(outputs), 0 if bias is None else keys * some)
+    block = queries_at_once(queries, keys)
+    at_once = width_at_once(width // size, size, keys, len(arrays) + len(outputs), 0 if bias is None else keys * block)
+    of_queries = pl.BlockSpec((1, block, at_once), lambda row, group, index: (row, index, group))
 
-    def block(x: Array) -> pl.BlockSpec:
-        if x is arrays[0]:  # the queries, and what is like them
-            return pl.BlockSpec((1, some, at_once), lambda row, group, part: (row, part, group))
-        return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group, part: (row, 0, group))
+    def whole(x: Array) -> pl.BlockSpec:
+        return pl.BlockSpec((1, x.shape[1], at_once), lambda row, group, index: (row, 0, group))
 
-    def of_bias(row: Array, group: Array, part: Array) -> tuple[Array | int, ...]:
-        return row if bias is not None and len(bias) > 1 else 0, group, 0, part
+    def of_bias(row: Array, group: Array, index: Array) -> tuple[Array | int, ...]:
+        return row if bias is not None and len(bias) > 1 else 0, group, 0, index
 
     def step(lengths: Block, bias: Block, *blocks: Block) -> None:
         length = None if lengths is None else lengths[pl.program_id(0)]
-        first = 0 if some == queries else pl.program_id(2) * some
+        first = 0 if block == queries else pl.program_id(2) * block
         kernel(Seen(size, first, length, kind.causal, bias), *blocks)
 
     return pl.pallas_call(
         step,
-        grid=(rows, width // at_once, pl.cdiv(queries, some)),
+        grid=(rows, width // at_once, pl.cdiv(queries, block)),
         in_specs=[
             None if lengths is None else pl.BlockSpec(memory_space=pltpu.SMEM),
-            None if bias is None else pl.BlockSpec((1, at_once // size, keys, some), of_bias),
-            *map(block, arrays),
+            None if bias is None else pl.BlockSpec((1, at_once // size, keys, block), of_bias),
+            *(of_queries, *map(whole, arrays[1:])),
         ],
-        out_specs=[block(x) for x in outputs],
+        out_specs=[of_queries, *map(whole, outputs[1:])],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 3),
         interpret=kind.interpret,
-        name=f"attention_{kernel.__name__}_{some}x{keys}x{at_once}",
+        name=f"attention_{kernel.__name__}_{block}x{keys}x{at_once}",
     )(lengths, bias, *arrays)
 
 

@@ -91,6 +91,6 @@ class Lowered:
 
 
 def test_products_whose_first_tiles_do_not_work_are_left_to_cublas():
-    assert compile_check.compiled_somehow(Lowered("INTERNAL: Couldn't find output tile sizes that ...")) == "executable"
+    assert compile_check.compile_lowered(Lowered("INTERNAL: Couldn't find output tile sizes that ...")) == "executable"
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
-        compile_check.compiled_somehow(Lowered("RESOURCE_EXHAUSTED: ..."))
+        compile_check.compile_lowered(Lowered("RESOURCE_EXHAUSTED: ..."))

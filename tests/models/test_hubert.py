@@ -15,6 +15,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForC
 
 from mer_jax.features.pooling import mean_variance
 from mer_jax.models.hubert import Hubert
+from mer_jax.models.layers import ACTIVATIONS
 from mer_jax.runtime.errors import DataError
 from tests.oracle import load_torch
 
@@ -211,6 +212,7 @@ def test_the_first_norm_in_bfloat16_is_as_exact_as_that_of_what_the_convolution_
     ours = rough.normalised(x[..., None], rough.layer_norm)
     usual = rough.layer_norm(rough.conv(x[..., None]))
     assert ours.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rough(x[..., None], jnp.array([1200]))[0], ACTIVATIONS["gelu"](ours))
     error, known = (np.sqrt(np.square(np.asarray(y, np.float32) - expected).mean()) for y in (ours, usual))
     assert error <= 1.25 * known + 1e-6
 

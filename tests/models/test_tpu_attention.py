@@ -96,9 +96,12 @@ def test_beside_a_bias_gradients_are_those_of_products_and_a_softmax(rows):
         np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"lengths": jnp.array([301, 77]), "causal": True}])
+BIAS = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 301, 301)), jnp.bfloat16)
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": jnp.array([301, 77]), "causal": True}, {"bias": BIAS}])
 def test_long_sequences_go_through_their_queries_in_blocks(options, monkeypatch):
-    """Of 128 and what is left of 301; their gradients are those of products and a softmax."""
+    """Of 128 and what is left of 301; their gradients are those of products and a softmax, but for a last bit."""
     monkeypatch.setattr(module, "SHORT", 256)
     monkeypatch.setattr(module, "BLOCK", 128)
     arrays = inputs(queries=301, keys=301, heads=2)
@@ -107,13 +110,19 @@ def test_long_sequences_go_through_their_queries_in_blocks(options, monkeypatch)
     out = tpu_attention(*arrays, interpret=True, **options)
     assert error_of(out, exact) <= 1.25 * error_of(usual, exact) < 0.01
     ours, right = (
-        jax.grad(weighted(each))(*arrays)
+        jax.grad(weighted(each), argnums=(0, 1, 2))(*arrays)
         for each in (
             lambda *arrays: tpu_attention(*arrays, interpret=True, **options),
             lambda *arrays: attention(*arrays, impl="xla", **options),
         )
     )
-    np.testing.assert_allclose(np.asarray(ours, np.float32), np.asarray(right, np.float32), atol=1e-6)
+    for x, y in zip(ours, right, strict=True):
+        np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), rtol=2**-7, atol=1e-6)
+
+
+def test_a_bias_that_hides_all_keys_leaves_a_query_finite():
+    out = tpu_attention(*inputs(), bias=jnp.full((1, 4, 17, 17), jnp.finfo(jnp.float32).min), interpret=True)
+    assert jnp.isfinite(out).all()
 
 
 def test_the_few_last_queries_do_not_depend_on_those_before():
