@@ -23,7 +23,7 @@ from mer_jax.runtime.array_types import Array, Bool, Float, Float32, Int
 from mer_jax.runtime.devices import shards
 
 LANES = 128  # of a register
-WIDEST = 4096  # of the heads that a step takes, all its arrays together, of up to SHORT tokens; of more in proportion
+WIDEST = 4096  # of the heads that a step takes, all its arrays together, of up to SHORT keys; of more keys, fewer
 BIASES = 2**19  # values of a bias that a step takes at most
 AHEAD = 3  # heads whose logits are asked for before one's softmax, or as few as have LOGITS
 LOGITS = 2**18
@@ -182,7 +182,7 @@ class Seen(NamedTuple):
 
 
 def visible(seen: Seen, keys: int, columns: int, after: int = 0, each: int = 1) -> Bool[Array, "S columns"] | None:
-    """Which keys the query of each column sees; None: all. after: how many queries the first `each` columns come."""
+    """Which keys the query of each column sees; None: all. after: how many come before the first `each` columns' query."""
     key, column = (jax.lax.broadcasted_iota(jnp.int32, (keys, columns), axis) for axis in (0, 1))
     past = key <= seen.first + after + jax.lax.div(column, each)
     if seen.length is None:
@@ -230,7 +230,7 @@ def put(out: Block, queries: int, end: int, parts: list[Array], part: Float32[Ar
 
 
 def forward(seen: Seen, q: Block, k: Block, v: Block, out: Block) -> None:
-    """A step's outputs."""
+    """A step's outputs, [1, T, N H] of q and out, [1, S, N H] of k and v."""
     queries, width = q.shape[1:]
     last = queries % LANES  # few, such as one class token, would take a register for each head
     if seen.bias is not None or last * width // seen.size > min(LANES, queries - 1):
@@ -246,7 +246,10 @@ def forward(seen: Seen, q: Block, k: Block, v: Block, out: Block) -> None:
 
 
 def heads_together(seen: Seen, q: Array, k: Array, v: Array, first: int) -> Float[Array, "few width"]:
-    """Outputs of the few queries from `first` on: in each column of the logits is one of a head."""
+    """Outputs of the few queries from `first` on, [few, N H]: each column of the logits is one query of one head.
+
+    k, v: [S, N H].
+    """
     width = q.shape[1]
     heads = width // seen.size
     head, lane = (jax.lax.broadcasted_iota(jnp.int32, (heads, width), axis) for axis in (0, 1))

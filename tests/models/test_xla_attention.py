@@ -1,4 +1,4 @@
-"""What tests/models/test_attention.py does not say of attention where there is no kernel."""
+"""Attention by products and a softmax: its blocks; tests/models/test_attention.py has the comparison with torch."""
 
 import jax.numpy as jnp
 import numpy as np
