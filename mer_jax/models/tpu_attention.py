@@ -182,7 +182,7 @@ class Seen(NamedTuple):
 
 
 def visible(seen: Seen, keys: int, columns: int, after: int = 0, each: int = 1) -> Bool[Array, "S columns"] | None:
-    """Which keys the query of each column sees; None: all. after: how many come before the first `each` columns' query."""
+    """Which keys the query of each column sees; None: all. after: queries before that of the first `each` columns."""
     key, column = (jax.lax.broadcasted_iota(jnp.int32, (keys, columns), axis) for axis in (0, 1))
     past = key <= seen.first + after + jax.lax.div(column, each)
     if seen.length is None:
